@@ -1,0 +1,23 @@
+# Everything that lockstep is built from; packages.txt lists the Debian packages.
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(Boost 1.81 REQUIRED COMPONENTS json)
+find_package(dnnl REQUIRED)
+find_package(prometheus-cpp REQUIRED COMPONENTS core)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+pkg_check_modules(CLI11 REQUIRED IMPORTED_TARGET CLI11)
+
+# Open MPI's C interface only: its C++ bindings are gone from the standard and fail under our warnings.
+set(MPI_CXX_SKIP_MPICXX ON)
+find_package(MPI REQUIRED COMPONENTS CXX)
+
+if(LOCKSTEP_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+if(LOCKSTEP_BENCH)
+  find_package(benchmark REQUIRED)
+endif()

@@ -1,0 +1,28 @@
+# One library per folder, and tests that link what they name.
+
+# lockstep_library(comm SOURCES ... PUBLIC ... PRIVATE ...): target lockstep_comm of this folder.
+function(lockstep_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  add_library(lockstep_${name} STATIC ${ARG_SOURCES})
+  add_library(lockstep::${name} ALIAS lockstep_${name})
+  target_include_directories(lockstep_${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>
+                                              PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(lockstep_${name} PUBLIC ${ARG_PUBLIC} PRIVATE lockstep_options ${ARG_PRIVATE})
+endfunction()
+
+# lockstep_test(unit_tokenizer LABEL unit SOURCES ... LIBRARIES ... [COMMAND_PREFIX ...] [TIMEOUT seconds])
+# One executable, one ctest per executable: discovery of each case would start the program hundreds of times.
+function(lockstep_test name)
+  cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "SOURCES;LIBRARIES;COMMAND_PREFIX" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE lockstep_options ${ARG_LIBRARIES} GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE LOCKSTEP_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data" LOCKSTEP_EMBEDDED_MODEL="${PROJECT_SOURCE_DIR}/model/embedded")
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
+  add_test(NAME ${name} COMMAND ${ARG_COMMAND_PREFIX} $<TARGET_FILE:${name}> --gtest_brief=1)
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABEL}" TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT
+    "ASAN_OPTIONS=detect_leaks=1;LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/suppressions/lsan.txt;TSAN_OPTIONS=halt_on_error=1 second_deadlock_stack=1 suppressions=${PROJECT_SOURCE_DIR}/tests/suppressions/tsan.txt;UBSAN_OPTIONS=print_stacktrace=1")
+endfunction()

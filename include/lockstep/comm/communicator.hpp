@@ -1,0 +1,79 @@
+// Communicator: the collectives between the ranks of a group, started and waited for separately.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "lockstep/comm/launch.hpp"
+#include "lockstep/core/deadline.hpp"
+#include "lockstep/core/result.hpp"
+
+namespace lockstep::comm {
+
+enum class ReduceOp { kSum, kMin, kMax };
+
+/// One started operation. Valid until `wait` returns for it.
+struct Ticket {
+  std::uint64_t id = 0;
+};
+
+/// One all-to-all of byte messages between members. Both sides know from the agreed plan which pairs talk: an empty `send` to a peer means that the peer posts
+/// an empty `receive` for us. Buffers are borrowed until `wait`.
+struct AllToAll {
+  std::span<const std::span<const std::byte>> send;  ///< [members], by destination; own entry is copied locally
+  std::span<const std::span<std::byte>> receive;     ///< [members], by source, at capacity
+};
+
+/// The members of one group, and the collectives between them. Every member starts the same operations in the same order; an idle one too, with zeros or
+/// nothing to send. Ownership  owns the backend's handle and the buffers that a failed operation may still write to. Threads    one at a time; which thread may
+/// change between calls.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  [[nodiscard]] virtual int rank() const = 0;  ///< member index
+  [[nodiscard]] virtual int size() const = 0;
+
+  /// Starts an element-wise reduction over all members; `wait` ends it.
+  /// Shape   [n], the same n >= 1 on every rank.      Units  the caller's; a sum must fit in int32.
+  /// Cost    4 * n bytes per rank and direction, one round.      Source  MPI 4.0, "All-Reduce".
+  [[nodiscard]] virtual Result<Ticket> start_all_reduce(std::span<const std::int32_t> values, ReduceOp op) = 0;
+  /// Starts an exchange of messages of different sizes; `wait` ends it and tells how many bytes came.
+  [[nodiscard]] virtual Result<Ticket> start_all_to_all(const AllToAll& exchange) = 0;
+
+  /// Gives the library a chance to progress; true when `wait` would not block.
+  [[nodiscard]] virtual Result<bool> test(Ticket ticket) = 0;
+  /// Ends an all-reduce.      Errors  kTimeout, kPeerLost, kCancelled (the deadline's watch): `result` is unchanged and this object unusable from then on.
+  [[nodiscard]] virtual Status wait(Ticket ticket, std::span<std::int32_t> result, const Deadline& deadline) = 0;
+  /// Ends an all-to-all; `received_bytes` [members], by source.      Errors  as above, and kDiverged: a peer sent more than our capacity.
+  [[nodiscard]] virtual Status wait_all_to_all(Ticket ticket, std::span<std::size_t> received_bytes, const Deadline& deadline) = 0;
+
+  [[nodiscard]] virtual std::string_view transport() const = 0;
+
+ protected:
+  Communicator() = default;
+};
+
+struct CommOptions {
+  LaunchInfo launch;
+  Duration start_timeout = std::chrono::seconds(60);  ///< bounds what is blocking in the backend's start
+};
+
+/// One line of the table of backends.
+struct CommBackend {
+  std::string_view name;
+  bool device_buffers = false;  ///< send and receive spans may be device memory
+  bool multi_process = false;
+  Result<std::unique_ptr<Communicator>> (*make)(const CommOptions& options);
+};
+[[nodiscard]] std::span<const CommBackend> comm_backends();
+/// Errors  kInvalidArgument: an unknown name, with the known ones.
+[[nodiscard]] Result<std::unique_ptr<Communicator>> make_communicator(std::string_view name, const CommOptions& options);
+
+}  // namespace lockstep::comm

@@ -1,0 +1,72 @@
+// ExpertExchange: carries rows to the members that hold their experts, and the experts' outputs back.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "lockstep/comm/communicator.hpp"
+#include "lockstep/comm/group.hpp"
+#include "lockstep/core/bfloat16.hpp"
+#include "lockstep/forward_context.hpp"
+
+namespace lockstep::comm {
+
+struct ExpertExchangeOptions {
+  std::int32_t hidden = 0;
+  std::int32_t top_k = 0;
+  std::int32_t rows_max = 0;  ///< rows of one micro-batch on any member, at most
+};
+
+/// Where in the run an exchange stands; travels in each message's header and is compared by the receiver.
+struct ExchangePosition {
+  std::int64_t step = 0;
+  std::int32_t layer = 0;
+  std::int32_t micro_batch = 0;
+};
+
+/// What this member computes for the group in one exchange, grouped by its experts.
+struct ReceivedRows {
+  std::span<const BFloat16> rows;         ///< [offsets.back(), hidden], grouped by local expert; within one, by source member, then the source's order
+  std::span<const std::int32_t> offsets;  ///< [local experts + 1], rows
+};
+
+/// One exchange's state: buffers are made once, for the largest micro-batch. One object per micro-batch in flight.
+/// Order      start_dispatch → finish_dispatch → (experts write outputs()) → start_combine → finish_combine.
+/// Wire       a row goes once to each member that holds one of its experts, with the list of (row, expert) pairs; each pair's output comes back as one bfloat16
+/// row.
+///            Capacities are DPMetadata's counts; a member with zero tokens sends no rows but computes for the others. Sizes: docs/collectives.md.
+/// Threads    the comm stream's task or the engine: one at a time.
+/// Errors     kDiverged: a header names another step, layer, micro-batch or more rows than agreed (with both sides' values); the communicator's.
+class ExpertExchange {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<ExpertExchange>> create(Communicator& communicator, const GroupView& view, const Placement& placement,
+                                                                      const ExpertExchangeOptions& options);
+  virtual ~ExpertExchange() = default;
+  ExpertExchange(const ExpertExchange&) = delete;
+  ExpertExchange& operator=(const ExpertExchange&) = delete;
+
+  /// `rows` [local tokens, hidden], `expert_ids` [local tokens, top_k], ascending within a row; `tokens` are this micro-batch's counts of all members.
+  /// `rows` and `expert_ids` are borrowed until finish_dispatch.
+  [[nodiscard]] virtual Status start_dispatch(const ExchangePosition& position, const DPMetadata& tokens, std::span<const BFloat16> rows,
+                                              std::span<const std::int32_t> expert_ids) = 0;
+  [[nodiscard]] virtual Status finish_dispatch(const Deadline& deadline) = 0;
+  /// Valid from finish_dispatch until the next start_dispatch.
+  [[nodiscard]] virtual ReceivedRows received() const = 0;
+  /// Where the experts' outputs go: [received().offsets.back(), hidden], the order of `received()`.
+  [[nodiscard]] virtual std::span<BFloat16> outputs() = 0;
+  [[nodiscard]] virtual Status start_combine() = 0;
+  [[nodiscard]] virtual Status finish_combine(const Deadline& deadline) = 0;
+  /// [local tokens * top_k, hidden]: the output of each of our (token, expert) pairs, in the order of `expert_ids`. Valid until the next start_dispatch.
+  [[nodiscard]] virtual std::span<const BFloat16> combined() const = 0;
+  /// Bytes put on the wire by this object so far, headers included, rows to itself not.
+  [[nodiscard]] virtual std::uint64_t wire_bytes_total() const = 0;
+  /// Rows sent to other members so far.
+  [[nodiscard]] virtual std::uint64_t crossed_rows_total() const = 0;
+
+ protected:
+  ExpertExchange() = default;
+};
+
+}  // namespace lockstep::comm

@@ -1,0 +1,68 @@
+// PeerChannel: authenticated sockets between the daemons of a group: wake, heartbeats, failure reports. It never steers a collective.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lockstep/comm/group.hpp"
+#include "lockstep/comm/step_progress.hpp"
+#include "lockstep/core/deadline.hpp"
+
+namespace boost::asio {
+class io_context;
+}
+
+namespace lockstep::comm {
+
+/// IPv4 address and port, in a form that fits the int32 all-reduce by which addresses are exchanged at start.
+struct PeerEndpoint {
+  std::uint32_t address = 0;  ///< host byte order
+  std::uint16_t port = 0;
+};
+
+struct PeerChannelOptions {
+  std::string secret;        ///< group secret; members with another one are refused
+  std::string bind_address;  ///< IPv4; "" chooses: loopback when all members share this host, else the address of the first usable interface
+  Duration heartbeat_interval = std::chrono::milliseconds(100);
+  Duration stall_timeout = std::chrono::seconds(10);
+};
+
+/// What is known of one peer.
+struct PeerState {
+  std::int32_t member = 0;
+  bool connected = false;
+  double heartbeat_age_seconds = 0;
+  ProgressReport progress{};
+};
+
+/// The group's sockets and the failure detector over them. A peer is lost when its connection breaks without a goodbye (a dead process: known at once), when no
+/// heartbeat came for stall_timeout (stopped, or cut off), or when it reported a failure of its own. A peer whose heartbeat lives but whose step thread stands
+/// still is not lost by itself: as a Watch this object lets the wait on it run out after the stall timeout since the last progress of any peer. Ownership
+/// borrows the io_context and the progress; destroyed after the io_context has stopped running. Threads    create, connect: before the io_context runs
+/// elsewhere or from any thread; `failure`, `last_progress`, `broadcast_wake`, `report_failure`, `states`: any, never blocking.
+class PeerChannel : public Watch, public WakeSender {
+ public:
+  /// Opens the listening socket.      Errors  kInvalidArgument: the address cannot be bound.
+  [[nodiscard]] static Result<std::unique_ptr<PeerChannel>> create(boost::asio::io_context& io, const GroupView& view, const StepProgress& progress,
+                                                                   PeerChannelOptions options);
+  /// Where peers reach this one.
+  [[nodiscard]] virtual PeerEndpoint endpoint() const = 0;
+  /// Connects to all members and waits until all have authenticated each other (mutual challenge and response over the secret).
+  /// Blocks the calling thread, not the io_context, which must be running.      Errors  kTimeout naming the members that are missing; kInvalidArgument: a
+  /// secret differs.
+  [[nodiscard]] virtual Status connect(const std::vector<PeerEndpoint>& endpoints, const Deadline& deadline) = 0;
+  /// From now on wakes go to `receiver`; those that came earlier are delivered first.
+  virtual void set_wake_receiver(WakeReceiver* receiver) = 0;
+  /// Tells all peers why this member is about to leave, so that they name the true cause.
+  virtual void report_failure(const Error& error) = 0;
+  /// Says goodbye to all peers: connections that close after it are no failures.
+  virtual void say_goodbye() = 0;
+  /// Blocks until what was handed over has been written to the sockets, or the deadline.
+  [[nodiscard]] virtual Status flush(const Deadline& deadline) = 0;
+  [[nodiscard]] virtual std::vector<PeerState> states() const = 0;
+};
+
+}  // namespace lockstep::comm

@@ -1,0 +1,84 @@
+// Engine: the loop of one rank. Plans, agrees, runs the step program, samples, delivers.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "lockstep/comm/communicator.hpp"
+#include "lockstep/comm/group.hpp"
+#include "lockstep/comm/step_progress.hpp"
+#include "lockstep/core/deadline.hpp"
+#include "lockstep/core/result.hpp"
+#include "lockstep/device/device.hpp"
+#include "lockstep/model/model_config.hpp"
+#include "lockstep/model/weights.hpp"
+#include "lockstep/scheduler/request.hpp"
+#include "lockstep/scheduler/step_observer.hpp"
+
+namespace lockstep::scheduler {
+
+struct EngineOptions {
+  std::int32_t max_num_seqs = 64;             ///< requests with rows in one step
+  std::int32_t max_num_batched_tokens = 512;  ///< rows in one step
+  std::int32_t max_pending = 1024;            ///< requests accepted and not finished; more are refused
+  std::int64_t kv_cache_bytes = std::int64_t{256} << 20;
+  std::int32_t max_model_len = 0;  ///< tokens; 0 is the model's context
+  std::int32_t micro_batches = 1;  ///< 1 or 2, proposed for steps with rows enough
+  Duration stall_timeout = std::chrono::seconds(10);
+  Duration keep_alive_interval = std::chrono::seconds(5);
+  std::uint64_t options_hash = 0;  ///< of what else must be equal on all ranks (version, build)
+};
+
+/// What an engine is made of. Borrowed parts outlive it.
+struct EngineParts {
+  const model::ModelConfig* config = nullptr;
+  model::WeightSource* weights = nullptr;  ///< used until `load` returns
+  device::Device* device = nullptr;
+  comm::Communicator* communicator = nullptr;
+  comm::GroupView view;
+  comm::StepProgress* progress = nullptr;
+  comm::WakeSender* wake_sender = nullptr;  ///< null at world 1
+  const Watch* watch = nullptr;             ///< the failure detector; null where there is none
+  OutputSink* sink = nullptr;
+  StepObserver* observer = nullptr;
+  const Clock* clock = &SteadyClock::instance();
+};
+
+/// Ownership  owns requests, KV cache, weights and streams.
+/// Threads    create, load, run: one thread (the step thread), in this order. submit, cancel, request_drain, on_wake and the queries: any, never blocking on a
+/// step. Failure    `run` returns the first error after it ended every open request through the sink (kRankLost); the process then leaves the group.
+class Engine : public comm::WakeReceiver {
+ public:
+  /// Checks that parts and options fit each other and computes the configuration hash. Reads no weights.
+  [[nodiscard]] static Result<std::unique_ptr<Engine>> create(const EngineOptions& options, EngineParts parts);
+  /// Reads and packs this rank's weights, allocates the KV cache, warms up.      Cost  the start's longest phase; polls `watch` between tensors.
+  [[nodiscard]] virtual Status load() = 0;
+  /// Takes steps until the group has agreed to stop (success) or something failed. The first thing that it does is the handshake.
+  [[nodiscard]] virtual Status run() = 0;
+
+  /// Errors  kInvalidArgument: empty prompt, prompt + max_tokens beyond the context or beyond the whole KV cache, a token id outside the vocabulary, a sampling
+  /// value out of range;
+  ///         kResourceExhausted: max_pending; kCancelled: draining or stopped.
+  [[nodiscard]] virtual Status submit(GenerationRequest request) = 0;
+  /// Ends a request at the next step (kCancelled is delivered); an unknown or finished id is ignored.
+  virtual void cancel(RequestId id) = 0;
+  /// Asks the group to drain: no admission anywhere, accepted requests finish, all leave after one agreed step.
+  virtual void request_drain() = 0;
+  /// Asks the group to stop after the next step: open requests end with kCancelled.
+  virtual void request_stop() = 0;
+
+  [[nodiscard]] virtual bool draining() const = 0;
+  [[nodiscard]] virtual bool running() const = 0;  ///< handshake done, `run` not returned
+  [[nodiscard]] virtual std::int32_t open_requests() const = 0;
+  [[nodiscard]] virtual std::int32_t max_model_len() const = 0;
+  [[nodiscard]] virtual std::uint64_t config_hash() const = 0;
+
+ protected:
+  Engine() = default;
+};
+
+}  // namespace lockstep::scheduler

@@ -1,0 +1,55 @@
+// GenerationRequest, TokenEvent and OutputSink: what goes into the engine and what comes out.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "lockstep/core/result.hpp"
+
+namespace lockstep::scheduler {
+
+using RequestId = std::uint64_t;
+
+/// How tokens are chosen. Ranges are checked by the daemon and once more by Engine::submit.
+struct SamplingParams {
+  float temperature = 1.0F;  ///< [0, 2]; 0 is greedy
+  std::int32_t top_k = 0;    ///< tokens; 0 is all
+  float top_p = 1.0F;        ///< (0, 1]
+  std::uint64_t seed = 0;    ///< noise depends on (seed, position) alone
+};
+
+struct GenerationRequest {
+  RequestId id = 0;                            ///< chosen by the caller, unique among the open ones
+  std::vector<std::int32_t> prompt_token_ids;  ///< at least one
+  SamplingParams sampling;
+  std::int32_t max_tokens = 16;  ///< generated tokens, at least 1; prompt + max_tokens <= context
+  bool ignore_eos = false;
+  std::vector<std::int32_t> stop_token_ids;  ///< beside the model's end tokens
+};
+
+enum class FinishReason : std::uint8_t { kStop, kLength, kCancelled, kError, kRankLost };
+[[nodiscard]] std::string_view finish_reason_name(FinishReason reason);
+
+/// One token of one request, or its end. A request's events come in order; the one with `finish` is its last.
+struct TokenEvent {
+  RequestId request = 0;
+  std::int32_t token = -1;       ///< -1: no token with this event; an end token is delivered too
+  float log_probability = 0.0F;  ///< of `token` under the unmodified distribution
+  std::optional<FinishReason> finish{};
+  const Error* error = nullptr;  ///< with kError and kRankLost; valid during the call
+};
+
+/// Where the engine's output goes.      Threads  called by the engine thread, once per step; must not block and not call the engine.
+class OutputSink {
+ public:
+  virtual ~OutputSink() = default;
+  virtual void deliver(std::span<const TokenEvent> events) = 0;
+
+ protected:
+  OutputSink() = default;
+};
+
+}  // namespace lockstep::scheduler

@@ -1,0 +1,71 @@
+// StepObserver: what the engine tells about its steps and requests; the daemon makes it metrics.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "lockstep/comm/step_plan.hpp"
+#include "lockstep/core/deadline.hpp"
+#include "lockstep/scheduler/request.hpp"
+
+namespace lockstep::scheduler {
+
+enum class StepKind : std::uint8_t { kPrefill, kDecode, kMixed, kIdle };  ///< by this rank's rows; kIdle: it had none
+
+/// One finished step of this rank.
+struct StepRecord {
+  std::int64_t step = 0;
+  comm::StepAction action = comm::StepAction::kSleep;
+  StepKind kind = StepKind::kIdle;
+  std::int32_t tokens = 0;
+  std::int32_t prefill_tokens = 0;
+  std::int32_t padded_tokens = 0;
+  std::int32_t generated_tokens = 0;
+  std::int32_t requests = 0;
+  std::int32_t micro_batches = 1;
+  std::int32_t nonempty_micro_batches = 0;
+  std::span<const std::int32_t> tokens_per_member;  ///< [members]; valid during the call
+  Duration agreement_time{};                        ///< from our proposal to the plan, waiting for others included
+  Duration dispatch_time{};                         ///< time in which the step thread waited in dispatch
+  Duration combine_time{};
+  Duration step_time{};            ///< from the plan to delivery
+  std::uint64_t wire_bytes = 0;    ///< put on the wire in this step
+  std::uint64_t crossed_rows = 0;  ///< rows sent to other members in this step
+};
+
+/// State of the queues after a step.
+struct QueueRecord {
+  std::int32_t running = 0;
+  std::int32_t waiting = 0;
+  std::int32_t kv_blocks_used = 0;
+  std::int32_t kv_blocks_total = 0;
+};
+
+/// Times of one finished request.
+struct RequestRecord {
+  FinishReason reason = FinishReason::kStop;
+  std::int32_t prompt_tokens = 0;
+  std::int32_t generated_tokens = 0;
+  std::int32_t prefill_chunks = 0;
+  Duration queue_time{};
+  Duration time_to_first_token{};  ///< 0 when there was none
+  Duration total_time{};
+};
+
+/// Threads  called on the engine's thread; must not block, allocate or log.
+class StepObserver {
+ public:
+  virtual ~StepObserver() = default;
+  virtual void on_step(const StepRecord&) {}
+  virtual void on_queue(const QueueRecord&) {}
+  virtual void on_first_token(Duration /*since_arrival*/) {}
+  virtual void on_inter_token(Duration /*since_last_token*/) {}
+  virtual void on_request_finished(const RequestRecord&) {}
+  virtual void on_divergence(std::string_view /*field*/) {}
+
+ protected:
+  StepObserver() = default;
+};
+
+}  // namespace lockstep::scheduler
