@@ -23,6 +23,11 @@ function(lockstep_test name)
   target_compile_definitions(${name} PRIVATE LOCKSTEP_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data" LOCKSTEP_EMBEDDED_MODEL="${PROJECT_SOURCE_DIR}/model/embedded")
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
   add_test(NAME ${name} COMMAND ${ARG_COMMAND_PREFIX} $<TARGET_FILE:${name}> --gtest_brief=1)
-  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABEL}" TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT
+  # A case that skips itself makes the whole executable "skipped": ./dev test fails then, unless the label says gpu.
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABEL}" TIMEOUT ${ARG_TIMEOUT} SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]" ENVIRONMENT
     "ASAN_OPTIONS=detect_leaks=1;LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/suppressions/lsan.txt;TSAN_OPTIONS=halt_on_error=1 second_deadlock_stack=1 suppressions=${PROJECT_SOURCE_DIR}/tests/suppressions/tsan.txt;UBSAN_OPTIONS=print_stacktrace=1")
+  # What the sanitizer presets build and run.
+  if(ARG_LABEL MATCHES "^(unit|conformance|group)$")
+    add_dependencies(sanitizer_tests ${name})
+  endif()
 endfunction()

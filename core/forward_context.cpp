@@ -32,7 +32,7 @@ std::uint64_t BatchDescriptor::hash_key() const {
 
 const AttentionMetadata& ForwardContext::get_attn_metadata(std::string_view layer) const {
   if (attn_metadata != nullptr) {
-    if (const auto found = attn_metadata->find(layer); found != attn_metadata->end()) {
+    if (const auto found = attn_metadata->find(layer); found != attn_metadata->end() && found->second != nullptr) {
       return *found->second;
     }
   }
