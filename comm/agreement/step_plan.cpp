@@ -188,18 +188,20 @@ Status check_matrix(const Rows& rows) {
   return check_values(rows);
 }
 
-StepAction decide_action(bool any_rows, bool any_waiting, std::int32_t strongest_wish) {
-  if (strongest_wish >= static_cast<std::int32_t>(ControlWish::kStop)) {
+/// A drain ends when all members wish it and nobody has rows or anything waiting. One member's wish is not enough: another may have accepted a request after it
+/// wrote its column. A member that wishes has closed its admission before, so its column counts all that it will ever have.
+StepAction decide_action(bool any_rows, bool any_waiting, StepMatrix wishes) {
+  const auto [weakest, strongest] = std::ranges::minmax(wishes);
+  if (strongest >= static_cast<std::int32_t>(ControlWish::kStop)) {
     return StepAction::kStop;
   }
   if (any_rows) {
     return StepAction::kRun;
   }
-  if (any_waiting) {
-    return StepAction::kSpin;
+  if (strongest == static_cast<std::int32_t>(ControlWish::kNone)) {
+    return any_waiting ? StepAction::kSpin : StepAction::kSleep;
   }
-  // Nothing runs and nothing waits anywhere: a drain has ended.
-  return strongest_wish >= static_cast<std::int32_t>(ControlWish::kDrain) ? StepAction::kStop : StepAction::kSleep;
+  return any_waiting || weakest == static_cast<std::int32_t>(ControlWish::kNone) ? StepAction::kSpin : StepAction::kStop;
 }
 
 std::int64_t sum(StepMatrix row) {
@@ -277,7 +279,7 @@ Status decide(StepMatrix matrix, int member_count, StepPlan& plan) {
   plan.draining = strongest_wish >= static_cast<std::int32_t>(ControlWish::kDrain);
   plan.waiting_total = sum(rows[StepField::kWaiting]);
   plan.prefill_tokens_total = sum(rows[StepField::kPrefillTokens]);
-  plan.action = decide_action(tokens_max > 0, plan.waiting_total > 0, strongest_wish);
+  plan.action = decide_action(tokens_max > 0, plan.waiting_total > 0, rows[StepField::kWish]);
   return {};
 }
 

@@ -76,7 +76,7 @@ class GroupHarness {
   std::vector<Status> join();
   [[nodiscard]] RankCounters counters(int rank);
   [[nodiscard]] std::int64_t steps(int rank) { return counters(rank).steps; }
-  [[nodiscard]] scheduler::Engine& engine(int rank) { return *ranks_[static_cast<std::size_t>(rank)]->engine; }
+  [[nodiscard]] scheduler::Engine& engine(int rank);
   [[nodiscard]] comm::LocalGroup& local_group() { return local_group_; }
 
  private:
