@@ -301,12 +301,18 @@ Status HostExpertExchange::start_dispatch(const ExchangePosition& position, cons
 
 Status HostExpertExchange::wait_exchange(ExchangeDirection direction, const Deadline& deadline) {
   Status status = communicator_.wait_all_to_all(ticket_, received_bytes_, deadline);
-  if (!status) {
-    // The communicator knows its operation's number only; where in the model it stood is what the reader of the log needs.
-    status.error().message = fmt::format("{} of step {}, layer {}, micro-batch {}: {}", direction_name(direction), position_.step, position_.layer,
-                                         position_.micro_batch, status.error().message);
+  if (status) {
+    return status;
   }
-  return status;
+  // The communicator knows its operation's number only; where in the model it stood, and what was agreed, is what the reader of the log needs.
+  Error error = std::move(status).error();
+  error.message = fmt::format("{} of step {}, layer {}, micro-batch {}: {}", direction_name(direction), position_.step, position_.layer, position_.micro_batch,
+                              error.message);
+  if (error.code == ErrorCode::kDiverged && error.rank && *error.rank >= 0 && *error.rank < static_cast<int>(members_)) {
+    const ExpectedMessage agreed = expected_from(static_cast<std::size_t>(*error.rank), direction);
+    error.message += fmt::format("; by our plan member {} may send at most {} rows and {} pairs", *error.rank, agreed.rows_max, agreed.pairs_max);
+  }
+  return error;
 }
 
 ExpectedMessage HostExpertExchange::expected_from(std::size_t peer, ExchangeDirection direction) const {
