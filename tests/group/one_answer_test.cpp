@@ -86,7 +86,7 @@ void expect_same(const Completion& found, const Completion& expected, const std:
 
 /// World 1, unchunked, one request after the other.
 std::vector<Completion> reference_answers(const Subject& subject) {
-  GroupHarness group({.world_size = 1, .config = subject.config, .make_weights = subject.make_weights, .engine = engine_options(256, 1)});
+  GroupHarness group({.world_size = 1, .config = subject.config, .make_weights = subject.make_weights, .engine = engine_options(2048, 1)});
   group.wait_until_running();
   std::vector<Completion> answers;
   for (int index = 0; index < kRequestCount; ++index) {
@@ -102,7 +102,7 @@ std::vector<Completion> reference_answers(const Subject& subject) {
 struct Case {
   int world_size;
   std::int32_t micro_batches;
-  std::int32_t batched_tokens;  ///< 256: no prompt is chunked; 48: the longer ones are
+  std::int32_t batched_tokens;  ///< 2048: no prompt is chunked; 48: the longer ones are
 };
 
 class OneAnswer : public ::testing::TestWithParam<int> {
@@ -151,12 +151,12 @@ TEST_P(OneAnswer, HoldsAtEveryWorldSizeWithOneAndTwoMicroBatchesChunkedOrNot) {
   const Subject model = subject();
   const std::vector<Completion> expected = reference_answers(model);
   for (const Case& parameters :
-       {Case{1, 1, 48}, Case{1, 2, 48}, Case{2, 1, 256}, Case{2, 2, 48}, Case{3, 1, 48}, Case{3, 2, 256}, Case{4, 2, 48}, Case{8, 1, 256}, Case{8, 2, 48}}) {
+       {Case{1, 1, 48}, Case{1, 2, 48}, Case{2, 1, 2048}, Case{2, 2, 48}, Case{3, 1, 48}, Case{3, 2, 2048}, Case{4, 2, 48}, Case{8, 1, 2048}, Case{8, 2, 48}}) {
     ASSERT_NO_FATAL_FAILURE(check_case(model, expected, parameters));
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, OneAnswer, ::testing::Values(0, 1), [](const auto& info) { return info.param == 0 ? "TinyMoe" : "Dummy128ExpertsTop8"; });
+INSTANTIATE_TEST_SUITE_P(Models, OneAnswer, ::testing::Values(0, 1), [](const auto& chosen) { return chosen.param == 0 ? "TinyMoe" : "Dummy128ExpertsTop8"; });
 
 }  // namespace
 }  // namespace lockstep::tests
