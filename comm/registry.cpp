@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "comm/local/local_backend.hpp"
+#include "comm/mpi/mpi_backend.hpp"
 #include "lockstep/comm/communicator.hpp"
 
 namespace lockstep::comm {
@@ -13,6 +14,7 @@ std::span<const CommBackend> comm_backends() {
   // An explicit table: self-registering statics are dropped by the linker from static libraries.
   static constexpr std::array kBackends{
       CommBackend{.name = "local", .device_buffers = false, .multi_process = false, .make = make_local_communicator},
+      CommBackend{.name = "mpi", .device_buffers = false, .multi_process = true, .make = make_mpi_communicator},
   };
   return kBackends;
 }
