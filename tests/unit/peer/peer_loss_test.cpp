@@ -72,6 +72,16 @@ TEST(PeerLoss, AFailureReportReachesAllAndWinsOverTheClosingThatFollows) {
   }
 }
 
+TEST(PeerLoss, AFailureReportedBeforeThePeersConnectReachesThem) {
+  Group group(3);
+  group[2].channel().report_failure({ErrorCode::kInternal, "no memory for the weights", 2});
+  static_cast<void>(group.connect());
+  for (const int other : {0, 1}) {
+    ASSERT_TRUE(eventually([&] { return failed(group[other]); }));
+    EXPECT_EQ(group[other].channel().failure().error().message, "rank 2 reported: no memory for the weights");
+  }
+}
+
 TEST(PeerLoss, ADivergenceKeepsItsCodeAndTheRankAtFault) {
   Group group(2);
   group.expect_connected();
