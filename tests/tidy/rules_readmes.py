@@ -64,7 +64,8 @@ def check_folder_readme(repository, file):
         if str(pathlib.PurePosixPath(folder).parent) == file.folder and f"{pathlib.PurePosixPath(folder).name}/" not in file.text:
             yield Finding(file.path, 1, "readme-subfolder", f"does not mention {pathlib.PurePosixPath(folder).name}/")
     for number, line in enumerate(file.lines, start=1):
-        for match in list(FILE_WORD.finditer(line)) + list(FOLDER_WORD.finditer(line)):
+        words = re.sub(r"\[[^\]]*\]\([^)]*\)", "", line)  # links are checked as links
+        for match in list(FILE_WORD.finditer(words)) + list(FOLDER_WORD.finditer(words)):
             if not is_there(repository, file.folder, match.group(0)):
                 yield Finding(file.path, number, "readme-gone", f"{match.group(0)} does not exist")
 
