@@ -7,7 +7,9 @@
 namespace lockstep::daemon {
 namespace {
 
-bool may_stand_still(comm::StepPhase phase) { return phase == comm::StepPhase::kSleeping || phase == comm::StepPhase::kStarting; }
+bool may_stand_still(comm::StepPhase phase) {
+  return phase == comm::StepPhase::kSleeping || phase == comm::StepPhase::kStarting;
+}
 
 boost::json::array to_array(const std::vector<int>& ranks) {
   boost::json::array array;
@@ -52,8 +54,7 @@ Health judge_health(const HealthInput& input) {
     if (!peer.connected || peer.heartbeat_age_seconds > stall_seconds) {
       health.lost.push_back(peer.member);
     }
-    const bool behind = peer.progress.step < input.progress.step ||
-                        (peer.progress.step == input.progress.step && !comm::waits_for_peers(peer.progress.phase));
+    const bool behind = peer.progress.step < input.progress.step || (peer.progress.step == input.progress.step && !comm::waits_for_peers(peer.progress.phase));
     if (comm::waits_for_peers(input.progress.phase) && behind) {
       health.not_arrived.push_back(peer.member);
     }

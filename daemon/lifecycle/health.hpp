@@ -39,11 +39,11 @@ struct HealthInput {
 };
 
 struct Health {
-  bool alive = true;                ///< /health: 200
-  bool ready = false;               ///< /ready: 200
-  std::string_view status = "ok";   ///< ok, loading, draining, stalled, peer_lost, faulted
-  std::vector<int> lost{};          ///< peers without connection or heartbeat
-  std::vector<int> not_arrived{};   ///< while this rank waits: peers that are behind it
+  bool alive = true;               ///< /health: 200
+  bool ready = false;              ///< /ready: 200
+  std::string_view status = "ok";  ///< ok, loading, draining, stalled, peer_lost, faulted
+  std::vector<int> lost{};         ///< peers without connection or heartbeat
+  std::vector<int> not_arrived{};  ///< while this rank waits: peers that are behind it
 };
 
 /// Loading and draining are healthy, and not ready. A step thread that does not move for stall_timeout is neither, unless it sleeps or starts.

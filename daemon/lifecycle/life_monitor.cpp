@@ -16,7 +16,9 @@ constexpr Duration kWarmTick = std::chrono::milliseconds(2);  // until the first
 constexpr auto kExtendInterval = std::chrono::seconds(1);
 constexpr auto kExtendBy = std::chrono::seconds(30);
 
-TimePoint now() { return std::chrono::steady_clock::now(); }
+TimePoint now() {
+  return std::chrono::steady_clock::now();
+}
 
 class AsioLifeMonitor final : public LifeMonitor {
  public:
@@ -45,6 +47,7 @@ class AsioLifeMonitor final : public LifeMonitor {
       }
     }
   }
+  [[nodiscard]] LifeState state() const override { return state_; }
   void set_peers(const comm::PeerChannel* peers) override { peers_ = peers; }
   void set_engine(const scheduler::Engine* engine) override { engine_ = engine; }
 

@@ -50,6 +50,7 @@ class LifeMonitor {
   /// Ends the timers, so that the io_context can run out of work.
   virtual void stop() = 0;
   virtual void set_state(LifeState state) = 0;
+  [[nodiscard]] virtual LifeState state() const = 0;
   /// From now on all peers are expected to be connected; null: no longer, for the group parts in peace.
   virtual void set_peers(const comm::PeerChannel* peers) = 0;
   /// The engine whose draining, running and open requests count; null: there is none any more.

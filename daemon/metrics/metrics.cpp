@@ -119,7 +119,8 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
   }
   [[nodiscard]] std::vector<prometheus::MetricFamily> collect() const {
     std::vector<prometheus::MetricFamily> all = registry_.Collect();
-    for (const prometheus::Collectable* source : {static_cast<const prometheus::Collectable*>(&steps_table_), static_cast<const prometheus::Collectable*>(&process_)}) {
+    for (const prometheus::Collectable* source :
+         {static_cast<const prometheus::Collectable*>(&steps_table_), static_cast<const prometheus::Collectable*>(&process_)}) {
       for (prometheus::MetricFamily& family : source->Collect()) {
         all.push_back(std::move(family));
       }
@@ -151,6 +152,8 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
 
 }  // namespace
 
-std::unique_ptr<Metrics> Metrics::create(const MetricsOptions& options) { return std::make_unique<PrometheusMetrics>(options); }
+std::unique_ptr<Metrics> Metrics::create(const MetricsOptions& options) {
+  return std::make_unique<PrometheusMetrics>(options);
+}
 
 }  // namespace lockstep::daemon

@@ -5,7 +5,6 @@
 #include <iterator>
 #include <sstream>
 #include <string>
-
 #include <sys/resource.h>
 #include <unistd.h>
 

@@ -8,11 +8,11 @@ namespace lockstep::daemon {
 namespace {
 
 // The request buckets hold vLLM's, so that its users' panels keep their meaning, and finer ones below, as small models answer in milliseconds.
-constexpr std::array kFirstTokenBuckets{0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1,  0.25, 0.5,   0.75,
+constexpr std::array kFirstTokenBuckets{0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1,   0.25,  0.5,   0.75,
                                         1.0,   2.5,    5.0,   7.5,  10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0};
-constexpr std::array kInterTokenBuckets{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1,  0.15, 0.2,
-                                        0.3,    0.4,   0.5,    0.75,  1.0,  2.5,   5.0,  7.5,   10.0, 20.0, 40.0, 80.0};
-constexpr std::array kRequestBuckets{0.005, 0.01, 0.025, 0.05, 0.1,  0.2,  0.3,  0.5,  0.8,   1.0,   1.5,   2.0,   2.5,    5.0,
+constexpr std::array kInterTokenBuckets{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1,  0.15, 0.2, 0.3,
+                                        0.4,    0.5,   0.75,   1.0,   2.5,  5.0,   7.5,  10.0,  20.0, 40.0, 80.0};
+constexpr std::array kRequestBuckets{0.005, 0.01, 0.025, 0.05, 0.1,  0.2,  0.3,  0.5,   0.8,   1.0,   1.5,   2.0,    2.5,   5.0,
                                      10.0,  15.0, 20.0,  30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0};
 constexpr std::array kStepBuckets{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0};
 constexpr std::array kAgreementBuckets{0.000001, 0.0000025, 0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025,
@@ -22,7 +22,9 @@ constexpr std::array kTokenBuckets{1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 
 constexpr std::array<const char*, 4> kKindNames{"prefill", "decode", "mixed", "idle"};
 constexpr std::array<const char*, 5> kReasonNames{"stop", "length", "cancelled", "error", "rank_lost"};
 
-double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+double seconds(Duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
 
 }  // namespace
 
@@ -34,8 +36,8 @@ StepMetrics::StepMetrics(AtomicTable& table, std::string_view transport)
       dispatch_seconds_(table.counter("lockstep_comm_seconds_total", "Time in which the step thread waited for an exchange of rows.",
                                       {{"op", "dispatch"}, {"exposed", "true"}})),
       combine_seconds_(table.counter("lockstep_comm_seconds_total", "", {{"op", "combine"}, {"exposed", "true"}})),
-      balance_(table.gauge("lockstep_load_balance_ratio", "Mean over maximum of the ranks' loads in the last step with work; 1 is even.",
-                           {{"resource", "tokens"}})),
+      balance_(
+          table.gauge("lockstep_load_balance_ratio", "Mean over maximum of the ranks' loads in the last step with work; 1 is even.", {{"resource", "tokens"}})),
       split_steps_(table.counter("lockstep_microbatch_steps_total", "Steps with work, by whether they were split.", {{"decision", "split"}})),
       whole_steps_(table.counter("lockstep_microbatch_steps_total", "", {{"decision", "whole"}})),
       wire_bytes_(table.counter("lockstep_wire_bytes_total", "Bytes that this rank put on the wire for expert exchanges.")),
@@ -63,7 +65,8 @@ StepMetrics::StepMetrics(AtomicTable& table, std::string_view transport)
   }
   for (std::size_t i = 0; i < mismatches_.size(); ++i) {
     const std::string field = i < kGuards.size() ? std::string(kGuards[i]) : "other";
-    mismatches_[i] = &table.counter("lockstep_vote_mismatch_total", "Steps in which the ranks disagreed about a guard; the group ends then.", {{"field", field}});
+    mismatches_[i] =
+        &table.counter("lockstep_vote_mismatch_total", "Steps in which the ranks disagreed about a guard; the group ends then.", {{"field", field}});
   }
 }
 
@@ -100,9 +103,13 @@ void StepMetrics::on_queue(const scheduler::QueueRecord& record) {
   kv_ratio_.set(record.kv_blocks_total > 0 ? static_cast<double>(record.kv_blocks_used) / record.kv_blocks_total : 0.0);
 }
 
-void StepMetrics::on_first_token(Duration since_arrival) { first_token_seconds_.observe(seconds(since_arrival)); }
+void StepMetrics::on_first_token(Duration since_arrival) {
+  first_token_seconds_.observe(seconds(since_arrival));
+}
 
-void StepMetrics::on_inter_token(Duration since_last_token) { inter_token_seconds_.observe(seconds(since_last_token)); }
+void StepMetrics::on_inter_token(Duration since_last_token) {
+  inter_token_seconds_.observe(seconds(since_last_token));
+}
 
 void StepMetrics::on_request_finished(const scheduler::RequestRecord& record) {
   finished_[std::min(static_cast<std::size_t>(record.reason), kReasons - 1)]->add(1);

@@ -92,8 +92,7 @@ constexpr std::array kLines{
     OptionLine{"host", "an address of this machine", "127.0.0.1", "Address that HTTP listens on", apply_text<&Options::host>},
     OptionLine{"port", kPort, "8000", "HTTP port of this host's first rank; the others count up from it. 0: any free one",
                apply_integer<&Options::port, 0, 65535>},
-    OptionLine{"shared-port", kPort, "0", "One more HTTP port on which all ranks of this host accept. 0: none",
-               apply_integer<&Options::shared_port, 0, 65535>},
+    OptionLine{"shared-port", kPort, "0", "One more HTTP port on which all ranks of this host accept. 0: none", apply_integer<&Options::shared_port, 0, 65535>},
     OptionLine{"max-num-seqs", kCount, "64", "Requests computed in one step, on each rank", apply_integer<&Options::max_num_seqs, 1, kInt32Max>},
     OptionLine{"max-num-batched-tokens", kCount, "512", "Tokens computed in one step, on each rank",
                apply_integer<&Options::max_num_batched_tokens, 1, kInt32Max>},
@@ -126,8 +125,7 @@ std::string environment_name(std::string_view name) {
 }
 
 bool is_given(std::span<const std::string> arguments, std::string_view flag) {
-  return std::ranges::any_of(arguments,
-                             [&](const std::string& argument) { return argument == flag || argument.starts_with(std::string(flag) + "="); });
+  return std::ranges::any_of(arguments, [&](const std::string& argument) { return argument == flag || argument.starts_with(std::string(flag) + "="); });
 }
 
 /// Checks and takes over what CLI11 has found for one line. The message on failure, else "".

@@ -18,7 +18,7 @@ enum class LoadFormat { kAuto, kSafetensors, kDummy };
 
 /// Checked one by one: every number is in its range.      Threads  a value.
 struct DaemonOptions {
-  std::filesystem::path model;  ///< "" is the model that comes with lockstep
+  std::filesystem::path model;    ///< "" is the model that comes with lockstep
   std::string served_model_name;  ///< "" is the model folder's name
   LoadFormat load_format = LoadFormat::kAuto;
   std::uint64_t dummy_seed = 0;

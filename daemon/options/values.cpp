@@ -36,12 +36,12 @@ std::int64_t take_suffix(std::string_view& text, std::span<const Suffix> suffixe
 
 constexpr std::int64_t kKiB = 1024;
 constexpr std::array kSizeSuffixes{
-    Suffix{"KiB", kKiB}, Suffix{"MiB", kKiB * kKiB}, Suffix{"GiB", kKiB* kKiB* kKiB}, Suffix{"TiB", kKiB* kKiB* kKiB* kKiB},
-    Suffix{"K", kKiB},   Suffix{"M", kKiB * kKiB},   Suffix{"G", kKiB* kKiB* kKiB},   Suffix{"T", kKiB* kKiB* kKiB* kKiB},
+    Suffix{"KiB", kKiB}, Suffix{"MiB", kKiB* kKiB}, Suffix{"GiB", kKiB* kKiB* kKiB}, Suffix{"TiB", kKiB* kKiB* kKiB* kKiB},
+    Suffix{"K", kKiB},   Suffix{"M", kKiB* kKiB},   Suffix{"G", kKiB* kKiB* kKiB},   Suffix{"T", kKiB* kKiB* kKiB* kKiB},
 };
 constexpr std::int64_t kMillisecond = 1'000'000;  // in nanoseconds
-constexpr std::array kTimeSuffixes{
-    Suffix{"ms", kMillisecond}, Suffix{"s", 1000 * kMillisecond}, Suffix{"m", 60'000 * kMillisecond}, Suffix{"h", 3'600'000 * kMillisecond}};
+constexpr std::array kTimeSuffixes{Suffix{"ms", kMillisecond}, Suffix{"s", 1000 * kMillisecond}, Suffix{"m", 60'000 * kMillisecond},
+                                   Suffix{"h", 3'600'000 * kMillisecond}};
 constexpr double kLongest = 30.0 * 24 * 3600 * 1000 * static_cast<double>(kMillisecond);
 
 }  // namespace
@@ -51,7 +51,9 @@ std::optional<std::int64_t> read_integer(std::string_view text, std::int64_t low
   return value && *value >= low && *value <= high ? value : std::nullopt;
 }
 
-std::optional<std::uint64_t> read_unsigned(std::string_view text) { return read_whole<std::uint64_t>(text); }
+std::optional<std::uint64_t> read_unsigned(std::string_view text) {
+  return read_whole<std::uint64_t>(text);
+}
 
 std::optional<std::int64_t> read_byte_size(std::string_view text) {
   const std::int64_t factor = take_suffix(text, kSizeSuffixes);

@@ -24,8 +24,8 @@ class IdTokenizer final : public model::Tokenizer {
       std::int32_t id = -1;
       const auto [rest, error] = std::from_chars(text.data() + at, text.data() + end, id);
       if (error != std::errc() || rest != text.data() + end || id < 0 || id >= vocabulary_size()) {
-        return Error{ErrorCode::kInvalidArgument, fmt::format("offset {}: this model has no tokenizer; a prompt is token ids from 0 to {}, with spaces between", at,
-                                                              vocabulary_size() - 1)};
+        return Error{ErrorCode::kInvalidArgument,
+                     fmt::format("offset {}: this model has no tokenizer; a prompt is token ids from 0 to {}, with spaces between", at, vocabulary_size() - 1)};
       }
       ids.push_back(id);
       at = end;
@@ -56,6 +56,8 @@ class IdTokenizer final : public model::Tokenizer {
 
 }  // namespace
 
-std::unique_ptr<model::Tokenizer> make_id_tokenizer(std::int32_t vocabulary_size) { return std::make_unique<IdTokenizer>(vocabulary_size); }
+std::unique_ptr<model::Tokenizer> make_id_tokenizer(std::int32_t vocabulary_size) {
+  return std::make_unique<IdTokenizer>(vocabulary_size);
+}
 
 }  // namespace lockstep::daemon

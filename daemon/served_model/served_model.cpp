@@ -43,8 +43,8 @@ Result<std::filesystem::path> find_embedded_model(const std::filesystem::path& e
       return candidate;
     }
   }
-  return Error{ErrorCode::kInvalidArgument,
-               fmt::format("the embedded model is neither in {} nor in {}; install lockstep again, or name a model with --model", installed.string(), built.string())};
+  return Error{ErrorCode::kInvalidArgument, fmt::format("the embedded model is neither in {} nor in {}; install lockstep again, or name a model with --model",
+                                                        installed.string(), built.string())};
 }
 
 Result<ServedModel> open_served_model(const DaemonOptions& options, const std::filesystem::path& executable) {

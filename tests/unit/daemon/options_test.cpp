@@ -8,10 +8,10 @@
 #include <map>
 #include <set>
 #include <sstream>
+#include <unistd.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include "daemon/options/values.hpp"
 
@@ -59,11 +59,49 @@ TEST_F(Options, DefaultsHoldWhenNothingIsSet) {
 }
 
 TEST_F(Options, EveryOptionArrives) {
-  const DaemonOptions options =
-      good({"--model", "/m", "--served-model-name=x", "--load-format", "dummy", "--dummy-seed", "18446744073709551615", "--device", "cpu", "--host", "::1",
-            "--port", "0", "--shared-port", "9", "--max-num-seqs", "3", "--max-num-batched-tokens", "4", "--max-pending", "5", "--max-model-len", "6",
-            "--kv-cache-memory", "2G", "--micro-batches", "2", "--stall-timeout", "3", "--start-timeout", "4s", "--drain-timeout", "5m", "--heartbeat-interval",
-            "60ms", "--keep-alive-interval", "1.5", "--peer-bind", "127.0.0.1", "--group-secret-file", "/s", "--log-level", "debug"});
+  const DaemonOptions options = good({"--model",
+                                      "/m",
+                                      "--served-model-name=x",
+                                      "--load-format",
+                                      "dummy",
+                                      "--dummy-seed",
+                                      "18446744073709551615",
+                                      "--device",
+                                      "cpu",
+                                      "--host",
+                                      "::1",
+                                      "--port",
+                                      "0",
+                                      "--shared-port",
+                                      "9",
+                                      "--max-num-seqs",
+                                      "3",
+                                      "--max-num-batched-tokens",
+                                      "4",
+                                      "--max-pending",
+                                      "5",
+                                      "--max-model-len",
+                                      "6",
+                                      "--kv-cache-memory",
+                                      "2G",
+                                      "--micro-batches",
+                                      "2",
+                                      "--stall-timeout",
+                                      "3",
+                                      "--start-timeout",
+                                      "4s",
+                                      "--drain-timeout",
+                                      "5m",
+                                      "--heartbeat-interval",
+                                      "60ms",
+                                      "--keep-alive-interval",
+                                      "1.5",
+                                      "--peer-bind",
+                                      "127.0.0.1",
+                                      "--group-secret-file",
+                                      "/s",
+                                      "--log-level",
+                                      "debug"});
   EXPECT_EQ(options.model, "/m");
   EXPECT_EQ(options.served_model_name, "x");
   EXPECT_EQ(options.load_format, LoadFormat::kDummy);
