@@ -1,4 +1,4 @@
-#include "daemon/lifecycle/id_tokenizer.hpp"
+#include "daemon/served_model/id_tokenizer.hpp"
 
 #include <charconv>
 #include <string>
