@@ -43,10 +43,6 @@ class ProcessCommunicators : public ::testing::Environment {
     return *made_.back().second;
   }
   void TearDown() override {
-    if (::testing::UnitTest::GetInstance()->test_to_run_count() == 0) {
-      fmt::print(stderr, "the filter left no test to run\n");
-      _exit(1);
-    }
     if (launch_info().world_size > 1 && leave_by_exit_) {
       std::fflush(nullptr);
       _exit(::testing::UnitTest::GetInstance()->Passed() ? 0 : 1);

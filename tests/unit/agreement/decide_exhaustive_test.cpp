@@ -23,6 +23,7 @@ StepPlan reference(const std::vector<StepProposal>& members) {
   std::set<std::int32_t> modes;
   std::multiset<std::int32_t> splits;  // of the members with rows
   bool stop = false;
+  std::size_t drainers = 0;
   for (const StepProposal& member : members) {
     plan.tokens_per_member.push_back(member.tokens);
     plan.padded_tokens = std::max(plan.padded_tokens, member.padded_tokens);
@@ -31,6 +32,7 @@ StepPlan reference(const std::vector<StepProposal>& members) {
     modes.insert(static_cast<std::int32_t>(member.graph_mode));
     plan.draining = plan.draining || member.wish != ControlWish::kNone;
     stop = stop || member.wish == ControlWish::kStop;
+    drainers += member.wish == ControlWish::kNone ? 0 : 1;
     if (member.tokens != 0) {
       splits.insert(member.micro_batches);
     }
@@ -45,10 +47,10 @@ StepPlan reference(const std::vector<StepProposal>& members) {
     plan.action = StepAction::kStop;
   } else if (!splits.empty()) {
     plan.action = StepAction::kRun;
-  } else if (plan.draining && plan.waiting_total == 0) {
-    plan.action = StepAction::kStop;
+  } else if (drainers == members.size() && plan.waiting_total == 0) {
+    plan.action = StepAction::kStop;  // all have closed their admission, and all are empty
   } else {
-    plan.action = plan.waiting_total != 0 ? StepAction::kSpin : StepAction::kSleep;
+    plan.action = plan.waiting_total != 0 || drainers != 0 ? StepAction::kSpin : StepAction::kSleep;
   }
   return plan;
 }

@@ -69,6 +69,22 @@ TEST(Decide, KeepsRunningWhileADrainIsWishedAndRowsRemain) {
   EXPECT_TRUE(plan.draining);
 }
 
+TEST(Decide, StopsADrainOnlyOnceEveryMemberWishesItAndNothingIsLeft) {
+  std::vector<StepProposal> group(3, StepProposal{.step = 4});
+  StepPlan plan;
+  group[1].wish = ControlWish::kDrain;
+  ASSERT_TRUE(decide_for(group, plan));
+  EXPECT_EQ(plan.action, StepAction::kSpin);  // another member may have accepted a request since it wrote its column
+  EXPECT_TRUE(plan.draining);
+  group[0].wish = group[2].wish = ControlWish::kDrain;
+  group[0].waiting = 1;
+  ASSERT_TRUE(decide_for(group, plan));
+  EXPECT_EQ(plan.action, StepAction::kSpin);
+  group[0].waiting = 0;
+  ASSERT_TRUE(decide_for(group, plan));
+  EXPECT_EQ(plan.action, StepAction::kStop);
+}
+
 TEST(Decide, CarriesStepsBeyondThirtyTwoBits) {
   for (const std::int64_t step :
        {std::int64_t{0x7fffffff}, std::int64_t{0x80000000}, std::int64_t{0xffffffff}, std::int64_t{0x100000000}, std::int64_t{1} << 62}) {
