@@ -1,12 +1,23 @@
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <stdexcept>
 
 #include <fmt/format.h>
 
+#include "lockstep/core/check.hpp"
 #include "lockstep/forward_context.hpp"
 
 namespace lockstep {
+
+namespace {
+
+/// The total is an int32 like everything on the wire, and so are the offsets: what makes an object checks the sum once, so that no later sum can overflow.
+bool sum_fits(std::span<const std::int32_t> tokens_per_rank) {
+  return std::accumulate(tokens_per_rank.begin(), tokens_per_rank.end(), std::int64_t{0}) <= std::numeric_limits<std::int32_t>::max();
+}
+
+}  // namespace
 
 DPMetadata DPMetadata::make(int world_size, int rank, std::int32_t num_tokens, std::optional<std::vector<std::int32_t>> num_tokens_across_dp) {
   if (world_size < 1) {
@@ -37,6 +48,9 @@ DPMetadata DPMetadata::make(int world_size, int rank, std::int32_t num_tokens, s
   if (const std::int32_t own = (*num_tokens_across_dp)[static_cast<std::size_t>(rank)]; own != num_tokens) {
     throw std::invalid_argument(fmt::format("num_tokens is {}, but num_tokens_across_dp[{}] is {}: they must be equal", num_tokens, rank, own));
   }
+  if (!sum_fits(*num_tokens_across_dp)) {
+    throw std::invalid_argument(fmt::format("num_tokens_across_dp adds up to more than {} tokens", std::numeric_limits<std::int32_t>::max()));
+  }
   result.tokens_per_rank_ = std::move(*num_tokens_across_dp);
   return result;
 }
@@ -46,6 +60,9 @@ DPMetadata DPMetadata::single(std::int32_t num_tokens) {
 }
 
 void DPMetadata::assign(int rank, std::span<const std::int32_t> tokens_per_rank) {
+  // The caller's counts come from decide(), which has refused what a peer got wrong.
+  LOCKSTEP_CHECK(rank >= 0 && static_cast<std::size_t>(rank) < tokens_per_rank.size(), "rank {} of {}", rank, tokens_per_rank.size());
+  LOCKSTEP_CHECK(sum_fits(tokens_per_rank), "rank {}: the token counts of {} ranks overflow", rank, tokens_per_rank.size());
   rank_ = rank;
   tokens_per_rank_.assign(tokens_per_rank.begin(), tokens_per_rank.end());
 }

@@ -10,6 +10,7 @@
 namespace lockstep {
 
 namespace {
+// The seed's contract: layers find the step's context on their thread. NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
 thread_local const ForwardContext* current_context = nullptr;
 }  // namespace
 
@@ -32,7 +33,7 @@ std::uint64_t BatchDescriptor::hash_key() const {
 
 const AttentionMetadata& ForwardContext::get_attn_metadata(std::string_view layer) const {
   if (attn_metadata != nullptr) {
-    if (const auto found = attn_metadata->find(layer); found != attn_metadata->end()) {
+    if (const auto found = attn_metadata->find(layer); found != attn_metadata->end() && found->second != nullptr) {
       return *found->second;
     }
   }

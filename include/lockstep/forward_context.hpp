@@ -144,7 +144,8 @@ class [[nodiscard]] set_forward_context {  // NOLINT: the seed's name
 };
 
 /// Time of forward passes per batch size; feeds the metrics and the overlap decision.
-/// Memory   bounded: per batch size a ring of the last kSamplesPerSize samples; at most kMaxSizes sizes, larger ones share the last.
+/// Memory   bounded and allocated at construction: per batch size a ring of the last kSamplesPerSize samples; sizes first seen after kMaxSizes others share the
+///          last record, listed under the largest of them.
 /// Threads  safe; `record` is uncontended ≤ 100 ns.
 class ForwardTimingTracker {
  public:
@@ -161,8 +162,9 @@ class ForwardTimingTracker {
   ForwardTimingTracker(const ForwardTimingTracker&) = delete;
   ForwardTimingTracker& operator=(const ForwardTimingTracker&) = delete;
 
+  /// Ignores a duration that is not finite.
   void record(std::int32_t batch_size, double duration_ms);
-  /// By ascending batch size. Percentiles are over the ring, the rest over all samples since `clear`.
+  /// By ascending batch size. Percentiles are over the ring, interpolated between neighbours; the rest is over all samples since `clear`.
   [[nodiscard]] std::vector<Stats> get_stats() const;
   /// True once per log interval.
   [[nodiscard]] bool should_log();
