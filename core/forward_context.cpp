@@ -10,6 +10,7 @@
 namespace lockstep {
 
 namespace {
+// The seed's contract: layers find the step's context on their thread. NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
 thread_local const ForwardContext* current_context = nullptr;
 }  // namespace
 

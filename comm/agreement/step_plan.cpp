@@ -1,6 +1,7 @@
 #include "lockstep/comm/step_plan.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <limits>
 #include <optional>
@@ -31,13 +32,14 @@ constexpr std::uint32_t high_word(std::uint64_t value) {
   return static_cast<std::uint32_t>(value >> 32U);
 }
 
-// FNV-1a's step on whole words. For one word it is a bijection of the state, and for one state a bijection of the word, so a change within any single word
-// always changes the result. The member's index is part of the start: a column in another member's place, or a column of zeros that nobody wrote, is wrong too.
+// For one word a step is a bijection of the state, and for one state a bijection of the word, so a change within any single word always changes the result. Add
+// and rotate, because plain SSE2 has no 32-bit multiplication and this runs over the whole matrix. The member's index is part of the start: a column in another
+// member's place is wrong too; and the start is never 0, so a column of zeros, which nobody wrote, cannot have a right checksum.
 constexpr std::uint32_t checksum_start(std::size_t member) {
-  return 0x811c9dc5U ^ static_cast<std::uint32_t>(member);
+  return 0x80000001U | static_cast<std::uint32_t>(member) << 1U;
 }
 constexpr std::uint32_t checksum_step(std::uint32_t state, std::int32_t word) {
-  return (state ^ static_cast<std::uint32_t>(word)) * 0x01000193U;
+  return std::rotl(state + static_cast<std::uint32_t>(word), 7);
 }
 
 std::uint32_t checksum_of_column(const Rows& rows, std::size_t member) {
@@ -52,7 +54,7 @@ std::uint32_t checksum_of_column(const Rows& rows, std::size_t member) {
 /// cache line per word.
 std::optional<std::size_t> find_bad_checksum(const Rows& rows) {
   constexpr std::size_t kBlock = 64;
-  std::array<std::uint32_t, kBlock> states{};
+  std::array<std::uint32_t, kBlock> states;  // not cleared: with a few members that would be most of the work
   const StepMatrix sent = rows[StepField::kChecksum];
   for (std::size_t begin = 0; begin < rows.members; begin += kBlock) {
     const std::size_t count = std::min(kBlock, rows.members - begin);
@@ -94,8 +96,29 @@ constexpr std::array kGuards{
     Guard{"config_hash", StepField::kConfigHashLow, StepField::kConfigHashHigh, ValueFormat::kHex64},
 };
 
+// The passes over a row are plain loops without an early end: compilers turn those into vector code, and in the usual case the whole row has to be read anyway.
 bool all_equal(StepMatrix row) {
-  return std::ranges::all_of(row, [first = row.front()](std::int32_t word) { return word == first; });
+  std::int32_t differences = 0;
+  for (const std::int32_t word : row) {
+    differences |= word ^ row.front();
+  }
+  return differences == 0;
+}
+
+std::int32_t maximum(StepMatrix row) {
+  std::int32_t most = row.front();
+  for (const std::int32_t word : row) {
+    most = std::max(most, word);
+  }
+  return most;
+}
+
+std::int32_t minimum(StepMatrix row) {
+  std::int32_t least = row.front();
+  for (const std::int32_t word : row) {
+    least = std::min(least, word);
+  }
+  return least;
 }
 
 std::int64_t guard_value(const Rows& rows, const Guard& guard, std::size_t member) {
@@ -149,8 +172,7 @@ Error out_of_bounds(const Bounds& bounds, StepMatrix row) {
 
 Status check_values(const Rows& rows) {
   for (const Bounds& bounds : kBounds) {
-    const auto [least, most] = std::ranges::minmax(rows[bounds.field]);
-    if (least < bounds.least || most > bounds.most) {
+    if (minimum(rows[bounds.field]) < bounds.least || (bounds.most != kNoLimit && maximum(rows[bounds.field]) > bounds.most)) {
       return out_of_bounds(bounds, rows[bounds.field]);
     }
   }
@@ -268,14 +290,14 @@ Status decide(StepMatrix matrix, int member_count, StepPlan& plan) {
   LOCKSTEP_RETURN_IF_ERROR(check_matrix(rows));
 
   const StepMatrix tokens = rows[StepField::kTokens];
-  const std::int32_t tokens_max = std::ranges::max(tokens);
-  const std::int32_t strongest_wish = std::ranges::max(rows[StepField::kWish]);
+  const std::int32_t tokens_max = maximum(tokens);
+  const std::int32_t strongest_wish = maximum(rows[StepField::kWish]);
   plan.step = guard_value(rows, kGuards.front(), 0);
   plan.tokens_per_member.assign(tokens.begin(), tokens.end());
-  plan.padded_tokens = std::ranges::max(rows[StepField::kPaddedTokens]);
+  plan.padded_tokens = maximum(rows[StepField::kPaddedTokens]);
   plan.micro_batches = common_micro_batches(tokens, rows[StepField::kMicroBatches]);
   plan.micro_batch_tokens = tokens_max / plan.micro_batches + (tokens_max % plan.micro_batches != 0 ? 1 : 0);
-  plan.graph_mode = static_cast<GraphMode>(std::ranges::min(rows[StepField::kGraphMode]));
+  plan.graph_mode = static_cast<GraphMode>(minimum(rows[StepField::kGraphMode]));
   plan.draining = strongest_wish >= static_cast<std::int32_t>(ControlWish::kDrain);
   plan.waiting_total = sum(rows[StepField::kWaiting]);
   plan.prefill_tokens_total = sum(rows[StepField::kPrefillTokens]);

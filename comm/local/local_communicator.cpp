@@ -140,8 +140,8 @@ Status LocalCommunicator::check_sizes(const Operation& operation) const {
     const std::size_t capacity = receivers[static_cast<std::size_t>(source)].size();
     if (sent > capacity) {
       return Error{ErrorCode::kDiverged,
-                   fmt::format("operation {}: rank {} sent {} bytes to rank {}, which receives at most {}; the two disagree about the plan", operation.sequence,
-                               source, sent, rank_, capacity),
+                   fmt::format("operation {}: rank {} sent {} bytes to rank {}, which receives at most {} bytes; the two disagree about the plan",
+                               operation.sequence, source, sent, rank_, capacity),
                    source};
     }
     if (sent == 0 && capacity > 0) {

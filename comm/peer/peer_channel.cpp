@@ -51,6 +51,13 @@ struct Obstacle {
   TimePoint give_up_at{};      ///< of a misconfigured one: a stranger may have spoken in the member's name, so the true one gets its time
 };
 
+/// What was said to all, for the members that connect later: the newest of each.
+struct Said {
+  std::optional<WakeFrame> wake{};
+  std::optional<FailureFrame> failure{};
+  std::optional<GoodbyeFrame> goodbye{};
+};
+
 /// The sockets and their handlers, kept alive by the handlers. What runs on the strand is marked so; the rest may be called from any thread.
 class Mesh : public std::enable_shared_from_this<Mesh> {
  public:
@@ -144,9 +151,9 @@ class Mesh : public std::enable_shared_from_this<Mesh> {
     }
     post([](Mesh& mesh) {
       std::unique_lock lock(mesh.mutex_);
-      const WakeFrame newest = *std::exchange(mesh.pending_wake_, std::nullopt);
+      mesh.said_.wake = std::exchange(mesh.pending_wake_, std::nullopt);
       lock.unlock();
-      mesh.send_all(newest);
+      mesh.send_all(*mesh.said_.wake);
     });
   }
 
@@ -163,13 +170,17 @@ class Mesh : public std::enable_shared_from_this<Mesh> {
 
   void report_failure(const Error& error) {
     post([frame = FailureFrame{.code = error.code, .rank = error.rank, .message = error.message.substr(0, kFailureMessageBytesMax)}](Mesh& mesh) {
+      mesh.said_.failure = frame;
       mesh.send_all(frame);
     });
   }
 
   void say_goodbye() {
     detector_.leave();
-    post([](Mesh& mesh) { mesh.send_all(GoodbyeFrame{}); });
+    post([](Mesh& mesh) {
+      mesh.said_.goodbye = GoodbyeFrame{};
+      mesh.send_all(GoodbyeFrame{});
+    });
   }
 
   Status flush(const Deadline& deadline) {
@@ -315,6 +326,10 @@ class Mesh : public std::enable_shared_from_this<Mesh> {
     detector_.on_connected(member, now());
     connection->start();
     connection->send(heartbeat());
+    // A member that fails or leaves while others still connect to it must be understood by those too.
+    send_if(*connection, said_.wake);
+    send_if(*connection, said_.failure);
+    send_if(*connection, said_.goodbye);
     const std::lock_guard lock(mutex_);
     ++connected_count_;
     changed_.notify_all();
@@ -344,6 +359,13 @@ class Mesh : public std::enable_shared_from_this<Mesh> {
       self->round_timer_.expires_after(self->options_.heartbeat_interval);
       self->wait_round();
     });
+  }
+
+  template <typename FrameType>
+  static void send_if(Connection& connection, const std::optional<FrameType>& frame) {
+    if (frame) {
+      connection.send(*frame);
+    }
   }
 
   template <typename FrameType>
@@ -454,8 +476,9 @@ class Mesh : public std::enable_shared_from_this<Mesh> {
   asio::steady_timer accept_timer_;
   asio::steady_timer round_timer_;
   std::vector<std::shared_ptr<Connection>> connections_;  ///< [members]; shared with their own handlers; a closed one stays, so that nobody takes its place
-  std::set<std::shared_ptr<Handshake>> handshakes_;       ///< shared with their own handlers
-  std::vector<std::shared_ptr<bool>> flushes_;            ///< shared with the waiting threads; the bools are under mutex_
+  Said said_;
+  std::set<std::shared_ptr<Handshake>> handshakes_;  ///< shared with their own handlers
+  std::vector<std::shared_ptr<bool>> flushes_;       ///< shared with the waiting threads; the bools are under mutex_
 
   std::mutex receiver_mutex_;  ///< held during on_wake
   WakeReceiver* receiver_ = nullptr;

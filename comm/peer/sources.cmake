@@ -1,5 +1,6 @@
 # The peer channel's part of lockstep_comm; included by comm/CMakeLists.txt.
-find_package(OpenSSL REQUIRED COMPONENTS Crypto)
+# Global, as whoever links lockstep_comm links this too, from other folders.
+find_package(OpenSSL REQUIRED COMPONENTS Crypto GLOBAL)
 target_sources(lockstep_comm PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/connection.cpp
   ${CMAKE_CURRENT_LIST_DIR}/failure_detector.cpp

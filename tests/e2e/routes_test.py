@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Goal    Probes, models, version, metrics and errors have their documented form on every rank; wrong requests harm nobody.
+Method  Each route once, each kind of wrong request once, then a right one."""
+
+import re
+import shutil
+import subprocess
+import unittest
+
+from group import GroupTest, call, complete, free_ports
+
+SHARED_PORT = free_ports(1)
+
+
+class Routes(GroupTest):
+    options = ("--shared-port", str(SHARED_PORT))
+
+    def test_health_and_ready_are_ok_on_both_ranks(self):
+        for port in self.group.ports:
+            for path in ["/health", "/ready"]:
+                self.assertEqual(call(port, "GET", path).status, 200, path)
+
+    def test_models_lists_the_one_that_completions_name(self):
+        for port in self.group.ports:
+            body = call(port, "GET", "/v1/models").json
+            self.assertEqual(body["object"], "list")
+            self.assertEqual(len(body["data"]), 1)
+            self.assertEqual(body["data"][0]["object"], "model")
+            served = body["data"][0]["id"]
+            answer = complete(port, model=served, prompt="a", max_tokens=1)
+            self.assertEqual(answer.status, 200, answer.text)
+            self.assertEqual(answer.json["model"], served)
+
+    def test_version_names_a_version(self):
+        self.assertRegex(call(self.group.port, "GET", "/version").json["version"], r"^\d+\.\d+\.\d+")
+
+    def test_metrics_pass_promtool_and_carry_the_rank(self):
+        complete(self.group.port, prompt="In the beginning", max_tokens=4)
+        self.assertIsNotNone(shutil.which("promtool"), "promtool comes with the Debian package prometheus")
+        for rank, port in enumerate(self.group.ports):
+            answer = call(port, "GET", "/metrics")
+            self.assertEqual(answer.status, 200)
+            self.assertTrue(answer.headers["Content-Type"].startswith("text/plain"))
+            checked = subprocess.run(["promtool", "check", "metrics"], input=answer.text, capture_output=True, text=True, check=False)
+            self.assertEqual((checked.returncode, checked.stdout + checked.stderr), (0, ""))
+            samples = [line for line in answer.text.splitlines() if line.startswith("lockstep_")]
+            self.assertTrue(samples)
+            self.assertEqual([line for line in samples if f'rank="{rank}"' not in line], [])
+
+    def test_metrics_count_what_was_generated(self):
+        before = self.generated()
+        tokens = complete(self.group.port, prompt="In the beginning", max_tokens=9, temperature=0).json["usage"]["completion_tokens"]
+        self.assertEqual(self.generated(), before + tokens)
+
+    def generated(self):
+        return float(re.search(r"^lockstep_generated_tokens_total\{[^}]*\} (\S+)$", call(self.group.port, "GET", "/metrics").text, re.MULTILINE).group(1))
+
+    def test_errors_have_openais_form_and_name_the_field(self):
+        for fields, status, param in [
+            ({}, 400, "prompt"),
+            ({"prompt": ""}, 400, "prompt"),
+            ({"prompt": ["a", "b"]}, 400, "prompt"),
+            ({"prompt": [-1]}, 400, "prompt"),
+            ({"prompt": "a", "max_tokens": 0}, 400, "max_tokens"),
+            ({"prompt": "a", "max_tokens": "many"}, 400, "max_tokens"),
+            ({"prompt": "a", "temperature": 2.5}, 400, "temperature"),
+            ({"prompt": "a", "top_p": 0}, 400, "top_p"),
+            ({"prompt": "a", "n": 2}, 400, "n"),
+            ({"prompt": "a", "model": "another"}, 404, "model"),
+        ]:
+            with self.subTest(fields=fields):
+                answer = complete(self.group.port, **fields)
+                self.assertEqual(answer.status, status, answer.text)
+                error = answer.json["error"]
+                self.assertEqual(set(error), {"message", "type", "param", "code"})
+                self.assertEqual(error["param"], param)
+                self.assertTrue(error["message"] and error["type"] and error["code"])
+
+    def test_a_prompt_beyond_the_context_or_the_vocabulary_is_refused(self):
+        for prompt in [[1] * 100000, [2**31 - 1]]:
+            answer = complete(self.group.port, prompt=prompt, max_tokens=1)
+            self.assertEqual(answer.status, 400, answer.text)
+            self.assertTrue(answer.json["error"]["message"])
+
+    def test_a_body_that_is_no_json_is_refused(self):
+        for body in ["{", "[]", "\xff", '{"prompt": "a"} x']:
+            answer = call(self.group.port, "POST", "/v1/completions", body.encode("latin-1"))
+            self.assertEqual(answer.status, 400, answer.text)
+            self.assertTrue(answer.json["error"]["message"])
+
+    def test_unknown_routes_and_methods_are_refused(self):
+        self.assertEqual(call(self.group.port, "GET", "/nothing/here").status, 404)
+        self.assertEqual(call(self.group.port, "GET", "/v1/completions").status, 405)
+
+    def test_the_shared_port_is_served_by_both_ranks(self):
+        ranks = set()
+        # Each connection is dealt to a rank by its source port: 64 that all fall to one of two would be one chance in 2^63.
+        for _ in range(64):
+            ranks.update(re.findall(r'^lockstep_build_info\{.*?rank="(\d+)"', call(SHARED_PORT, "GET", "/metrics").text, re.MULTILINE))
+        self.assertEqual(ranks, {"0", "1"})
+        self.assertEqual(complete(SHARED_PORT, prompt="a", max_tokens=1).status, 200)
+
+
+if __name__ == "__main__":
+    unittest.main()
