@@ -17,6 +17,7 @@
 namespace lockstep::scheduler {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using tests::greedy_request;
 using tests::GroupHarness;
@@ -174,6 +175,26 @@ TEST(Engine, APlanThatNoSoundMemberMakesStopsAllRanksAndNamesTheField) {
     }
     EXPECT_EQ(group.steps(0), group.steps(1)) << "in the same step";
     EXPECT_EQ(group.wait(1).finish, FinishReason::kRankLost);
+  }
+}
+
+TEST(Engine, AFailedCollectiveIsNamedOnceWithItsStepLayerAndMicroBatch) {
+  for (const std::string_view failing : {"start_all_to_all", "wait_all_to_all"}) {
+    GroupOptions options = group_of(1);
+    options.hooks.before = [failing](int, std::string_view operation) {
+      return operation == failing ? Status(Error{ErrorCode::kPeerLost, "the wire was cut", 0}) : Status{};
+    };
+    GroupHarness group(std::move(options));
+    group.wait_until_running();
+    ASSERT_TRUE(group.submit(0, greedy_request(1, {4, 5, 6}, 5)));
+    const Status status = group.join().front();
+    ASSERT_FALSE(status) << failing;
+    EXPECT_EQ(status.error().code, ErrorCode::kPeerLost);
+    EXPECT_THAT(status.error().message, AllOf(HasSubstr("dispatch"), HasSubstr("step 0"), HasSubstr("layer 0"), HasSubstr("the wire was cut")));
+    EXPECT_EQ(status.error().message.find("step"), status.error().message.rfind("step")) << status.error().message;
+    const tests::Completion completion = group.wait(1);
+    EXPECT_EQ(completion.finish, FinishReason::kRankLost);
+    EXPECT_EQ(completion.error, status.error().message);
   }
 }
 
