@@ -24,10 +24,12 @@ struct PeerEndpoint {
 };
 
 struct PeerChannelOptions {
-  std::string secret;        ///< group secret; members with another one are refused
+  std::string secret;        ///< group secret, not empty when there are peers; members with another one are refused
   std::string bind_address;  ///< IPv4; "" chooses: loopback when all members share this host, else the address of the first usable interface
   Duration heartbeat_interval = std::chrono::milliseconds(100);
   Duration stall_timeout = std::chrono::seconds(10);
+  Duration authentication_timeout = std::chrono::seconds(5);  ///< a connection that has not proven by then that it is a member's is dropped
+  bool single_host = false;                                   ///< all members share this host: loopback will do
 };
 
 /// What is known of one peer.
@@ -40,12 +42,14 @@ struct PeerState {
 
 /// The group's sockets and the failure detector over them. A peer is lost when its connection breaks without a goodbye (a dead process: known at once), when no
 /// heartbeat came for stall_timeout (stopped, or cut off), or when it reported a failure of its own. A peer whose heartbeat lives but whose step thread stands
-/// still is not lost by itself: as a Watch this object lets the wait on it run out after the stall timeout since the last progress of any peer. Ownership
-/// borrows the io_context and the progress; destroyed after the io_context has stopped running. Threads    create, connect: before the io_context runs
-/// elsewhere or from any thread; `failure`, `last_progress`, `broadcast_wake`, `report_failure`, `states`: any, never blocking.
+/// still is not lost by itself: as a Watch this object lets the wait on it run out after the stall timeout since the last progress of any peer.
+/// Ownership  borrows the io_context and the progress; destroyed after the io_context has stopped running, and before it is destroyed.
+/// Threads    create, connect: before the io_context runs elsewhere or from any thread; `failure`, `last_progress`, `broadcast_wake`, `report_failure`,
+///            `say_goodbye`, `states`: any, never blocking; connect and flush not on the io_context's threads.
 class PeerChannel : public Watch, public WakeSender {
  public:
-  /// Opens the listening socket.      Errors  kInvalidArgument: the address cannot be bound.
+  /// Opens the listening socket; none in a group of one.      Errors  kInvalidArgument: the address cannot be bound, the secret is empty, stall_timeout is
+  /// shorter than two heartbeats.
   [[nodiscard]] static Result<std::unique_ptr<PeerChannel>> create(boost::asio::io_context& io, const GroupView& view, const StepProgress& progress,
                                                                    PeerChannelOptions options);
   /// Where peers reach this one.
@@ -54,13 +58,14 @@ class PeerChannel : public Watch, public WakeSender {
   /// Blocks the calling thread, not the io_context, which must be running.      Errors  kTimeout naming the members that are missing; kInvalidArgument: a
   /// secret differs.
   [[nodiscard]] virtual Status connect(const std::vector<PeerEndpoint>& endpoints, const Deadline& deadline) = 0;
-  /// From now on wakes go to `receiver`; those that came earlier are delivered first.
+  /// From now on wakes go to `receiver` (nullptr: are kept); those that came earlier are delivered first, of each peer the newest.
+  /// Waits while a wake is being delivered to the former receiver: not to be called under a lock that its on_wake takes.
   virtual void set_wake_receiver(WakeReceiver* receiver) = 0;
   /// Tells all peers why this member is about to leave, so that they name the true cause.
   virtual void report_failure(const Error& error) = 0;
   /// Says goodbye to all peers: connections that close after it are no failures.
   virtual void say_goodbye() = 0;
-  /// Blocks until what was handed over has been written to the sockets, or the deadline.
+  /// Blocks until what was handed over has been written to the sockets, or the deadline.      Errors  kTimeout naming the ranks that do not read.
   [[nodiscard]] virtual Status flush(const Deadline& deadline) = 0;
   [[nodiscard]] virtual std::vector<PeerState> states() const = 0;
 };

@@ -67,7 +67,7 @@ void encode_proposal(const StepProposal& proposal, int member_index, int member_
 enum class StepAction : std::int32_t {
   kRun,    ///< compute: at least one member has rows
   kSleep,  ///< nobody has rows or anything waiting: sleep until woken
-  kSpin,   ///< no rows, but something waits (for blocks to become free, for a drain to end): agree again
+  kSpin,   ///< no rows, but something waits (for blocks to become free, for every member to have heard of a drain): agree again
   kStop,   ///< all leave after this step
 };
 

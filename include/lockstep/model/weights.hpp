@@ -15,7 +15,8 @@
 
 namespace lockstep::model {
 
-/// A tensor as stored. `data` is borrowed from the source (a memory map, or a buffer that lives until the next call on the source).
+/// A tensor as stored. `data` is borrowed from the source (a memory map, or a buffer that lives until the next call on the source) and not necessarily
+/// aligned to its elements: copy it, do not cast it.
 struct TensorView {
   device::DataType type = device::DataType::kBFloat16;
   std::vector<std::int64_t> shape;
@@ -30,6 +31,8 @@ class WeightSource {
   WeightSource& operator=(const WeightSource&) = delete;
   /// Errors  kInvalidArgument naming file, tensor, expected and found shape.
   [[nodiscard]] virtual Result<TensorView> tensor(std::string_view name, std::span<const std::int64_t> expected_shape) = 0;
+  /// Whether `tensor` would succeed, without reading or making the values.      Errors  as `tensor`.
+  [[nodiscard]] virtual Status check(std::string_view name, std::span<const std::int64_t> expected_shape) = 0;
   /// A hash of what identifies the content (file sizes and headers; the seed), for the configuration hash.
   [[nodiscard]] virtual std::uint64_t hash() const = 0;
 
@@ -38,7 +41,8 @@ class WeightSource {
 };
 
 /// Maps model.safetensors, or the shards that model.safetensors.index.json lists, and checks every header: sizes that overflow, overlap, leave gaps or do not
-/// fit, entry and header caps. Errors  kInvalidArgument naming file, tensor, expected, found.
+/// fit, entry and header caps. Errors  kInvalidArgument naming file, tensor, expected, found; of `tensor` also kUnsupported for a type that is no float.
+/// A mapped file must not shrink while the source lives: the kernel answers a read past its new end with SIGBUS. Replace model files by renaming.
 [[nodiscard]] Result<std::unique_ptr<WeightSource>> open_safetensors(const std::filesystem::path& folder);
 
 /// Weights from a seed, in bfloat16, the same on every machine and for every tensor independent of the order of calls.

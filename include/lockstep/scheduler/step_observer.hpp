@@ -53,7 +53,17 @@ struct RequestRecord {
   Duration total_time{};
 };
 
-/// Threads  called on the engine's thread; must not block, allocate or log.
+enum class CollectiveKind : std::uint8_t { kAgreement, kDispatch, kCombine };
+
+/// One collective about to start: the same sequence on every member.
+struct CollectiveRecord {
+  CollectiveKind kind = CollectiveKind::kAgreement;
+  std::int64_t step = 0;
+  std::int32_t layer = -1;
+  std::int32_t micro_batch = -1;
+};
+
+/// Threads  called on the engine's thread, on_collective on the comm stream's; one call at a time; must not block, allocate or log.
 class StepObserver {
  public:
   virtual ~StepObserver() = default;
@@ -62,6 +72,7 @@ class StepObserver {
   virtual void on_first_token(Duration /*since_arrival*/) {}
   virtual void on_inter_token(Duration /*since_last_token*/) {}
   virtual void on_request_finished(const RequestRecord&) {}
+  virtual void on_collective(const CollectiveRecord&) {}
   virtual void on_divergence(std::string_view /*field*/) {}
 
  protected:

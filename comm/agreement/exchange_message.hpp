@@ -1,0 +1,68 @@
+// The expert exchange's messages: header, pairs, rows; and the checks that a receiver makes before it uses any of them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "lockstep/comm/expert_exchange.hpp"
+
+namespace lockstep::comm {
+
+/// Values are the header's magic: a message of one direction is never taken for one of the other.
+enum class ExchangeDirection : std::int32_t {
+  kDispatch = 0x4C445350,  ///< "LDSP": header, pairs, rows
+  kCombine = 0x4C434D42,   ///< "LCMB": header, one row per pair of the dispatch that it answers
+};
+
+[[nodiscard]] std::string_view direction_name(ExchangeDirection direction);
+
+/// 32-bit words in the host's byte order: a peer of another byte order fails at the magic.
+struct ExchangeHeader {
+  std::int32_t magic = 0;
+  std::int32_t sender = 0;
+  std::int32_t step_low = 0;
+  std::int32_t step_high = 0;
+  std::int32_t layer = 0;
+  std::int32_t micro_batch = 0;
+  std::int32_t rows = 0;
+  std::int32_t pairs = 0;
+};
+static_assert(sizeof(ExchangeHeader) == 32);
+
+/// One expert to compute for one of the message's rows. A message's pairs ascend by (row, expert) and leave out no row.
+struct RoutedPair {
+  std::int32_t row = 0;  ///< index in the message, not in the sender's batch
+  std::int32_t expert = 0;
+};
+static_assert(sizeof(RoutedPair) == 8);
+
+/// What the receiver knows of a message before it comes.
+struct ExpectedMessage {
+  ExchangeDirection direction = ExchangeDirection::kDispatch;
+  ExchangePosition position{};
+  std::int32_t sender = 0;
+  std::int32_t receiver = 0;
+  std::int32_t rows_max = 0;   ///< of a dispatch: the sender's agreed tokens; of a combine: exactly the pairs asked for
+  std::int32_t pairs_max = 0;  ///< likewise
+  std::size_t row_bytes = 0;
+};
+
+[[nodiscard]] std::size_t message_bytes(ExchangeDirection direction, std::int32_t rows, std::int32_t pairs, std::size_t row_bytes);
+[[nodiscard]] constexpr std::size_t first_row_offset(ExchangeDirection direction, std::int32_t pairs) {
+  return sizeof(ExchangeHeader) + (direction == ExchangeDirection::kDispatch ? static_cast<std::size_t>(pairs) * sizeof(RoutedPair) : 0);
+}
+
+void write_header(std::span<std::byte> message, ExchangeDirection direction, const ExchangePosition& position, int sender, std::int32_t rows,
+                  std::int32_t pairs);
+void write_pair(std::span<std::byte> message, std::int32_t index, RoutedPair pair);
+[[nodiscard]] RoutedPair read_pair(std::span<const std::byte> message, std::int32_t index);
+
+/// Errors  kDiverged naming the field, both members and both values.
+[[nodiscard]] Result<ExchangeHeader> read_header(std::span<const std::byte> message, const ExpectedMessage& expected);
+
+/// Checks all pairs of a dispatch whose header was read: order, rows, and that by `placement` the receiver computes each pair's expert for this sender.
+[[nodiscard]] Status check_pairs(std::span<const std::byte> message, const ExchangeHeader& header, const ExpectedMessage& expected, const Placement& placement);
+
+}  // namespace lockstep::comm

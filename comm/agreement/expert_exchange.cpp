@@ -1,0 +1,479 @@
+#include "lockstep/comm/expert_exchange.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <string_view>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "comm/agreement/exchange_message.hpp"
+#include "lockstep/core/check.hpp"
+
+namespace lockstep::comm {
+
+namespace {
+
+constexpr std::size_t kAlignment = 64;  // of messages and rows: a cache line, and what vector code likes to read
+
+constexpr std::size_t aligned(std::size_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+/// Memory made once and not touched before it is used: sizes are for the worst routing, and pages that no step ever reaches stay address space.
+/// Values of T need no construction: T is an implicit-lifetime type.
+template <typename T>
+class Arena {
+ public:
+  Arena() = default;
+  explicit Arena(std::size_t count) : data_(static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{kAlignment}))), count_(count) {}
+  [[nodiscard]] std::span<T> span() const { return {data_.get(), count_}; }
+  [[nodiscard]] std::span<T> span(std::size_t offset, std::size_t count) const { return span().subspan(offset, count); }
+
+ private:
+  struct Free {
+    void operator()(T* data) const { ::operator delete (data, std::align_val_t{kAlignment}); }
+  };
+  std::unique_ptr<T[], Free> data_;
+  std::size_t count_ = 0;
+};
+
+/// One peer's part of an exchange, as source or as destination.
+struct Peer {
+  std::int32_t experts = 0;      ///< experts that one side computes for the other; fixed
+  std::int32_t rows = 0;         ///< in the dispatch message
+  std::int32_t pairs = 0;        ///< in the dispatch message, and rows in the combine message that answers it
+  std::int32_t pairs_begin = 0;  ///< first of its pairs among those of all peers
+  std::int32_t rows_packed = 0;
+  std::int32_t pairs_packed = 0;
+};
+
+/// The exchange over host memory.
+class HostExpertExchange final : public ExpertExchange {
+ public:
+  HostExpertExchange(Communicator& communicator, const GroupView& view, const Placement& placement, const ExpertExchangeOptions& options);
+
+  [[nodiscard]] Status start_dispatch(const ExchangePosition& position, const DPMetadata& tokens, std::span<const BFloat16> rows,
+                                      std::span<const std::int32_t> expert_ids) override;
+  [[nodiscard]] Status finish_dispatch(const Deadline& deadline) override;
+  [[nodiscard]] ReceivedRows received() const override;
+  [[nodiscard]] std::span<BFloat16> outputs() override;
+  [[nodiscard]] Status start_combine() override;
+  [[nodiscard]] Status finish_combine(const Deadline& deadline) override;
+  [[nodiscard]] std::span<const BFloat16> combined() const override;
+  [[nodiscard]] std::uint64_t wire_bytes_total() const override { return wire_bytes_; }
+  [[nodiscard]] std::uint64_t crossed_rows_total() const override { return crossed_rows_; }
+
+ private:
+  enum class Stage { kIdle, kDispatching, kDispatched, kCombining };
+
+  void expect_stage(Stage stage, std::string_view call) const;
+  void allocate();
+  [[nodiscard]] std::int32_t pairs_capacity(const Peer& peer, std::int32_t tokens) const;
+  [[nodiscard]] bool talks_to(std::size_t destination) const { return my_tokens() > 0 && destinations_[destination].experts > 0; }
+  [[nodiscard]] bool hears_from(std::size_t source) const { return tokens_[source] > 0 && sources_[source].experts > 0; }
+  [[nodiscard]] std::int32_t my_tokens() const { return tokens_[me_]; }
+  [[nodiscard]] std::size_t hidden() const { return static_cast<std::size_t>(options_.hidden); }
+  [[nodiscard]] Status take_tokens(const DPMetadata& tokens);
+  void count_pairs(std::span<const std::int32_t> expert_ids);
+  void pack_dispatch(std::span<const BFloat16> rows, std::span<const std::int32_t> expert_ids);
+  [[nodiscard]] Status start_exchange();
+  [[nodiscard]] Status wait_exchange(ExchangeDirection direction, const Deadline& deadline);
+  [[nodiscard]] ExpectedMessage expected_from(std::size_t peer, ExchangeDirection direction) const;
+  [[nodiscard]] Status check_dispatch(std::size_t source);
+  void group_received_rows();
+  [[nodiscard]] std::span<const std::byte> message_from(std::size_t source) const { return receives_[source].first(received_bytes_[source]); }
+  [[nodiscard]] BFloat16* row_at(const Arena<BFloat16>& arena, std::int32_t row) const {
+    return arena.span(static_cast<std::size_t>(row) * hidden(), hidden()).data();
+  }
+
+  Communicator& communicator_;
+  const Placement placement_;
+  const ExpertExchangeOptions options_;
+  const std::size_t members_;
+  const std::size_t me_;
+  const std::size_t row_bytes_;
+  std::vector<std::int32_t> destination_of_;  ///< [experts], the member that computes each for us
+  std::vector<std::int32_t> local_index_of_;  ///< [experts], -1 when not ours
+
+  Stage stage_ = Stage::kIdle;
+  ExchangePosition position_{};
+  std::vector<std::int32_t> tokens_;  ///< [members], of this micro-batch
+  std::vector<Peer> destinations_;    ///< [members]: what we send, and get back
+  std::vector<Peer> sources_;         ///< [members]: what we compute, and send back
+  // Of one all-to-all; dispatch and combine of one object never overlap, so they share the memory.
+  Arena<std::byte> outgoing_;
+  Arena<std::byte> incoming_;
+  std::vector<std::span<std::byte>> send_messages_;  ///< [members]
+  std::vector<std::span<const std::byte>> sends_;    ///< [members], the same for the communicator
+  std::vector<std::span<std::byte>> receives_;       ///< [members]
+  std::vector<std::size_t> received_bytes_;          ///< [members]
+  Ticket ticket_{};
+  // Routing of this exchange.
+  Arena<std::int32_t> slots_;           ///< [our pairs], grouped by destination: row * top_k + k in our batch
+  std::vector<std::int32_t> last_row_;  ///< [members], the last of our rows that was counted for a destination
+  Arena<std::int32_t> positions_;       ///< [received pairs], grouped by source: row in `received`
+  std::vector<std::int32_t> offsets_;   ///< [local experts + 1]
+  std::vector<std::int32_t> next_of_;   ///< [local experts], where the next received row goes
+  Arena<BFloat16> received_;
+  Arena<BFloat16> outputs_;
+  Arena<BFloat16> combined_;
+  std::uint64_t wire_bytes_ = 0;
+  std::uint64_t crossed_rows_ = 0;
+};
+
+HostExpertExchange::HostExpertExchange(Communicator& communicator, const GroupView& view, const Placement& placement, const ExpertExchangeOptions& options)
+    : communicator_(communicator),
+      placement_(placement),
+      options_(options),
+      members_(view.members.size()),
+      me_(static_cast<std::size_t>(view.my_index)),
+      row_bytes_(static_cast<std::size_t>(options.hidden) * sizeof(BFloat16)),
+      tokens_(members_),
+      destinations_(members_),
+      sources_(members_),
+      send_messages_(members_),
+      sends_(members_),
+      receives_(members_),
+      received_bytes_(members_),
+      last_row_(members_) {
+  const int experts = placement.expert_count();
+  for (int expert = 0; expert < experts; ++expert) {
+    destination_of_.push_back(placement.serving_member(expert, view.my_index));
+    local_index_of_.push_back(placement.local_index(expert, view.my_index));
+    ++destinations_[static_cast<std::size_t>(destination_of_.back())].experts;
+    for (std::size_t source = 0; source < members_; ++source) {
+      sources_[source].experts += placement.serving_member(expert, static_cast<int>(source)) == view.my_index ? 1 : 0;
+    }
+  }
+  const std::size_t local_experts = placement.experts_of(view.my_index).size();
+  offsets_.assign(local_experts + 1, 0);
+  next_of_.assign(local_experts, 0);
+  allocate();
+}
+
+/// Everything for the largest micro-batch and the worst routing: nothing is allocated after this.
+void HostExpertExchange::allocate() {
+  const auto rows_max = static_cast<std::size_t>(options_.rows_max);
+  const std::size_t pairs_out_max = rows_max * static_cast<std::size_t>(options_.top_k);
+  std::size_t pairs_in_max = 0;
+  std::size_t dispatch_in = 0;
+  std::size_t destination_count = 0;
+  for (std::size_t peer = 0; peer < members_; ++peer) {
+    const std::int32_t pairs = pairs_capacity(sources_[peer], options_.rows_max);
+    pairs_in_max += static_cast<std::size_t>(pairs);
+    dispatch_in += aligned(message_bytes(ExchangeDirection::kDispatch, options_.rows_max, pairs, row_bytes_));
+    destination_count += destinations_[peer].experts > 0 ? 1 : 0;
+  }
+  // A row goes to at most top_k destinations, once to each.
+  const std::size_t rows_out_max = rows_max * std::min(static_cast<std::size_t>(options_.top_k), destination_count);
+  const std::size_t headers = members_ * (aligned(sizeof(ExchangeHeader)) + kAlignment);
+  outgoing_ = Arena<std::byte>(headers + std::max(rows_out_max * row_bytes_ + pairs_out_max * sizeof(RoutedPair), pairs_in_max * row_bytes_));
+  incoming_ = Arena<std::byte>(std::max(dispatch_in, headers + pairs_out_max * row_bytes_));
+  slots_ = Arena<std::int32_t>(pairs_out_max);
+  positions_ = Arena<std::int32_t>(pairs_in_max);
+  received_ = Arena<BFloat16>(pairs_in_max * hidden());
+  outputs_ = Arena<BFloat16>(pairs_in_max * hidden());
+  combined_ = Arena<BFloat16>(pairs_out_max * hidden());
+}
+
+std::int32_t HostExpertExchange::pairs_capacity(const Peer& peer, std::int32_t tokens) const {
+  return tokens * std::min(options_.top_k, peer.experts);
+}
+
+void HostExpertExchange::expect_stage(Stage stage, std::string_view call) const {
+  LOCKSTEP_CHECK(stage_ == stage, "member {}: {} at stage {}, expected stage {}: dispatch and combine must be started and finished in turn", me_, call,
+                 static_cast<int>(stage_), static_cast<int>(stage));
+}
+
+Status HostExpertExchange::take_tokens(const DPMetadata& tokens) {
+  LOCKSTEP_CHECK(static_cast<std::size_t>(tokens.world_size()) == members_, "token counts of {} members in a group of {}", tokens.world_size(), members_);
+  LOCKSTEP_CHECK(static_cast<std::size_t>(tokens.rank()) == me_, "token counts of member {} at member {}", tokens.rank(), me_);
+  const auto counts = tokens.tokens_per_rank();
+  const auto found = std::ranges::find_if(counts, [&](std::int32_t count) { return count < 0 || count > options_.rows_max; });
+  if (found != counts.end()) {
+    const auto member = static_cast<int>(found - counts.begin());
+    return Error{
+        ErrorCode::kDiverged,
+        fmt::format("step {}, layer {}, micro-batch {}: member {} has {} rows, member {}'s buffers are for 0 to {}: the members' limits on tokens differ; "
+                    "restart the group with equal options",
+                    position_.step, position_.layer, position_.micro_batch, member, *found, me_, options_.rows_max),
+        member};
+  }
+  std::ranges::copy(counts, tokens_.begin());
+  return {};
+}
+
+/// Counts what goes where, and lays the messages out.
+void HostExpertExchange::count_pairs(std::span<const std::int32_t> expert_ids) {
+  for (std::size_t peer = 0; peer < members_; ++peer) {
+    destinations_[peer].rows = 0;
+    destinations_[peer].pairs = 0;
+    last_row_[peer] = -1;
+  }
+  const std::int32_t top_k = options_.top_k;
+  for (std::int32_t slot = 0; slot < my_tokens() * top_k; ++slot) {
+    const std::int32_t expert = expert_ids[static_cast<std::size_t>(slot)];
+    LOCKSTEP_CHECK(expert >= 0 && expert < placement_.expert_count(), "row {}: expert {} of {}", slot / top_k, expert, placement_.expert_count());
+    LOCKSTEP_CHECK(slot % top_k == 0 || expert_ids[static_cast<std::size_t>(slot - 1)] < expert, "row {}: expert {} after {}, expected ascending ones",
+                   slot / top_k, expert, expert_ids[static_cast<std::size_t>(slot - 1)]);
+    const auto destination = static_cast<std::size_t>(destination_of_[static_cast<std::size_t>(expert)]);
+    ++destinations_[destination].pairs;
+    destinations_[destination].rows += std::exchange(last_row_[destination], slot / top_k) != slot / top_k ? 1 : 0;
+  }
+  std::size_t offset = 0;
+  std::int32_t pairs_begin = 0;
+  for (std::size_t peer = 0; peer < members_; ++peer) {
+    Peer& destination = destinations_[peer];
+    destination.pairs_begin = std::exchange(pairs_begin, pairs_begin + destination.pairs);
+    const std::size_t bytes = talks_to(peer) ? message_bytes(ExchangeDirection::kDispatch, destination.rows, destination.pairs, row_bytes_) : 0;
+    send_messages_[peer] = outgoing_.span(offset, bytes);
+    offset += aligned(bytes);
+  }
+}
+
+void HostExpertExchange::pack_dispatch(std::span<const BFloat16> rows, std::span<const std::int32_t> expert_ids) {
+  for (std::size_t peer = 0; peer < members_; ++peer) {
+    Peer& destination = destinations_[peer];
+    destination.rows_packed = 0;
+    destination.pairs_packed = 0;
+    last_row_[peer] = -1;
+    if (talks_to(peer)) {
+      write_header(send_messages_[peer], ExchangeDirection::kDispatch, position_, static_cast<int>(me_), destination.rows, destination.pairs);
+    }
+  }
+  const std::int32_t top_k = options_.top_k;
+  for (std::int32_t slot = 0; slot < my_tokens() * top_k; ++slot) {
+    const std::int32_t row = slot / top_k;
+    const std::int32_t expert = expert_ids[static_cast<std::size_t>(slot)];
+    const auto peer = static_cast<std::size_t>(destination_of_[static_cast<std::size_t>(expert)]);
+    Peer& destination = destinations_[peer];
+    const std::span<std::byte> message = send_messages_[peer];
+    if (std::exchange(last_row_[peer], row) != row) {
+      const std::size_t offset =
+          first_row_offset(ExchangeDirection::kDispatch, destination.pairs) + static_cast<std::size_t>(destination.rows_packed++) * row_bytes_;
+      std::memcpy(message.subspan(offset, row_bytes_).data(), rows.subspan(static_cast<std::size_t>(row) * hidden(), hidden()).data(), row_bytes_);
+    }
+    slots_.span()[static_cast<std::size_t>(destination.pairs_begin + destination.pairs_packed)] = slot;
+    write_pair(message, destination.pairs_packed++, {destination.rows_packed - 1, expert});
+  }
+}
+
+Status HostExpertExchange::start_exchange() {
+  for (std::size_t peer = 0; peer < members_; ++peer) {
+    sends_[peer] = send_messages_[peer];
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(ticket_, communicator_.start_all_to_all({.send = sends_, .receive = receives_}));
+  for (std::size_t peer = 0; peer < members_; ++peer) {
+    wire_bytes_ += peer == me_ ? 0 : sends_[peer].size();
+  }
+  return {};
+}
+
+Status HostExpertExchange::start_dispatch(const ExchangePosition& position, const DPMetadata& tokens, std::span<const BFloat16> rows,
+                                          std::span<const std::int32_t> expert_ids) {
+  expect_stage(Stage::kIdle, "start_dispatch");
+  position_ = position;
+  LOCKSTEP_RETURN_IF_ERROR(take_tokens(tokens));
+  const auto mine = static_cast<std::size_t>(my_tokens());
+  LOCKSTEP_CHECK(rows.size() == mine * hidden() && expert_ids.size() == mine * static_cast<std::size_t>(options_.top_k),
+                 "member {}: {} values and {} expert ids for {} rows of {} values and {} experts each", me_, rows.size(), expert_ids.size(), mine,
+                 options_.hidden, options_.top_k);
+  count_pairs(expert_ids);
+  pack_dispatch(rows, expert_ids);
+  // How many rows come is known only after the peers' routing, so receives are posted at what they may send at most.
+  std::size_t offset = 0;
+  for (std::size_t peer = 0; peer < members_; ++peer) {
+    const std::size_t bytes =
+        hears_from(peer) ? message_bytes(ExchangeDirection::kDispatch, tokens_[peer], pairs_capacity(sources_[peer], tokens_[peer]), row_bytes_) : 0;
+    receives_[peer] = incoming_.span(offset, bytes);
+    offset += aligned(bytes);
+  }
+  LOCKSTEP_RETURN_IF_ERROR(start_exchange());
+  for (std::size_t peer = 0; peer < members_; ++peer) {
+    crossed_rows_ += peer == me_ ? 0 : static_cast<std::uint64_t>(destinations_[peer].rows);
+  }
+  stage_ = Stage::kDispatching;
+  return {};
+}
+
+Status HostExpertExchange::wait_exchange(ExchangeDirection direction, const Deadline& deadline) {
+  Status status = communicator_.wait_all_to_all(ticket_, received_bytes_, deadline);
+  if (status) {
+    return status;
+  }
+  // The communicator knows its operation's number only; where in the model it stood, and what was agreed, is what the reader of the log needs.
+  Error error = std::move(status).error();
+  error.message = fmt::format("{} of step {}, layer {}, micro-batch {}: {}", direction_name(direction), position_.step, position_.layer, position_.micro_batch,
+                              error.message);
+  if (error.code == ErrorCode::kDiverged && error.rank && *error.rank >= 0 && *error.rank < static_cast<int>(members_)) {
+    const ExpectedMessage agreed = expected_from(static_cast<std::size_t>(*error.rank), direction);
+    error.message += fmt::format("; by our plan member {} may send at most {} rows and {} pairs", *error.rank, agreed.rows_max, agreed.pairs_max);
+  }
+  return error;
+}
+
+ExpectedMessage HostExpertExchange::expected_from(std::size_t peer, ExchangeDirection direction) const {
+  const bool dispatch = direction == ExchangeDirection::kDispatch;
+  return {.direction = direction,
+          .position = position_,
+          .sender = static_cast<std::int32_t>(peer),
+          .receiver = static_cast<std::int32_t>(me_),
+          .rows_max = dispatch ? tokens_[peer] : destinations_[peer].pairs,
+          .pairs_max = dispatch ? pairs_capacity(sources_[peer], tokens_[peer]) : destinations_[peer].pairs,
+          .row_bytes = row_bytes_};
+}
+
+Status HostExpertExchange::check_dispatch(std::size_t source) {
+  sources_[source].rows = 0;
+  sources_[source].pairs = 0;
+  if (!hears_from(source)) {
+    return {};
+  }
+  const ExpectedMessage expected = expected_from(source, ExchangeDirection::kDispatch);
+  LOCKSTEP_ASSIGN_OR_RETURN(const ExchangeHeader header, read_header(message_from(source), expected));
+  LOCKSTEP_RETURN_IF_ERROR(check_pairs(message_from(source), header, expected, placement_));
+  sources_[source].rows = header.rows;
+  sources_[source].pairs = header.pairs;
+  return {};
+}
+
+/// A counting sort by expert. Sources are taken in ascending order and each in its own, so the rows of one expert come in the same order whatever the timing.
+void HostExpertExchange::group_received_rows() {
+  std::ranges::fill(offsets_, 0);
+  std::int32_t pairs_begin = 0;
+  for (std::size_t source = 0; source < members_; ++source) {
+    sources_[source].pairs_begin = std::exchange(pairs_begin, pairs_begin + sources_[source].pairs);
+    for (std::int32_t i = 0; i < sources_[source].pairs; ++i) {
+      ++offsets_[static_cast<std::size_t>(local_index_of_[static_cast<std::size_t>(read_pair(message_from(source), i).expert)]) + 1];
+    }
+  }
+  for (std::size_t expert = 0; expert < next_of_.size(); ++expert) {
+    next_of_[expert] = offsets_[expert];
+    offsets_[expert + 1] += offsets_[expert];
+  }
+  for (std::size_t source = 0; source < members_; ++source) {
+    const Peer& peer = sources_[source];
+    const std::size_t first_row = first_row_offset(ExchangeDirection::kDispatch, peer.pairs);
+    for (std::int32_t i = 0; i < peer.pairs; ++i) {
+      const std::span<const std::byte> message = message_from(source);
+      const RoutedPair pair = read_pair(message, i);
+      const std::int32_t to = next_of_[static_cast<std::size_t>(local_index_of_[static_cast<std::size_t>(pair.expert)])]++;
+      positions_.span()[static_cast<std::size_t>(peer.pairs_begin + i)] = to;
+      std::memcpy(row_at(received_, to), message.subspan(first_row + static_cast<std::size_t>(pair.row) * row_bytes_, row_bytes_).data(), row_bytes_);
+    }
+  }
+}
+
+Status HostExpertExchange::finish_dispatch(const Deadline& deadline) {
+  expect_stage(Stage::kDispatching, "finish_dispatch");
+  LOCKSTEP_RETURN_IF_ERROR(wait_exchange(ExchangeDirection::kDispatch, deadline));
+  // All messages are checked before any is used: a peer that diverged must not leave half of a step behind.
+  for (std::size_t source = 0; source < members_; ++source) {
+    LOCKSTEP_RETURN_IF_ERROR(check_dispatch(source));
+  }
+  group_received_rows();
+  stage_ = Stage::kDispatched;
+  return {};
+}
+
+ReceivedRows HostExpertExchange::received() const {
+  return {.rows = received_.span(0, static_cast<std::size_t>(offsets_.back()) * hidden()), .offsets = offsets_};
+}
+
+std::span<BFloat16> HostExpertExchange::outputs() {
+  return outputs_.span(0, static_cast<std::size_t>(offsets_.back()) * hidden());
+}
+
+Status HostExpertExchange::start_combine() {
+  expect_stage(Stage::kDispatched, "start_combine");
+  std::size_t send_offset = 0;
+  std::size_t receive_offset = 0;
+  for (std::size_t peer = 0; peer < members_; ++peer) {
+    // Who dispatched to us is answered, also when its message had no rows: who talks is decided by the plan, not by the routing.
+    const Peer& source = sources_[peer];
+    const std::size_t send_bytes = hears_from(peer) ? message_bytes(ExchangeDirection::kCombine, source.pairs, source.pairs, row_bytes_) : 0;
+    const std::span<std::byte> message = outgoing_.span(send_offset, send_bytes);
+    send_messages_[peer] = message;
+    send_offset += aligned(send_bytes);
+    if (hears_from(peer)) {
+      write_header(message, ExchangeDirection::kCombine, position_, static_cast<int>(me_), source.pairs, source.pairs);
+    }
+    for (std::int32_t i = 0; i < source.pairs; ++i) {
+      const std::size_t offset = first_row_offset(ExchangeDirection::kCombine, source.pairs) + static_cast<std::size_t>(i) * row_bytes_;
+      const std::int32_t position = positions_.span()[static_cast<std::size_t>(source.pairs_begin + i)];
+      std::memcpy(message.subspan(offset, row_bytes_).data(), row_at(outputs_, position), row_bytes_);
+    }
+    const std::int32_t pairs = destinations_[peer].pairs;
+    const std::size_t receive_bytes = talks_to(peer) ? message_bytes(ExchangeDirection::kCombine, pairs, pairs, row_bytes_) : 0;
+    receives_[peer] = incoming_.span(receive_offset, receive_bytes);
+    receive_offset += aligned(receive_bytes);
+  }
+  LOCKSTEP_RETURN_IF_ERROR(start_exchange());
+  stage_ = Stage::kCombining;
+  return {};
+}
+
+Status HostExpertExchange::finish_combine(const Deadline& deadline) {
+  expect_stage(Stage::kCombining, "finish_combine");
+  LOCKSTEP_RETURN_IF_ERROR(wait_exchange(ExchangeDirection::kCombine, deadline));
+  for (std::size_t peer = 0; peer < members_; ++peer) {
+    if (!talks_to(peer)) {
+      continue;
+    }
+    const std::span<const std::byte> message = message_from(peer);
+    LOCKSTEP_ASSIGN_OR_RETURN(const ExchangeHeader header, read_header(message, expected_from(peer, ExchangeDirection::kCombine)));
+    for (std::int32_t i = 0; i < header.pairs; ++i) {
+      const std::size_t offset = first_row_offset(ExchangeDirection::kCombine, header.pairs) + static_cast<std::size_t>(i) * row_bytes_;
+      const std::int32_t slot = slots_.span()[static_cast<std::size_t>(destinations_[peer].pairs_begin + i)];
+      std::memcpy(row_at(combined_, slot), message.subspan(offset, row_bytes_).data(), row_bytes_);
+    }
+  }
+  stage_ = Stage::kIdle;
+  return {};
+}
+
+std::span<const BFloat16> HostExpertExchange::combined() const {
+  return combined_.span(0, static_cast<std::size_t>(my_tokens()) * static_cast<std::size_t>(options_.top_k) * hidden());
+}
+
+Status check_options(const GroupView& view, const Placement& placement, const ExpertExchangeOptions& options) {
+  const auto invalid = [](std::string message) { return Error{ErrorCode::kInvalidArgument, std::move(message)}; };
+  if (options.hidden < 1) {
+    return invalid(fmt::format("expert exchange of rows of {} values, expected at least 1", options.hidden));
+  }
+  if (options.top_k < 1 || options.top_k > placement.expert_count()) {
+    return invalid(fmt::format("{} experts per token, expected 1 to the model's {}", options.top_k, placement.expert_count()));
+  }
+  if (options.rows_max < 1) {
+    return invalid(fmt::format("micro-batches of at most {} rows, expected at least 1", options.rows_max));
+  }
+  // Rows are counted in int32 on the wire and in `offsets`; a member can receive every row of every member for each of its experts.
+  constexpr std::int64_t kRowsLimit = std::numeric_limits<std::int32_t>::max();
+  const std::int64_t pairs = std::int64_t{options.rows_max} * options.top_k;
+  if (pairs > kRowsLimit || pairs * view.size() > kRowsLimit) {
+    return invalid(fmt::format("{} rows, {} experts per token and {} members give more than {} rows in one exchange: lower the limit on tokens per step",
+                               options.rows_max, options.top_k, view.size(), kRowsLimit));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ExpertExchange>> ExpertExchange::create(Communicator& communicator, const GroupView& view, const Placement& placement,
+                                                               const ExpertExchangeOptions& options) {
+  LOCKSTEP_CHECK(communicator.rank() == view.my_index && communicator.size() == view.size(), "communicator {} of {} for member {} of {}", communicator.rank(),
+                 communicator.size(), view.my_index, view.size());
+  LOCKSTEP_RETURN_IF_ERROR(check_options(view, placement, options));
+  try {
+    return std::unique_ptr<ExpertExchange>(std::make_unique<HostExpertExchange>(communicator, view, placement, options));
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::kResourceExhausted,
+                 fmt::format("no memory for an expert exchange of {} rows of {} values among {} members: lower the limit on tokens per step", options.rows_max,
+                             options.hidden, view.size())};
+  }
+}
+
+}  // namespace lockstep::comm

@@ -1,0 +1,228 @@
+#include "comm/mpi/mpi_operation.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include <fmt/format.h>
+
+namespace lockstep::comm {
+
+namespace {
+
+/// MPI 3 counts in int.
+constexpr std::size_t kCountMax = static_cast<std::size_t>(std::numeric_limits<int>::max());
+
+MPI_Op mpi_op(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::kSum:
+      return MPI_SUM;
+    case ReduceOp::kMin:
+      return MPI_MIN;
+    case ReduceOp::kMax:
+      return MPI_MAX;
+  }
+  return MPI_OP_NULL;
+}
+
+/// Makes room without giving any back, nor clearing again what a smaller operation used in between.
+void grow(std::vector<std::byte>& buffer, std::size_t bytes) {
+  if (buffer.size() < bytes) {
+    buffer.resize(bytes);
+  }
+}
+
+template <typename Spans>
+Status check_lengths(const Spans& spans, int rank, std::string_view what) {
+  for (std::size_t peer = 0; peer < spans.size(); ++peer) {
+    if (spans[peer].size() > kCountMax) {
+      return Error{ErrorCode::kInvalidArgument, fmt::format("rank {}: all_to_all {} of {} bytes with rank {}; MPI's limit is {}: split the step", rank, what,
+                                                            spans[peer].size(), peer, kCountMax)};
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Status MpiOperation::check(std::span<const std::int32_t> values, int rank) {
+  if (values.size() > kCountMax) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("rank {}: all_reduce of {} values; MPI's limit is {}", rank, values.size(), kCountMax)};
+  }
+  return {};
+}
+
+Status MpiOperation::check(const AllToAll& exchange, int rank) {
+  LOCKSTEP_RETURN_IF_ERROR(check_lengths(exchange.send, rank, "send"));
+  return check_lengths(exchange.receive, rank, "receive");
+}
+
+void MpiOperation::reset(const MpiRuntime& runtime, std::uint64_t id) {
+  runtime_ = &runtime;
+  id_ = id;
+  // Operations in flight have different tags as long as they are fewer than there are tags, which the communicator's limit sees to.
+  tag_ = static_cast<int>(id % (static_cast<std::uint64_t>(runtime.tag_max()) + 1));
+  complete_ = false;
+  status_ = Status{};
+  reduced_.clear();
+  slots_.assign(static_cast<std::size_t>(runtime.size()), Slot{});
+  receivers_.clear();
+  requests_.clear();
+  transfers_.clear();
+}
+
+Status MpiOperation::start_all_reduce(const MpiRuntime& runtime, std::uint64_t id, std::span<const std::int32_t> values, ReduceOp op) {
+  reset(runtime, id);
+  contributed_.assign(values.begin(), values.end());
+  reduced_.resize(values.size());
+  requests_.push_back(MPI_REQUEST_NULL);
+  statuses_.resize(1);
+  const int code =
+      MPI_Iallreduce(contributed_.data(), reduced_.data(), static_cast<int>(values.size()), MPI_INT32_T, mpi_op(op), runtime.world(), requests_.data());
+  return code == MPI_SUCCESS ? Status{} : mpi_error(code, runtime.rank(), describe());
+}
+
+Status MpiOperation::start_all_to_all(const MpiRuntime& runtime, std::uint64_t id, const AllToAll& exchange) {
+  reset(runtime, id);
+  // Receives first: a message that finds its receive posted is not stored and copied once more.
+  LOCKSTEP_RETURN_IF_ERROR(post_receives(exchange));
+  LOCKSTEP_RETURN_IF_ERROR(post_sends(exchange));
+  statuses_.resize(requests_.size());
+  status_ = copy_own(exchange);
+  return {};
+}
+
+Status MpiOperation::post_receives(const AllToAll& exchange) {
+  receivers_.assign(exchange.receive.begin(), exchange.receive.end());
+  std::size_t bytes = 0;
+  for (std::size_t source = 0; source < receivers_.size(); ++source) {
+    slots_[source].offset = bytes;
+    bytes += receivers_[source].size();
+  }
+  grow(incoming_, bytes);
+  for (int source = 0; source < runtime_->size(); ++source) {
+    const std::size_t capacity = receivers_[static_cast<std::size_t>(source)].size();
+    if (source == runtime_->rank() || capacity == 0) {
+      continue;
+    }
+    MPI_Request request = MPI_REQUEST_NULL;
+    const int code = MPI_Irecv(incoming_.data() + slots_[static_cast<std::size_t>(source)].offset, static_cast<int>(capacity), MPI_BYTE, source, tag_,
+                               runtime_->world(), &request);
+    if (code != MPI_SUCCESS) {
+      return mpi_error(code, runtime_->rank(), describe(), source);
+    }
+    requests_.push_back(request);
+    transfers_.push_back({.peer = source, .receives = true});
+  }
+  return {};
+}
+
+Status MpiOperation::post_sends(const AllToAll& exchange) {
+  std::size_t bytes = 0;
+  for (const std::span<const std::byte> message : exchange.send) {
+    bytes += message.size();
+  }
+  grow(outgoing_, bytes);
+  std::byte* next = outgoing_.data();
+  // Each rank begins with the peer after it: otherwise all would send to rank 0 first, and it would be the last to be done.
+  for (int step = 1; step < runtime_->size(); ++step) {
+    const int peer = (runtime_->rank() + step) % runtime_->size();
+    const std::span<const std::byte> message = exchange.send[static_cast<std::size_t>(peer)];
+    if (message.empty()) {
+      continue;
+    }
+    std::ranges::copy(message, next);
+    MPI_Request request = MPI_REQUEST_NULL;
+    const int code = MPI_Isend(next, static_cast<int>(message.size()), MPI_BYTE, peer, tag_, runtime_->world(), &request);
+    if (code != MPI_SUCCESS) {
+      return mpi_error(code, runtime_->rank(), describe(), peer);
+    }
+    next += message.size();
+    requests_.push_back(request);
+    transfers_.push_back({.peer = peer, .receives = false});
+  }
+  return {};
+}
+
+Status MpiOperation::copy_own(const AllToAll& exchange) {
+  const auto own = static_cast<std::size_t>(runtime_->rank());
+  const std::span<const std::byte> message = exchange.send[own];
+  const std::size_t capacity = exchange.receive[own].size();
+  if (message.size() > capacity || message.empty() != (capacity == 0)) {
+    return Error{ErrorCode::kDiverged, fmt::format("rank {}: {} sends {} bytes to itself and receives up to {}", own, describe(), message.size(), capacity),
+                 runtime_->rank()};
+  }
+  std::ranges::copy(message, incoming_.data() + slots_[own].offset);
+  slots_[own].received = message.size();
+  return {};
+}
+
+bool MpiOperation::poll() {
+  if (complete_) {
+    return true;
+  }
+  int done = 0;
+  const int code = MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, statuses_.data());
+  if (code == MPI_SUCCESS && done == 0) {
+    return false;
+  }
+  complete_ = true;
+  if (Status outcome = collect(code); status_) {
+    status_ = std::move(outcome);
+  }
+  return true;
+}
+
+Status MpiOperation::collect(int code) {
+  if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) {
+    return mpi_error(code, runtime_->rank(), describe());
+  }
+  if (code == MPI_ERR_IN_STATUS && is_all_reduce()) {
+    return mpi_error(statuses_.front().MPI_ERROR, runtime_->rank(), describe());
+  }
+  for (std::size_t i = 0; i < transfers_.size(); ++i) {
+    const Transfer transfer = transfers_[i];
+    // Only a call that failed fills the statuses' error fields.
+    if (code == MPI_ERR_IN_STATUS && statuses_[i].MPI_ERROR != MPI_SUCCESS && statuses_[i].MPI_ERROR != MPI_ERR_PENDING) {
+      Error error = mpi_error(statuses_[i].MPI_ERROR, runtime_->rank(), describe(), transfer.peer);
+      if (error.code == ErrorCode::kDiverged) {
+        error.message += fmt::format("; rank {} sent more than the {} bytes that rank {} receives at most: the two disagree about the plan", transfer.peer,
+                                     receivers_[static_cast<std::size_t>(transfer.peer)].size(), runtime_->rank());
+      }
+      return error;
+    }
+    if (transfer.receives) {
+      int received = 0;
+      if (const int count_code = MPI_Get_count(&statuses_[i], MPI_BYTE, &received); count_code != MPI_SUCCESS) {
+        return mpi_error(count_code, runtime_->rank(), describe(), transfer.peer);
+      }
+      slots_[static_cast<std::size_t>(transfer.peer)].received = static_cast<std::size_t>(received);
+    }
+  }
+  return code == MPI_SUCCESS ? Status{} : mpi_error(code, runtime_->rank(), describe());
+}
+
+void MpiOperation::deliver(std::span<std::size_t> received_bytes) const {
+  for (std::size_t source = 0; source < slots_.size(); ++source) {
+    const Slot slot = slots_[source];
+    std::ranges::copy(std::span(incoming_).subspan(slot.offset, slot.received), receivers_[source].begin());
+    received_bytes[source] = slot.received;
+  }
+}
+
+std::string MpiOperation::describe() const {
+  return fmt::format("{} {}", is_all_reduce() ? "all_reduce" : "all_to_all", id_);
+}
+
+std::string MpiOperation::missing_peers() {
+  std::string missing;
+  for (std::size_t i = 0; i < transfers_.size(); ++i) {
+    int done = 0;
+    if (requests_[i] == MPI_REQUEST_NULL || MPI_Request_get_status(requests_[i], &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || done != 0) {
+      continue;
+    }
+    missing += fmt::format("{}{} rank {}", missing.empty() ? "" : ", ", transfers_[i].receives ? "nothing from" : "not taken by", transfers_[i].peer);
+  }
+  return missing;
+}
+
+}  // namespace lockstep::comm

@@ -1,0 +1,25 @@
+#include <utility>
+
+#include "lockstep/device/device.hpp"
+
+namespace lockstep::device {
+
+Buffer::Buffer(Buffer&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)), release_(std::exchange(other.release_, nullptr)) {}
+
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  // Swapped through a temporary, so that the old memory is freed now and self-assignment is harmless.
+  Buffer taken(std::move(other));
+  std::swap(data_, taken.data_);
+  std::swap(bytes_, taken.bytes_);
+  std::swap(release_, taken.release_);
+  return *this;
+}
+
+Buffer::~Buffer() {
+  if (release_ != nullptr) {
+    release_(data_, bytes_);
+  }
+}
+
+}  // namespace lockstep::device

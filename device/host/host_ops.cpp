@@ -1,0 +1,163 @@
+#include "device/host/host_ops.hpp"
+
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "device/host/host_memory.hpp"
+#include "lockstep/core/check.hpp"
+
+namespace lockstep::device::host {
+
+namespace {
+
+AttentionArguments attention_arguments(const AttentionShape& shape, const PagedRows& rows, const KvCacheLayer& cache) {
+  LOCKSTEP_CHECK(shape.kv_heads > 0 && shape.query_heads % shape.kv_heads == 0 && shape.head_size > 0 && shape.head_size % 2 == 0,
+                 "attention of {} query heads, {} kv heads, head size {}", shape.query_heads, shape.kv_heads, shape.head_size);
+  LOCKSTEP_CHECK(rows.positions.size() == rows.sequences.size(), "{} positions but {} sequences", rows.positions.size(), rows.sequences.size());
+  return {.query_heads = shape.query_heads,
+          .kv_heads = shape.kv_heads,
+          .head_size = shape.head_size,
+          .rms_norm_epsilon = shape.rms_norm_epsilon,
+          .rows = rows.rows(),
+          .positions = rows.positions.data(),
+          .sequences = rows.sequences.data(),
+          .block_tables = rows.block_tables.data(),
+          .blocks_per_table = rows.blocks_per_table,
+          .keys = cache.keys,
+          .values = cache.values};
+}
+
+template <typename Element>
+void copy_rows(const Element* x, std::span<const std::int32_t> index, std::int64_t width, Element* out) {
+  for (const std::int32_t row : index) {
+    std::memcpy(out, x + row * width, static_cast<std::size_t>(width) * sizeof(Element));
+    out += width;
+  }
+}
+
+const HostWeight& host_weight(const PackedWeight& weight) {
+  return static_cast<const HostWeight&>(weight);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Ops>> HostOps::create(const InstructionSet& instruction_set) {
+  std::unique_ptr<OneDnnProduct> onednn;
+  if (instruction_set.product != ProductKind::kPanels) {
+    LOCKSTEP_ASSIGN_OR_RETURN(onednn, OneDnnProduct::create(instruction_set.product, kernels_for(instruction_set.kernels)));
+  }
+  return std::unique_ptr<Ops>(new HostOps(instruction_set, std::move(onednn)));
+}
+
+HostOps::HostOps(const InstructionSet& instruction_set, std::unique_ptr<OneDnnProduct> onednn)
+    : instruction_set_(instruction_set.name),
+      kernels_(&kernels_for(instruction_set.kernels)),
+      onednn_(std::move(onednn)),
+      panels_(kernels_for(instruction_set.kernels)) {}
+
+Result<WeightHandle> HostOps::pack_weight(const MatrixSource& source) {
+  if (source.rows < 1 || source.columns < 1 || source.data == nullptr) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("a weight of {} x {}: expected at least 1 x 1", source.rows, source.columns)};
+  }
+  if (onednn_ != nullptr) {
+    Result<WeightHandle> packed = onednn_->pack(source);
+    // A shape that oneDNN computes by something not known to be safe goes our way: slower, and right.
+    if (packed || packed.error().code != ErrorCode::kUnsupported) {
+      return packed;
+    }
+  }
+  return panels_.pack(source);
+}
+
+Status HostOps::prepare(const WeightHandle& weight, std::int64_t rows_max) {
+  const HostWeight& packed = host_weight(*weight);
+  return packed.memory() ? onednn_->prepare(packed.shape(), rows_max) : panels_.prepare(packed.shape());
+}
+
+void HostOps::multiply(const BFloat16* x, const PackedWeight& weight, std::int64_t rows, float* out) {
+  const HostWeight& packed = host_weight(weight);
+  if (rows == 0) {
+    return;
+  }
+  if (packed.memory()) {
+    onednn_->multiply(x, packed, rows, out);
+  } else {
+    panels_.multiply(x, packed, rows, out);
+  }
+}
+
+void HostOps::matmul(Stream& /*stream*/, const BFloat16* x, const WeightHandle& weight, std::int64_t rows, float* out) {
+  multiply(x, *weight, rows, out);
+}
+
+void HostOps::grouped_matmul(Stream& /*stream*/, const BFloat16* x, const GroupedRows& groups, float* out) {
+  LOCKSTEP_CHECK(groups.offsets.size() == groups.weights.size() + 1, "{} offsets for {} groups", groups.offsets.size(), groups.weights.size());
+  for (std::size_t g = 0; g < groups.weights.size(); ++g) {
+    const PackedWeight& weight = *groups.weights[g];
+    const std::int64_t first = groups.offsets[g];
+    multiply(x + first * weight.input_features(), weight, groups.offsets[g + 1] - first, out + first * weight.output_features());
+  }
+}
+
+void HostOps::embed(Stream& /*stream*/, std::span<const std::int32_t> token_ids, const BFloat16* table, std::int64_t hidden, float* out) {
+  for (const std::int32_t token : token_ids) {
+    kernels_->widen(table + token * hidden, hidden, out);
+    out += hidden;
+  }
+}
+
+void HostOps::rms_norm(Stream& /*stream*/, const float* x, const float* weight, float epsilon, std::int64_t rows, std::int64_t hidden, BFloat16* out) {
+  kernels_->rms_norm(x, weight, epsilon, rows, hidden, out);
+}
+
+void HostOps::add(Stream& /*stream*/, const float* y, std::int64_t count, float* x) {
+  kernels_->add(y, count, x);
+}
+
+void HostOps::qk_norm_rope_store(Stream& /*stream*/, const AttentionShape& shape, const PagedRows& rows, const float* qkv, const float* q_norm,
+                                 const float* k_norm, const float* cos_sin, const KvCacheLayer& cache, float* q_out) {
+  kernels_->norm_rope_store(attention_arguments(shape, rows, cache), qkv, q_norm, k_norm, cos_sin, q_out);
+}
+
+void HostOps::paged_attention(Stream& /*stream*/, const AttentionShape& shape, const PagedRows& rows, const float* q, const KvCacheLayer& cache,
+                              BFloat16* out) {
+  const AttentionArguments arguments = attention_arguments(shape, rows, cache);
+  // Grows at the first call of a shape; its size does not depend on the number of rows.
+  const auto bytes = static_cast<std::size_t>(kernels_->attention_scratch(shape.query_heads, shape.kv_heads, shape.head_size)) * sizeof(float);
+  if (attention_scratch_.bytes() < bytes) {
+    Result<Buffer> grown = allocate_zeroed(bytes);
+    LOCKSTEP_CHECK(grown.has_value(), "scratch of attention: {}", grown.error().message);
+    attention_scratch_ = std::move(*grown);
+  }
+  kernels_->attention(arguments, q, attention_scratch_.as<float>(), out);
+}
+
+void HostOps::route(Stream& /*stream*/, const Router& router, const float* logits, std::int64_t rows, std::int32_t* expert_ids, float* weights) {
+  LOCKSTEP_CHECK(router.kind == Router::Kind::kSoftmaxTopK && router.top_k > 0 && router.top_k <= router.expert_count,
+                 "router of kind {}, top {} of {} experts", static_cast<int>(router.kind), router.top_k, router.expert_count);
+  kernels_->route(logits, rows, router.expert_count, router.top_k, router.normalize_top_k, expert_ids, weights);
+}
+
+void HostOps::silu_mul(Stream& /*stream*/, const float* gate_up, std::int64_t rows, std::int64_t width, BFloat16* out) {
+  kernels_->silu_mul(gate_up, rows, width, out);
+}
+
+void HostOps::to_bfloat16(Stream& /*stream*/, const float* x, std::int64_t count, BFloat16* out) {
+  kernels_->narrow(x, count, out);
+}
+
+void HostOps::gather_rows(Stream& /*stream*/, const BFloat16* x, std::span<const std::int32_t> index, std::int64_t width, BFloat16* out) {
+  copy_rows(x, index, width, out);
+}
+
+void HostOps::gather_rows(Stream& /*stream*/, const float* x, std::span<const std::int32_t> index, std::int64_t width, float* out) {
+  copy_rows(x, index, width, out);
+}
+
+void HostOps::weigh_and_sum(Stream& /*stream*/, const BFloat16* expert_rows, const float* weights, std::int64_t rows, int top_k, std::int64_t hidden,
+                            float* out) {
+  kernels_->weigh_and_sum(expert_rows, weights, rows, top_k, hidden, out);
+}
+
+}  // namespace lockstep::device::host

@@ -1,0 +1,41 @@
+// HostWeight: a packed weight as the host's matrix products share it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include <dnnl.hpp>
+
+#include "lockstep/device/device.hpp"
+#include "lockstep/device/ops.hpp"
+
+namespace lockstep::device::host {
+
+/// Shape of a weight: the key of what is prepared for it.
+struct WeightShape {
+  std::int64_t input = 0;
+  std::int64_t output = 0;
+  friend bool operator==(const WeightShape&, const WeightShape&) = default;
+};
+
+/// Either oneDNN's blocked layout or our panels.
+class HostWeight final : public PackedWeight {
+ public:
+  HostWeight(WeightShape shape, Buffer buffer, std::optional<dnnl::memory> memory) : shape_(shape), buffer_(std::move(buffer)), memory_(std::move(memory)) {}
+
+  [[nodiscard]] std::int64_t output_features() const override { return shape_.output; }
+  [[nodiscard]] std::int64_t input_features() const override { return shape_.input; }
+  [[nodiscard]] std::int64_t bytes() const override { return static_cast<std::int64_t>(buffer_.bytes()); }
+
+  [[nodiscard]] const WeightShape& shape() const { return shape_; }
+  /// oneDNN's view of the buffer; none: panels. Made once and never re-pointed: setting a handle writes the layout's padding, under the eyes of other threads.
+  [[nodiscard]] const std::optional<dnnl::memory>& memory() const { return memory_; }
+  [[nodiscard]] const float* panels() const { return buffer_.as<float>(); }
+
+ private:
+  WeightShape shape_;
+  Buffer buffer_;
+  std::optional<dnnl::memory> memory_;
+};
+
+}  // namespace lockstep::device::host

@@ -1,0 +1,72 @@
+// Transformer: the model as stages per layer, written once over the ops.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "lockstep/comm/expert_exchange.hpp"
+#include "lockstep/core/deadline.hpp"
+#include "lockstep/device/device.hpp"
+#include "lockstep/forward_context.hpp"
+#include "lockstep/model/model_config.hpp"
+#include "lockstep/model/weights.hpp"
+
+namespace lockstep::model {
+
+/// The batch as the layers see it, found in the ForwardContext under every layer's name; a micro-batch's context holds its slice.
+struct BatchMetadata final : AttentionMetadata {
+  device::PagedRows rows;
+  std::span<const std::int32_t> token_ids;  ///< [rows]
+};
+
+struct TransformerOptions {
+  std::int32_t rows_max = 0;        ///< rows of one micro-batch on this rank
+  std::int32_t group_rows_max = 0;  ///< rows of one micro-batch on all ranks together
+  std::int32_t micro_batches_max = 1;
+  std::int32_t logit_rows_max = 0;          ///< rows of one step whose logits are wanted
+  std::int32_t positions_max = 0;           ///< tokens of a sequence
+  std::vector<std::int32_t> local_experts;  ///< experts whose weights this rank holds, ascending
+};
+
+/// The layers of one rank. Every stage reads its rows from the current ForwardContext (BatchMetadata under layer_name(layer)) and works in the buffers of
+/// `micro_batch`; called from inside Stream::enqueue'd tasks, with that stream. Stages of one micro-batch run in order: embed, then per layer attention, and
+/// route → experts → combine (sparse) or dense, then head. Ownership  owns weights and activation buffers; borrows the device and, during a stage, the KV
+/// cache. Threads    one stage at a time (the ops are shared); any thread.      Cost  no allocation in a stage after warm_up.
+class Transformer {
+ public:
+  /// Reads, converts and packs this rank's weights.      Errors  those of the source and of pack_weight; the watch's, asked between tensors.
+  [[nodiscard]] static Result<std::unique_ptr<Transformer>> load(const ModelConfig& config, WeightSource& source, device::Device& device,
+                                                                 const TransformerOptions& options, const Watch* watch);
+  virtual ~Transformer() = default;
+  Transformer(const Transformer&) = delete;
+  Transformer& operator=(const Transformer&) = delete;
+
+  [[nodiscard]] virtual std::span<const device::KvCacheSpec> kv_cache_specs() const = 0;  ///< [layers]
+  /// The name under which a layer's attention metadata is found ("model.layers.3.self_attn").
+  [[nodiscard]] virtual const std::string& layer_name(std::int32_t layer) const = 0;
+  [[nodiscard]] virtual bool is_sparse(std::int32_t layer) const = 0;
+  /// Builds what matrix products of up to rows_max rows need, ahead of the first request.
+  [[nodiscard]] virtual Status warm_up() = 0;
+
+  virtual void embed(std::int32_t micro_batch, device::Stream& stream) = 0;
+  virtual void attention(std::int32_t micro_batch, std::int32_t layer, const device::KvCacheLayer& cache, device::Stream& stream) = 0;
+  virtual void dense(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream) = 0;
+  virtual void route(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream) = 0;
+  /// What `route` left for the exchange.      Shape  [rows, hidden] and [rows, top_k].
+  [[nodiscard]] virtual std::span<const BFloat16> routed_rows(std::int32_t micro_batch) const = 0;
+  [[nodiscard]] virtual std::span<const std::int32_t> routed_experts(std::int32_t micro_batch) const = 0;
+  /// Computes this rank's experts for the rows that came in; `outputs` as ExpertExchange::outputs().
+  virtual void experts(std::int32_t layer, const comm::ReceivedRows& received, std::span<BFloat16> outputs, device::Stream& stream) = 0;
+  /// Weighs and sums the experts' outputs (ExpertExchange::combined()) into the rows.
+  virtual void combine(std::int32_t micro_batch, std::span<const BFloat16> expert_rows, device::Stream& stream) = 0;
+  /// Logits of the rows `rows` (indices into the micro-batch) to rows `first_logit_row` … of the logits buffer.
+  virtual void head(std::int32_t micro_batch, std::span<const std::int32_t> rows, std::int32_t first_logit_row, device::Stream& stream) = 0;
+  [[nodiscard]] virtual std::span<const float> logits(std::int32_t logit_row) const = 0;  ///< [vocabulary]
+
+ protected:
+  Transformer() = default;
+};
+
+}  // namespace lockstep::model

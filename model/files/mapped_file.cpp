@@ -1,0 +1,74 @@
+#include "model/files/mapped_file.hpp"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <system_error>
+#include <unistd.h>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace lockstep::model {
+
+namespace {
+
+class Descriptor {
+ public:
+  explicit Descriptor(int value) : value_(value) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (value_ >= 0) {
+      ::close(value_);
+    }
+  }
+  [[nodiscard]] int get() const { return value_; }
+
+ private:
+  int value_;
+};
+
+Error failure(const std::filesystem::path& path, const char* what, ErrorCode code) {
+  return Error{code, fmt::format("{}: {}: {}", path.string(), what, std::generic_category().message(errno))};
+}
+
+}  // namespace
+
+Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
+  // Without O_NONBLOCK, opening a pipe that nobody writes to would block the start for ever.
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (file.get() < 0) {
+    return failure(path, "cannot open", ErrorCode::kInvalidArgument);
+  }
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0) {
+    return failure(path, "cannot read its size", ErrorCode::kInternal);
+  }
+  if (!S_ISREG(status.st_mode) || status.st_size <= 0) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: empty or not a regular file", path.string())};
+  }
+  const auto size = static_cast<std::size_t>(status.st_size);
+  void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
+  if (address == MAP_FAILED) {
+    return failure(path, "cannot map into memory", ErrorCode::kResourceExhausted);
+  }
+  return MappedFile(address, size);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept : address_(std::exchange(other.address_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(address_, other.address_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (address_ != nullptr) {
+    ::munmap(address_, size_);
+  }
+}
+
+}  // namespace lockstep::model

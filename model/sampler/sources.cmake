@@ -1,0 +1,1 @@
+target_sources(lockstep_model PRIVATE sampler/sampler.cpp)

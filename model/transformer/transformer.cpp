@@ -1,0 +1,246 @@
+#include "lockstep/model/transformer.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "lockstep/core/check.hpp"
+#include "model/transformer/layer_weights.hpp"
+
+namespace lockstep::model {
+
+namespace {
+
+using device::Buffer;
+
+/// Activations of one micro-batch; all sized for rows_max.
+struct MicroBatchBuffers {
+  Buffer hidden;          ///< float [rows, hidden]: the residual stream
+  Buffer normalized;      ///< BFloat16 [rows, hidden]: input of the next product, and what the exchange sends
+  Buffer qkv;             ///< float [rows, (query_heads + 2 * kv_heads) * head size]
+  Buffer query;           ///< float [rows, query_heads * head size]
+  Buffer attended;        ///< BFloat16, as query
+  Buffer projected;       ///< float [rows, hidden]
+  Buffer router_logits;   ///< float [rows, experts]
+  Buffer expert_ids;      ///< int32 [rows, top_k]
+  Buffer expert_weights;  ///< float [rows, top_k]
+};
+
+/// Scratch of the feed-forward products, shared by micro-batches: their experts run one after the other on the compute stream.
+struct FeedForwardBuffers {
+  Buffer gate_up;    ///< float [rows, 2 * width]
+  Buffer activated;  ///< BFloat16 [rows, width]
+  Buffer down;       ///< float [rows, hidden]
+};
+
+class StagedTransformer final : public Transformer {
+ public:
+  StagedTransformer(const ModelConfig& config, const TransformerOptions& options, std::unique_ptr<device::Ops> ops, ModelWeights weights)
+      : config_(config), options_(options), ops_(std::move(ops)), weights_(std::move(weights)) {
+    const device::KvCacheSpec spec{.kv_heads = config.kv_heads, .head_size = config.head_size};
+    kv_cache_specs_.assign(static_cast<std::size_t>(config.layer_count), spec);
+    shape_ = {.query_heads = config.query_heads, .kv_heads = config.kv_heads, .head_size = config.head_size, .rms_norm_epsilon = config.rms_norm_epsilon};
+    router_ = {.expert_count = config.expert_count, .top_k = config.experts_per_token, .normalize_top_k = config.normalize_top_k};
+  }
+
+  Status allocate(device::Device& device);
+
+  std::span<const device::KvCacheSpec> kv_cache_specs() const override { return kv_cache_specs_; }
+  const std::string& layer_name(std::int32_t layer) const override { return weights_.layers[static_cast<std::size_t>(layer)].name; }
+  bool is_sparse(std::int32_t layer) const override { return weights_.layers[static_cast<std::size_t>(layer)].sparse; }
+  Status warm_up() override;
+  void embed(std::int32_t micro_batch, device::Stream& stream) override;
+  void attention(std::int32_t micro_batch, std::int32_t layer, const device::KvCacheLayer& cache, device::Stream& stream) override;
+  void dense(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream) override;
+  void route(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream) override;
+  std::span<const BFloat16> routed_rows(std::int32_t micro_batch) const override;
+  std::span<const std::int32_t> routed_experts(std::int32_t micro_batch) const override;
+  void experts(std::int32_t layer, const comm::ReceivedRows& received, std::span<BFloat16> outputs, device::Stream& stream) override;
+  void combine(std::int32_t micro_batch, std::span<const BFloat16> expert_rows, device::Stream& stream) override;
+  void head(std::int32_t micro_batch, std::span<const std::int32_t> rows, std::int32_t first_logit_row, device::Stream& stream) override;
+  std::span<const float> logits(std::int32_t logit_row) const override {
+    const auto vocabulary = static_cast<std::size_t>(config_.vocabulary_size);
+    return {logits_.as<float>() + static_cast<std::size_t>(logit_row) * vocabulary, vocabulary};
+  }
+
+ private:
+  /// The rows of the current micro-batch.
+  [[nodiscard]] const BatchMetadata& batch(std::int32_t layer) const {
+    return static_cast<const BatchMetadata&>(get_forward_context().get_attn_metadata(layer_name(layer)));  // the engine sets nothing else
+  }
+  [[nodiscard]] MicroBatchBuffers& buffers(std::int32_t micro_batch) { return micro_batches_[static_cast<std::size_t>(micro_batch)]; }
+  [[nodiscard]] const MicroBatchBuffers& buffers(std::int32_t micro_batch) const { return micro_batches_[static_cast<std::size_t>(micro_batch)]; }
+  [[nodiscard]] std::int64_t current_rows() const { return get_forward_context().get_num_tokens(); }
+
+  ModelConfig config_;
+  TransformerOptions options_;
+  std::unique_ptr<device::Ops> ops_;
+  ModelWeights weights_;
+  std::vector<device::KvCacheSpec> kv_cache_specs_;
+  device::AttentionShape shape_;
+  device::Router router_;
+  std::vector<MicroBatchBuffers> micro_batches_;
+  FeedForwardBuffers feed_forward_;
+  Buffer rotation_;    ///< float [positions, head size]: cosines, then sines
+  Buffer head_rows_;   ///< float [logit rows, hidden]
+  Buffer head_input_;  ///< BFloat16 [logit rows, hidden]
+  Buffer logits_;      ///< float [logit rows, vocabulary]
+};
+
+/// Fills the rotary table in double precision: position * theta^(-2i / head size) loses its fraction in float32 at large positions.
+void fill_rotation(double theta, std::int32_t positions, std::int32_t head_size, float* table) {
+  const std::int32_t half = head_size / 2;
+  for (std::int32_t position = 0; position < positions; ++position) {
+    float* row = table + static_cast<std::ptrdiff_t>(position) * head_size;
+    for (std::int32_t i = 0; i < half; ++i) {
+      const double angle = position * std::pow(theta, -2.0 * i / head_size);
+      row[i] = static_cast<float>(std::cos(angle));
+      row[half + i] = static_cast<float>(std::sin(angle));
+    }
+  }
+}
+
+Status StagedTransformer::allocate(device::Device& device) {
+  const auto allocate_into = [&device](Buffer& buffer, std::int64_t elements, std::size_t element_bytes) -> Status {
+    LOCKSTEP_ASSIGN_OR_RETURN(buffer, device.allocate(static_cast<std::size_t>(elements) * element_bytes));
+    return {};
+  };
+  const std::int64_t rows = options_.rows_max;
+  const std::int64_t hidden = config_.hidden_size;
+  const std::int64_t query_width = std::int64_t{config_.query_heads} * config_.head_size;
+  const std::int64_t qkv_width = query_width + std::int64_t{2} * config_.kv_heads * config_.head_size;
+  micro_batches_.resize(static_cast<std::size_t>(options_.micro_batches_max));
+  for (MicroBatchBuffers& buffers : micro_batches_) {
+    LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.hidden, rows * hidden, sizeof(float)));
+    LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.normalized, rows * hidden, sizeof(BFloat16)));
+    LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.qkv, rows * qkv_width, sizeof(float)));
+    LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.query, rows * query_width, sizeof(float)));
+    LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.attended, rows * query_width, sizeof(BFloat16)));
+    LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.projected, rows * hidden, sizeof(float)));
+    LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.router_logits, rows * config_.expert_count, sizeof(float)));
+    LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.expert_ids, rows * config_.experts_per_token, sizeof(std::int32_t)));
+    LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.expert_weights, rows * config_.experts_per_token, sizeof(float)));
+  }
+  const std::int64_t experts_per_row = std::min<std::int64_t>(config_.experts_per_token, std::ssize(options_.local_experts));
+  const std::int64_t expert_rows = options_.group_rows_max * experts_per_row;
+  const std::int64_t gate_up = std::max(expert_rows * 2 * config_.expert_width, rows * 2 * config_.dense_width);
+  const std::int64_t down_rows = std::max(expert_rows, rows);
+  LOCKSTEP_RETURN_IF_ERROR(allocate_into(feed_forward_.gate_up, gate_up, sizeof(float)));
+  LOCKSTEP_RETURN_IF_ERROR(allocate_into(feed_forward_.activated, gate_up / 2, sizeof(BFloat16)));
+  LOCKSTEP_RETURN_IF_ERROR(allocate_into(feed_forward_.down, down_rows * hidden, sizeof(float)));
+  LOCKSTEP_RETURN_IF_ERROR(allocate_into(head_rows_, options_.logit_rows_max * hidden, sizeof(float)));
+  LOCKSTEP_RETURN_IF_ERROR(allocate_into(head_input_, options_.logit_rows_max * hidden, sizeof(BFloat16)));
+  LOCKSTEP_RETURN_IF_ERROR(allocate_into(logits_, std::int64_t{options_.logit_rows_max} * config_.vocabulary_size, sizeof(float)));
+  LOCKSTEP_RETURN_IF_ERROR(allocate_into(rotation_, std::int64_t{options_.positions_max} * config_.head_size, sizeof(float)));
+  fill_rotation(config_.rope_theta, options_.positions_max, config_.head_size, rotation_.as<float>());
+  return {};
+}
+
+Status StagedTransformer::warm_up() {
+  // Weights of one shape share what is prepared, so one of each is enough.
+  std::vector<std::pair<const device::WeightHandle*, std::int64_t>> shapes{{&weights_.head, options_.logit_rows_max}};
+  for (const LayerWeights& layer : weights_.layers) {
+    shapes.emplace_back(&layer.qkv, options_.rows_max);
+    shapes.emplace_back(&layer.attention_output, options_.rows_max);
+    if (layer.sparse) {
+      shapes.emplace_back(&layer.router, options_.rows_max);
+    }
+    if (!layer.gate_up.empty()) {
+      const std::int64_t rows = layer.sparse ? options_.group_rows_max : options_.rows_max;
+      shapes.emplace_back(&layer.gate_up.front(), rows);
+      shapes.emplace_back(&layer.down.front(), rows);
+    }
+  }
+  for (const auto& [weight, rows] : shapes) {
+    LOCKSTEP_RETURN_IF_ERROR(ops_->prepare(*weight, rows));
+  }
+  return {};
+}
+
+void StagedTransformer::embed(std::int32_t micro_batch, device::Stream& stream) {
+  const BatchMetadata& metadata = batch(0);
+  LOCKSTEP_CHECK(metadata.rows.rows() <= options_.rows_max, "{} rows in a micro-batch, at most {}", metadata.rows.rows(), options_.rows_max);
+  ops_->embed(stream, metadata.token_ids, weights_.embedding.as<BFloat16>(), config_.hidden_size, buffers(micro_batch).hidden.as<float>());
+}
+
+void StagedTransformer::attention(std::int32_t micro_batch, std::int32_t layer, const device::KvCacheLayer& cache, device::Stream& stream) {
+  const device::PagedRows& rows = batch(layer).rows;
+  const LayerWeights& weights = weights_.layers[static_cast<std::size_t>(layer)];
+  MicroBatchBuffers& mine = buffers(micro_batch);
+  const std::int64_t hidden = config_.hidden_size;
+  ops_->rms_norm(stream, mine.hidden.as<float>(), weights.input_norm.as<float>(), config_.rms_norm_epsilon, rows.rows(), hidden,
+                 mine.normalized.as<BFloat16>());
+  ops_->matmul(stream, mine.normalized.as<BFloat16>(), weights.qkv, rows.rows(), mine.qkv.as<float>());
+  ops_->qk_norm_rope_store(stream, shape_, rows, mine.qkv.as<float>(), weights.query_norm.as<float>(), weights.key_norm.as<float>(), rotation_.as<float>(),
+                           cache, mine.query.as<float>());
+  ops_->paged_attention(stream, shape_, rows, mine.query.as<float>(), cache, mine.attended.as<BFloat16>());
+  ops_->matmul(stream, mine.attended.as<BFloat16>(), weights.attention_output, rows.rows(), mine.projected.as<float>());
+  ops_->add(stream, mine.projected.as<float>(), rows.rows() * hidden, mine.hidden.as<float>());
+  ops_->rms_norm(stream, mine.hidden.as<float>(), weights.post_norm.as<float>(), config_.rms_norm_epsilon, rows.rows(), hidden, mine.normalized.as<BFloat16>());
+}
+
+void StagedTransformer::dense(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream) {
+  const std::int64_t rows = current_rows();
+  const LayerWeights& weights = weights_.layers[static_cast<std::size_t>(layer)];
+  MicroBatchBuffers& mine = buffers(micro_batch);
+  ops_->matmul(stream, mine.normalized.as<BFloat16>(), weights.gate_up.front(), rows, feed_forward_.gate_up.as<float>());
+  ops_->silu_mul(stream, feed_forward_.gate_up.as<float>(), rows, config_.dense_width, feed_forward_.activated.as<BFloat16>());
+  ops_->matmul(stream, feed_forward_.activated.as<BFloat16>(), weights.down.front(), rows, feed_forward_.down.as<float>());
+  ops_->add(stream, feed_forward_.down.as<float>(), rows * config_.hidden_size, mine.hidden.as<float>());
+}
+
+void StagedTransformer::route(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream) {
+  const std::int64_t rows = current_rows();
+  const LayerWeights& weights = weights_.layers[static_cast<std::size_t>(layer)];
+  MicroBatchBuffers& mine = buffers(micro_batch);
+  ops_->matmul(stream, mine.normalized.as<BFloat16>(), weights.router, rows, mine.router_logits.as<float>());
+  ops_->route(stream, router_, mine.router_logits.as<float>(), rows, mine.expert_ids.as<std::int32_t>(), mine.expert_weights.as<float>());
+}
+
+std::span<const BFloat16> StagedTransformer::routed_rows(std::int32_t micro_batch) const {
+  return {buffers(micro_batch).normalized.as<BFloat16>(), static_cast<std::size_t>(current_rows() * config_.hidden_size)};
+}
+
+std::span<const std::int32_t> StagedTransformer::routed_experts(std::int32_t micro_batch) const {
+  return {buffers(micro_batch).expert_ids.as<std::int32_t>(), static_cast<std::size_t>(current_rows() * config_.experts_per_token)};
+}
+
+void StagedTransformer::experts(std::int32_t layer, const comm::ReceivedRows& received, std::span<BFloat16> outputs, device::Stream& stream) {
+  const LayerWeights& weights = weights_.layers[static_cast<std::size_t>(layer)];
+  const std::int64_t rows = received.offsets.back();
+  ops_->grouped_matmul(stream, received.rows.data(), {.offsets = received.offsets, .weights = weights.gate_up}, feed_forward_.gate_up.as<float>());
+  ops_->silu_mul(stream, feed_forward_.gate_up.as<float>(), rows, config_.expert_width, feed_forward_.activated.as<BFloat16>());
+  ops_->grouped_matmul(stream, feed_forward_.activated.as<BFloat16>(), {.offsets = received.offsets, .weights = weights.down}, feed_forward_.down.as<float>());
+  ops_->to_bfloat16(stream, feed_forward_.down.as<float>(), rows * config_.hidden_size, outputs.data());
+}
+
+void StagedTransformer::combine(std::int32_t micro_batch, std::span<const BFloat16> expert_rows, device::Stream& stream) {
+  MicroBatchBuffers& mine = buffers(micro_batch);
+  ops_->weigh_and_sum(stream, expert_rows.data(), mine.expert_weights.as<float>(), current_rows(), config_.experts_per_token, config_.hidden_size,
+                      mine.hidden.as<float>());
+}
+
+void StagedTransformer::head(std::int32_t micro_batch, std::span<const std::int32_t> rows, std::int32_t first_logit_row, device::Stream& stream) {
+  const auto count = static_cast<std::int64_t>(rows.size());
+  const std::int64_t first = first_logit_row;
+  LOCKSTEP_CHECK(first + count <= options_.logit_rows_max, "{} logit rows from {}, at most {}", count, first, options_.logit_rows_max);
+  ops_->gather_rows(stream, buffers(micro_batch).hidden.as<float>(), rows, config_.hidden_size, head_rows_.as<float>());
+  ops_->rms_norm(stream, head_rows_.as<float>(), weights_.final_norm.as<float>(), config_.rms_norm_epsilon, count, config_.hidden_size,
+                 head_input_.as<BFloat16>());
+  ops_->matmul(stream, head_input_.as<BFloat16>(), weights_.head, count, logits_.as<float>() + first * config_.vocabulary_size);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Transformer>> Transformer::load(const ModelConfig& config, WeightSource& source, device::Device& device,
+                                                       const TransformerOptions& options, const Watch* watch) {
+  LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<device::Ops> ops, device.make_ops());
+  WeightLoader loader(config, source, device, *ops, watch);
+  LOCKSTEP_ASSIGN_OR_RETURN(ModelWeights weights, loader.load(options.local_experts));
+  auto transformer = std::make_unique<StagedTransformer>(config, options, std::move(ops), std::move(weights));
+  LOCKSTEP_RETURN_IF_ERROR(transformer->allocate(device));
+  return std::unique_ptr<Transformer>(std::move(transformer));
+}
+
+}  // namespace lockstep::model

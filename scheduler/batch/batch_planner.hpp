@@ -1,0 +1,67 @@
+// BatchPlanner: continuous batching with chunked prefill. Decides which rows this rank computes next.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "scheduler/batch/kv_cache.hpp"
+#include "scheduler/batch/sequence.hpp"
+
+namespace lockstep::scheduler {
+
+struct BatchLimits {
+  std::int32_t sequences_max = 0;     ///< admitted at once
+  std::int32_t tokens_max = 0;        ///< rows of one step
+  std::int32_t blocks_per_table = 0;  ///< KV blocks of the longest sequence
+};
+
+/// The rows of one rank's step, sequence by sequence. Vectors keep their capacity from step to step.
+struct StepBatch {
+  struct Entry {
+    Sequence* sequence = nullptr;
+    std::int32_t first_row = 0;
+    std::int32_t rows = 0;
+    bool samples = false;  ///< its last row's logits give a token
+  };
+  std::vector<Entry> entries;
+  std::vector<std::int32_t> token_ids;     ///< [rows]
+  std::vector<std::int32_t> positions;     ///< [rows]
+  std::vector<std::int32_t> sequences;     ///< [rows], index into entries
+  std::vector<std::int32_t> block_tables;  ///< [entries][blocks_per_table]
+  std::vector<std::int32_t> sample_rows;   ///< ascending rows whose logits are wanted
+  std::int32_t blocks_per_table = 0;
+  std::int32_t prefill_tokens = 0;
+
+  [[nodiscard]] std::int32_t rows() const { return static_cast<std::int32_t>(token_ids.size()); }
+};
+
+/// Ownership  owns the sequences; borrows the cache.      Threads  the engine's.      Cost  linear in the admitted sequences; no allocation once warm.
+class BatchPlanner {
+ public:
+  BatchPlanner(const BatchLimits& limits, KvCache& cache);
+  /// Accepts a sequence whose blocks fit the whole cache (the engine has checked).
+  void add(std::unique_ptr<Sequence> sequence);
+  /// Admits what fits (first come, first served), then fills the token budget: running requests' next tokens first, then prompt chunks in order of admission.
+  void plan(TimePoint now, StepBatch& batch);
+  /// Takes a sequence out and frees its blocks; null for an unknown id. The batch that names it is void afterwards.
+  [[nodiscard]] std::unique_ptr<Sequence> remove(RequestId id);
+  /// Any one that is left, oldest first; null when there is none.
+  [[nodiscard]] std::unique_ptr<Sequence> remove_any();
+
+  [[nodiscard]] std::int32_t running_count() const { return static_cast<std::int32_t>(running_.size()); }
+  [[nodiscard]] std::int32_t waiting_count() const { return static_cast<std::int32_t>(waiting_.size()); }
+
+ private:
+  void admit(TimePoint now);
+  static void append_rows(Sequence& sequence, std::int32_t rows, StepBatch& batch);
+
+  BatchLimits limits_;
+  KvCache& cache_;
+  std::deque<std::unique_ptr<Sequence>> waiting_;
+  std::vector<std::unique_ptr<Sequence>> running_;
+};
+
+}  // namespace lockstep::scheduler

@@ -1,0 +1,111 @@
+#include "scheduler/engine/engine_inbox.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+namespace lockstep::scheduler {
+
+Status EngineInbox::submit(std::unique_ptr<Sequence> sequence) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (closed_) {
+      return Error{ErrorCode::kCancelled, "this group is draining or stopped and takes no new requests: send it to another"};
+    }
+    if (open_requests_ >= max_pending_) {
+      return Error{ErrorCode::kResourceExhausted,
+                   fmt::format("{} requests are open, the limit is {} (--max-pending): try again later", open_requests_, max_pending_)};
+    }
+    ++open_requests_;
+    submitted_.push_back(std::move(sequence));
+  }
+  changed_.notify_one();
+  return {};
+}
+
+void EngineInbox::cancel(RequestId id) {
+  {
+    const std::lock_guard lock(mutex_);
+    cancelled_.push_back(id);
+  }
+  changed_.notify_one();
+}
+
+void EngineInbox::close() {
+  const std::lock_guard lock(mutex_);
+  closed_ = true;
+}
+
+void EngineInbox::wish(comm::ControlWish wish) {
+  {
+    const std::lock_guard lock(mutex_);
+    wish_ = std::max(wish_, wish);
+    wish_changed_ = true;
+    closed_ = true;
+  }
+  changed_.notify_one();
+}
+
+void EngineInbox::request_ended() {
+  const std::lock_guard lock(mutex_);
+  --open_requests_;
+}
+
+void EngineInbox::take(Messages& messages) {
+  messages.submitted.clear();
+  messages.cancelled.clear();
+  const std::lock_guard lock(mutex_);
+  std::swap(messages.submitted, submitted_);
+  std::swap(messages.cancelled, cancelled_);
+  messages.wish = wish_;
+  wish_changed_ = false;
+}
+
+void EngineInbox::set_epoch(std::int32_t epoch) {
+  const std::lock_guard lock(mutex_);
+  epoch_ = epoch;
+}
+
+void EngineInbox::enter(std::int64_t step) {
+  const std::lock_guard lock(mutex_);
+  entered_step_ = step;
+}
+
+void EngineInbox::on_wake(std::int32_t from, std::int32_t epoch, std::int64_t step) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (epoch < epoch_ || (epoch == epoch_ && step <= entered_step_)) {
+      return;  // we are in that step or past it: the sender just did not know
+    }
+    if (epoch == epoch_ && step == entered_step_ + 1) {
+      woken_step_ = step;
+    } else {
+      wake_error_ = Error{ErrorCode::kDiverged,
+                          fmt::format("rank {} wakes epoch {} step {}, but this rank has entered epoch {} step {}: it went past an agreement without us", from,
+                                      epoch, step, epoch_, entered_step_),
+                          from};
+    }
+  }
+  changed_.notify_one();
+}
+
+Status EngineInbox::sleep(TimePoint until) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, until, [this] { return has_messages() || woken_step_ > entered_step_ || wake_error_.has_value(); });
+  return wake_error_ ? Status(*wake_error_) : Status{};
+}
+
+Result<bool> EngineInbox::woken() {
+  const std::lock_guard lock(mutex_);
+  if (wake_error_) {
+    return *wake_error_;
+  }
+  return woken_step_ > entered_step_;
+}
+
+std::int32_t EngineInbox::open_requests() const {
+  const std::lock_guard lock(mutex_);
+  return open_requests_;
+}
+
+}  // namespace lockstep::scheduler

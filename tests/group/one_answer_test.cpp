@@ -1,0 +1,162 @@
+// Goal: the same request gives the same tokens and float32 log probabilities, bit for bit, whatever happens around it.
+// Method: answers of world 1, one request at a time, are the reference; every other way of running the same requests must reproduce them. Counters prove that
+// each condition really occurred (split steps, many requests in one step, several chunks, rows that crossed ranks).
+#include <bit>
+
+#include <gtest/gtest.h>
+
+#include "lockstep/model/weights.hpp"
+#include "tests/support/group_harness.hpp"
+
+namespace lockstep::tests {
+namespace {
+
+using scheduler::GenerationRequest;
+
+constexpr int kRequestCount = 16;
+
+/// A model, and requests that make it work: prompts of a few tokens up to several KV blocks, greedy and seeded.
+struct Subject {
+  std::string name;
+  model::ModelConfig config;
+  std::function<std::unique_ptr<model::WeightSource>()> make_weights;
+  std::int32_t longest_prompt = 0;
+
+  [[nodiscard]] GenerationRequest request(int index) const {
+    std::vector<std::int32_t> prompt;
+    const std::int32_t length = index == 0 ? longest_prompt : 3 + (index * 37) % (longest_prompt - 3);
+    for (std::int32_t i = 0; i < length; ++i) {
+      prompt.push_back(3 + (i * 131 + index * 7919 + i * i * 17) % (config.vocabulary_size - 3));
+    }
+    GenerationRequest request = greedy_request(static_cast<scheduler::RequestId>(index + 1), std::move(prompt), 20);
+    request.ignore_eos = true;
+    if (index % 2 == 1) {
+      request.sampling = {
+          .temperature = 0.9F, .top_k = index % 4 == 1 ? 40 : 0, .top_p = index % 3 == 0 ? 0.9F : 1.0F, .seed = static_cast<std::uint64_t>(index) * 1000003};
+    }
+    return request;
+  }
+};
+
+Subject tiny_moe() {
+  Result<model::ModelConfig> config = model::read_model_config(LOCKSTEP_EMBEDDED_MODEL);
+  EXPECT_TRUE(config.has_value()) << (config ? "" : config.error().message);
+  const auto make = [] {
+    Result<std::unique_ptr<model::WeightSource>> source = model::open_safetensors(LOCKSTEP_EMBEDDED_MODEL);
+    EXPECT_TRUE(source.has_value()) << (source ? "" : source.error().message);
+    return std::move(*source);
+  };
+  return {"tiny_moe", *config, make, 120};
+}
+
+Subject dummy_128_experts() {
+  model::ModelConfig config = small_config();
+  config.vocabulary_size = 512;
+  config.hidden_size = 64;
+  config.layer_count = 3;
+  config.query_heads = 6;
+  config.kv_heads = 3;
+  config.head_size = 20;
+  config.expert_count = 128;
+  config.experts_per_token = 8;
+  config.expert_width = 24;
+  config.dense_width = 48;
+  config.layer_is_sparse = {1, 0, 1};
+  return {"dummy_128_experts_top_8", config, [] { return model::make_dummy_weights(7); }, 150};
+}
+
+scheduler::EngineOptions engine_options(std::int32_t batched_tokens, std::int32_t micro_batches) {
+  scheduler::EngineOptions options;
+  options.max_num_seqs = 32;
+  options.max_num_batched_tokens = batched_tokens;
+  options.kv_cache_bytes = std::int64_t{16} << 20;
+  options.micro_batches = micro_batches;
+  options.stall_timeout = std::chrono::seconds(200);
+  return options;
+}
+
+void expect_same(const Completion& found, const Completion& expected, const std::string& what) {
+  ASSERT_EQ(found.tokens, expected.tokens) << what;
+  ASSERT_EQ(found.log_probabilities.size(), expected.log_probabilities.size()) << what;
+  for (std::size_t i = 0; i < found.log_probabilities.size(); ++i) {
+    ASSERT_EQ(std::bit_cast<std::uint32_t>(found.log_probabilities[i]), std::bit_cast<std::uint32_t>(expected.log_probabilities[i]))
+        << what << ", token " << i << ": " << found.log_probabilities[i] << " and " << expected.log_probabilities[i];
+  }
+}
+
+/// World 1, unchunked, one request after the other.
+std::vector<Completion> reference_answers(const Subject& subject) {
+  GroupHarness group({.world_size = 1, .config = subject.config, .make_weights = subject.make_weights, .engine = engine_options(2048, 1)});
+  group.wait_until_running();
+  std::vector<Completion> answers;
+  for (int index = 0; index < kRequestCount; ++index) {
+    const GenerationRequest request = subject.request(index);
+    const Status accepted = group.submit(0, request);
+    EXPECT_TRUE(accepted) << (accepted ? "" : accepted.error().message);
+    answers.push_back(group.wait(request.id));
+    EXPECT_EQ(answers.back().tokens.size(), 20U);
+  }
+  return answers;
+}
+
+struct Case {
+  int world_size;
+  std::int32_t micro_batches;
+  std::int32_t batched_tokens;  ///< 2048: no prompt is chunked; 48: the longer ones are
+};
+
+class OneAnswer : public ::testing::TestWithParam<int> {
+ protected:
+  static Subject subject() { return GetParam() == 0 ? tiny_moe() : dummy_128_experts(); }
+};
+
+void check_case(const Subject& subject, const std::vector<Completion>& expected, const Case& parameters) {
+  const std::string what = subject.name + ", world " + std::to_string(parameters.world_size) + ", micro-batches " + std::to_string(parameters.micro_batches) +
+                           ", batched tokens " + std::to_string(parameters.batched_tokens);
+  GroupHarness group({.world_size = parameters.world_size,
+                      .config = subject.config,
+                      .make_weights = subject.make_weights,
+                      .engine = engine_options(parameters.batched_tokens, parameters.micro_batches)});
+  group.wait_until_running();
+  // Alone, on each rank in turn.
+  for (int rank = 0; rank < parameters.world_size; ++rank) {
+    GenerationRequest request = subject.request(rank % 2);
+    request.id = static_cast<scheduler::RequestId>(1000 + rank);
+    ASSERT_TRUE(group.submit(rank, request)) << what;
+    ASSERT_NO_FATAL_FAILURE(
+        expect_same(group.wait(request.id), expected[static_cast<std::size_t>(rank % 2)], what + ", alone on rank " + std::to_string(rank)));
+  }
+  // All 16 on one rank, then spread over the ranks.
+  for (const bool spread : {false, true}) {
+    std::vector<scheduler::RequestId> ids;
+    for (int index = 0; index < kRequestCount; ++index) {
+      GenerationRequest request = subject.request(index);
+      request.id = static_cast<scheduler::RequestId>((spread ? 3000 : 2000) + index);
+      ids.push_back(request.id);
+      ASSERT_TRUE(group.submit(spread ? (index * 5 + 1) % parameters.world_size : parameters.world_size - 1, request)) << what;
+    }
+    for (int index = 0; index < kRequestCount; ++index) {
+      ASSERT_NO_FATAL_FAILURE(expect_same(group.wait(ids[static_cast<std::size_t>(index)]), expected[static_cast<std::size_t>(index)],
+                                          what + (spread ? ", spread" : ", among 16") + ", request " + std::to_string(index)));
+    }
+  }
+  const RankCounters counters = group.counters(parameters.world_size - 1);
+  EXPECT_GE(counters.requests_in_step_max, 12) << what;
+  EXPECT_EQ(counters.split_steps > 0, parameters.micro_batches == 2) << what;
+  EXPECT_EQ(counters.prefill_chunks_max >= 2, parameters.batched_tokens < subject.longest_prompt) << what;
+  EXPECT_EQ(counters.crossed_rows > 0, parameters.world_size > 1) << what;
+}
+
+TEST_P(OneAnswer, HoldsAtEveryWorldSizeWithOneAndTwoMicroBatchesChunkedOrNot) {
+  const Subject model = subject();
+  const std::vector<Completion> expected = reference_answers(model);
+  for (const Case& parameters :
+       {Case{1, 1, 48}, Case{1, 2, 48}, Case{2, 1, 2048}, Case{2, 2, 48}, Case{3, 1, 48}, Case{3, 2, 2048}, Case{4, 2, 48}, Case{8, 1, 2048}, Case{8, 2, 48}}) {
+    ASSERT_NO_FATAL_FAILURE(check_case(model, expected, parameters));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, OneAnswer, ::testing::Values(0, 1), [](const auto& chosen) { return chosen.param == 0 ? "TinyMoe" : "Dummy128ExpertsTop8"; });
+
+}  // namespace
+}  // namespace lockstep::tests

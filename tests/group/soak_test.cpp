@@ -1,0 +1,162 @@
+// Goal: over tens of thousands of steps no rank hangs, all issue the same collectives, and every answer is that of world 1.
+// Method: four ranks as threads; seeded random arrivals at random ranks, cancellations, and gaps in which the whole group falls asleep; seeded random delays in
+// every collective call and every wake. The seed is printed and can be given by LOCKSTEP_TEST_SEED.
+#include <cstdlib>
+#include <random>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "lockstep/model/weights.hpp"
+#include "tests/support/group_harness.hpp"
+
+namespace lockstep::tests {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr std::int64_t kStepTarget = 2000;
+#else
+constexpr std::int64_t kStepTarget = 50000;
+#endif
+constexpr int kWorldSize = 4;
+constexpr int kTemplateCount = 48;
+
+std::uint64_t test_seed() {
+  const char* given = std::getenv("LOCKSTEP_TEST_SEED");
+  const std::uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
+  std::printf("LOCKSTEP_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
+  return seed;
+}
+
+scheduler::EngineOptions soak_options(std::int32_t micro_batches) {
+  scheduler::EngineOptions options;
+  options.max_num_seqs = 8;
+  options.max_num_batched_tokens = 24;
+  options.kv_cache_bytes = 200 << 10;  // some requests have to wait for blocks
+  options.micro_batches = micro_batches;
+  options.stall_timeout = std::chrono::seconds(200);
+  options.keep_alive_interval = std::chrono::milliseconds(50);
+  return options;
+}
+
+scheduler::GenerationRequest template_request(int index) {
+  std::vector<std::int32_t> prompt;
+  for (int i = 0; i < 1 + (index * 11) % 60; ++i) {
+    prompt.push_back(2 + (i * 31 + index * 101) % 90);
+  }
+  scheduler::GenerationRequest request = greedy_request(static_cast<scheduler::RequestId>(index + 1), std::move(prompt), 1 + (index * 5) % 40);
+  if (index % 3 != 0) {
+    request.sampling = {.temperature = 1.0F, .top_k = 20, .top_p = 0.95F, .seed = static_cast<std::uint64_t>(index)};
+  }
+  return request;
+}
+
+std::vector<Completion> world_one_answers() {
+  GroupHarness group({.world_size = 1, .config = small_config(), .make_weights = [] { return model::make_dummy_weights(3); }, .engine = soak_options(1)});
+  group.wait_until_running();
+  std::vector<Completion> answers;
+  for (int index = 0; index < kTemplateCount; ++index) {
+    const scheduler::GenerationRequest request = template_request(index);
+    EXPECT_TRUE(group.submit(0, request));
+    answers.push_back(group.wait(request.id));
+  }
+  return answers;
+}
+
+/// Delays of random length, from nothing to a few reschedulings; a generator per thread, since the hook runs on all of them.
+class Disturbance {
+ public:
+  explicit Disturbance(std::uint64_t seed) : seed_(seed) {}
+  void operator()(int rank) const {
+    thread_local std::mt19937_64 random(seed_ * 31 + static_cast<std::uint64_t>(rank));
+    const std::uint64_t roll = random() % 64;
+    for (std::uint64_t i = 0; roll < 4 && i < roll * 8; ++i) {
+      std::this_thread::yield();
+    }
+  }
+
+ private:
+  std::uint64_t seed_;
+};
+
+void run_soak(std::int32_t micro_batches) {
+  const std::uint64_t seed = test_seed();
+  std::mt19937_64 random(seed);
+  const std::vector<Completion> expected = world_one_answers();
+  const Disturbance disturb(seed);
+  GroupHarness group({.world_size = kWorldSize,
+                      .config = small_config(),
+                      .make_weights = [] { return model::make_dummy_weights(3); },
+                      .engine = soak_options(micro_batches),
+                      .hooks = {.before =
+                                    [disturb](int rank, std::string_view) {
+                                      disturb(rank);
+                                      return Status{};
+                                    }},
+                      .carry_wake =
+                          [disturb](int from, int, const std::function<void()>& deliver) {
+                            disturb(from);
+                            deliver();
+                          }});
+  group.wait_until_running();
+  scheduler::RequestId next_id = 1;
+  while (group.steps(0) < kStepTarget) {
+    struct Open {
+      scheduler::RequestId id;
+      int template_index;
+      bool cancelled;
+    };
+    std::vector<Open> open;
+    const std::uint64_t arrivals = 1 + random() % 24;
+    for (std::uint64_t i = 0; i < arrivals; ++i) {
+      const int index = static_cast<int>(random() % kTemplateCount);
+      scheduler::GenerationRequest request = template_request(index);
+      request.id = next_id++;
+      const int rank = static_cast<int>(random() % kWorldSize);
+      ASSERT_TRUE(group.submit(rank, request));
+      const bool cancelled = random() % 16 == 0;
+      if (cancelled) {
+        group.cancel(rank, request.id);
+      }
+      open.push_back({request.id, index, cancelled});
+      if (random() % 4 == 0) {
+        group.wait_for_tokens(request.id, 1);
+      }
+    }
+    for (const Open& request : open) {
+      const Completion found = group.wait(request.id);
+      const Completion& answer = expected[static_cast<std::size_t>(request.template_index)];
+      if (found.finish == scheduler::FinishReason::kCancelled) {
+        ASSERT_TRUE(request.cancelled);
+        ASSERT_LE(found.tokens.size(), answer.tokens.size());
+        ASSERT_TRUE(std::equal(found.tokens.begin(), found.tokens.end(), answer.tokens.begin()));
+        continue;
+      }
+      ASSERT_EQ(found.tokens, answer.tokens) << "request " << request.id << ", seed " << seed;
+      ASSERT_EQ(found.log_probabilities, answer.log_probabilities);
+    }
+    // Everything has ended: the group falls asleep, and the next arrival wakes it from some rank.
+  }
+  group.drain(static_cast<int>(random() % kWorldSize));
+  for (const Status& status : group.join()) {
+    ASSERT_TRUE(status) << status.error().message;
+  }
+  const RankCounters first = group.counters(0);
+  EXPECT_GT(first.collectives, static_cast<std::uint64_t>(kStepTarget));
+  for (int rank = 0; rank < kWorldSize; ++rank) {
+    const RankCounters counters = group.counters(rank);
+    EXPECT_EQ(counters.collectives, first.collectives) << "rank " << rank << ", seed " << seed;
+    EXPECT_EQ(counters.collective_hash, first.collective_hash) << "rank " << rank << ", seed " << seed;
+    EXPECT_EQ(counters.queue.kv_blocks_used, 0) << "rank " << rank;
+  }
+}
+
+TEST(Soak, RandomArrivalsGiveWorldOneAnswersAndEqualCollectivesWithOneMicroBatch) {
+  run_soak(1);
+}
+TEST(Soak, RandomArrivalsGiveWorldOneAnswersAndEqualCollectivesWithTwoMicroBatches) {
+  run_soak(2);
+}
+
+}  // namespace
+}  // namespace lockstep::tests

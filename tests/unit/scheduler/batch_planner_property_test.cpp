@@ -1,0 +1,186 @@
+// Goal    Whatever arrives, every token of every request is computed exactly once and in order, no limit is passed, no block is shared, and all end.
+// Method  Seeded random limits, arrivals and cancellations against the planner; a model of what was computed is kept beside it and compared at every step.
+//         A failure names the seed.
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "scheduler/batch/batch_planner.hpp"
+#include "tests/unit/scheduler/scheduler_fixtures.hpp"
+
+namespace lockstep::scheduler {
+namespace {
+
+using testing::HeapDevice;
+using testing::make_cache;
+using testing::make_sequence;
+
+/// What must be true of one request.
+struct Expected {
+  std::int32_t prompt_tokens = 0;
+  std::int32_t max_tokens = 0;
+  std::int32_t computed = 0;  ///< rows seen so far: the next one must have this position
+  std::int32_t generated = 0;
+};
+
+class RandomRun {
+ public:
+  explicit RandomRun(std::uint32_t seed) : random_(seed) {
+    limits_.tokens_max = pick(1, 24);
+    limits_.sequences_max = pick(1, std::min(limits_.tokens_max, 8));
+    limits_.blocks_per_table = pick(1, 6);
+    cache_.emplace_back(make_cache(device_, pick(limits_.blocks_per_table, 4 * limits_.blocks_per_table)));
+    planner_ = std::make_unique<BatchPlanner>(limits_, cache_.back());
+  }
+
+  void run() {
+    const int requests = pick(1, 40);
+    int to_come = requests;
+    const bool cancels = pick(0, 1) == 1;
+    // A step computes at least one row while anything is open, so this many steps are enough for all; arrivals come in the first ones.
+    const std::int64_t steps_max = 40 * (limits_.blocks_per_table * device::kKvBlockTokens) + 400;
+    for (std::int64_t step = 0; step < steps_max && (to_come > 0 || !open_.empty()); ++step) {
+      if (to_come > 0 && pick(0, 2) == 0) {
+        arrive();
+        --to_come;
+      }
+      if (cancels && !open_.empty() && pick(0, 9) == 0) {
+        cancel();
+      }
+      planner_->plan(TimePoint{} + std::chrono::seconds(step + 1), batch_);
+      check_batch();
+      check_blocks();
+      complete();
+      if (::testing::Test::HasFailure()) {
+        return;
+      }
+    }
+    EXPECT_EQ(to_come, 0);
+    EXPECT_TRUE(open_.empty()) << open_.size() << " requests never ended";
+    EXPECT_EQ(cache_.back().free_count(), cache_.back().block_count());
+    EXPECT_EQ(planner_->running_count() + planner_->waiting_count(), 0);
+  }
+
+ private:
+  int pick(int least, int most) { return std::uniform_int_distribution<int>(least, most)(random_); }
+
+  void arrive() {
+    const int tokens_max = limits_.blocks_per_table * device::kKvBlockTokens;
+    const int prompt = pick(1, tokens_max - 1);
+    const int answer = pick(1, std::min(tokens_max - prompt, 12));
+    open_[next_id_] = {.prompt_tokens = prompt, .max_tokens = answer};
+    planner_->add(make_sequence(next_id_, prompt, answer));
+    ++next_id_;
+  }
+
+  void cancel() {
+    auto victim = open_.begin();
+    std::advance(victim, pick(0, static_cast<int>(open_.size()) - 1));
+    EXPECT_NE(planner_->remove(victim->first), nullptr);
+    open_.erase(victim);
+  }
+
+  void check_batch() {
+    ASSERT_LE(batch_.rows(), limits_.tokens_max);
+    ASSERT_LE(planner_->running_count(), limits_.sequences_max);
+    ASSERT_TRUE(open_.empty() || batch_.rows() > 0) << "requests are open, but the step is empty: they would wait for ever";
+    bool prompts_began = false;
+    std::int32_t prefill = 0;
+    std::size_t samples = 0;
+    std::size_t decoding = 0;
+    for (std::size_t i = 0; i < batch_.entries.size(); ++i) {
+      const StepBatch::Entry& entry = batch_.entries[i];
+      Expected& expected = open_.at(entry.sequence->request.id);
+      const bool is_prompt = expected.computed < expected.prompt_tokens;
+      ASSERT_TRUE(is_prompt || !prompts_began) << "a running request behind a prompt chunk";
+      prompts_began = is_prompt;
+      prefill += is_prompt ? entry.rows : 0;
+      decoding += is_prompt ? 0 : 1;
+      ASSERT_TRUE(is_prompt || entry.rows == 1);
+      for (std::int32_t r = entry.first_row; r < entry.first_row + entry.rows; ++r) {
+        const auto row = static_cast<std::size_t>(r);
+        ASSERT_EQ(batch_.positions[row], expected.computed) << "a position twice, or one left out";
+        ASSERT_EQ(batch_.token_ids[row], entry.sequence->tokens[static_cast<std::size_t>(expected.computed)]);
+        ASSERT_EQ(batch_.sequences[row], static_cast<std::int32_t>(i));
+        ++expected.computed;
+      }
+      ASSERT_EQ(entry.samples, expected.computed == expected.prompt_tokens + expected.generated);
+      if (entry.samples) {
+        ASSERT_EQ(batch_.sample_rows.at(samples++), entry.first_row + entry.rows - 1);
+      }
+    }
+    ASSERT_EQ(batch_.sample_rows.size(), samples);
+    ASSERT_EQ(batch_.prefill_tokens, prefill);
+    // tokens_max >= sequences_max, so no running request may be left out.
+    std::size_t should_decode = 0;
+    for (const auto& [id, expected] : open_) {
+      should_decode += expected.generated > 0 ? 1 : 0;
+    }
+    ASSERT_EQ(decoding, should_decode);
+  }
+
+  /// Blocks of the admitted are disjoint and enough; admission is in order of arrival.
+  void check_blocks() {
+    std::set<std::int32_t> used;
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < batch_.entries.size(); ++i) {
+      const Sequence& sequence = *batch_.entries[i].sequence;
+      ASSERT_GE(std::ssize(sequence.blocks) * device::kKvBlockTokens, sequence.prompt_tokens + sequence.request.max_tokens);
+      const auto table = batch_.block_tables.begin() + static_cast<std::ptrdiff_t>(i) * batch_.blocks_per_table;
+      ASSERT_TRUE(std::equal(sequence.blocks.begin(), sequence.blocks.end(), table));
+      used.insert(sequence.blocks.begin(), sequence.blocks.end());
+      count += sequence.blocks.size();
+    }
+    ASSERT_EQ(used.size(), count) << "two sequences share a block";
+    ASSERT_LE(std::ssize(used), cache_.back().block_count() - cache_.back().free_count());
+    RequestId youngest_in_batch = 0;
+    for (const StepBatch::Entry& entry : batch_.entries) {
+      youngest_in_batch = std::max(youngest_in_batch, entry.sequence->request.id);
+    }
+    // Ids grow with arrival: whoever waits is younger than everyone who was admitted.
+    ASSERT_LE(std::ranges::count_if(open_, [&](const auto& item) { return item.first <= youngest_in_batch; }), planner_->running_count());
+  }
+
+  void complete() {
+    for (const StepBatch::Entry& entry : batch_.entries) {
+      Sequence& sequence = *entry.sequence;
+      sequence.computed += entry.rows;
+      if (!entry.samples) {
+        continue;
+      }
+      sequence.tokens.push_back(pick(0, 50));
+      const RequestId id = sequence.request.id;
+      if (++open_.at(id).generated == open_.at(id).max_tokens) {
+        EXPECT_NE(planner_->remove(id), nullptr);
+        open_.erase(id);
+      }
+    }
+  }
+
+  std::mt19937 random_;
+  BatchLimits limits_;
+  HeapDevice device_;
+  std::vector<KvCache> cache_;
+  std::unique_ptr<BatchPlanner> planner_;
+  StepBatch batch_;
+  std::map<RequestId, Expected> open_;
+  RequestId next_id_ = 1;
+};
+
+TEST(BatchPlannerProperty, EveryTokenIsComputedOnceAndAllRequestsEndWhateverArrives) {
+  for (std::uint32_t seed = 0; seed < 300; ++seed) {
+    SCOPED_TRACE(::testing::Message() << "seed " << seed);
+    RandomRun(seed).run();
+    if (HasFailure()) {
+      return;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lockstep::scheduler

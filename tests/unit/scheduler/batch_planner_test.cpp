@@ -1,0 +1,281 @@
+// Goal    The planner's rules one by one: budget, decode before prompts, order of admission, chunks, sample rows, block tables, removal.
+// Method  Small caches and budgets where the whole batch can be written down; `complete` does to the sequences what the engine does after a step.
+#include "scheduler/batch/batch_planner.hpp"
+
+#include <memory>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/unit/scheduler/scheduler_fixtures.hpp"
+
+namespace lockstep::scheduler {
+namespace {
+
+using ::testing::ElementsAre;
+using testing::HeapDevice;
+using ::testing::IsEmpty;
+using testing::make_cache;
+using testing::make_sequence;
+
+constexpr TimePoint kNow{std::chrono::hours(1)};
+
+class BatchPlannerTest : public ::testing::Test {
+ protected:
+  void make(const BatchLimits& limits, std::int32_t blocks) {
+    cache_.emplace_back(make_cache(device_, blocks));
+    planner_ = std::make_unique<BatchPlanner>(limits, cache_.back());
+  }
+  /// Plans, and checks that the batch's parts fit each other.
+  const StepBatch& plan() {
+    planner_->plan(kNow, batch_);
+    std::int32_t row = 0;
+    for (const StepBatch::Entry& entry : batch_.entries) {
+      EXPECT_EQ(entry.first_row, row);
+      EXPECT_GT(entry.rows, 0);
+      row += entry.rows;
+    }
+    EXPECT_EQ(batch_.rows(), row);
+    EXPECT_EQ(std::ssize(batch_.positions), row);
+    EXPECT_EQ(std::ssize(batch_.sequences), row);
+    EXPECT_EQ(std::ssize(batch_.block_tables), std::ssize(batch_.entries) * batch_.blocks_per_table);
+    return batch_;
+  }
+  /// What the engine does after the step: all rows are in the cache, samplers get a token (7).
+  void complete() {
+    for (const StepBatch::Entry& entry : batch_.entries) {
+      entry.sequence->computed += entry.rows;
+      if (entry.samples) {
+        entry.sequence->tokens.push_back(7);
+      }
+    }
+  }
+  std::vector<RequestId> ids() const {
+    std::vector<RequestId> result;
+    for (const StepBatch::Entry& entry : batch_.entries) {
+      result.push_back(entry.sequence->request.id);
+    }
+    return result;
+  }
+  KvCache& cache() { return cache_.back(); }
+
+  HeapDevice device_;
+  std::vector<KvCache> cache_;
+  std::unique_ptr<BatchPlanner> planner_;
+  StepBatch batch_;
+};
+
+TEST_F(BatchPlannerTest, PlansNothingWhenThereIsNothing) {
+  make({.sequences_max = 4, .tokens_max = 8, .blocks_per_table = 2}, 4);
+  EXPECT_EQ(plan().rows(), 0);
+  EXPECT_EQ(batch_.prefill_tokens, 0);
+  EXPECT_EQ(batch_.blocks_per_table, 2);
+  EXPECT_EQ(planner_->remove(1), nullptr);
+  EXPECT_EQ(planner_->remove_any(), nullptr);
+}
+
+TEST_F(BatchPlannerTest, AWholePromptFitsOneStepAndItsLastRowSamples) {
+  make({.sequences_max = 4, .tokens_max = 8, .blocks_per_table = 2}, 4);
+  planner_->add(make_sequence(1, 3, 4));
+  plan();
+  EXPECT_THAT(batch_.token_ids, ElementsAre(100, 101, 102));
+  EXPECT_THAT(batch_.positions, ElementsAre(0, 1, 2));
+  EXPECT_THAT(batch_.sequences, ElementsAre(0, 0, 0));
+  EXPECT_THAT(batch_.sample_rows, ElementsAre(2));
+  EXPECT_TRUE(batch_.entries[0].samples);
+  EXPECT_EQ(batch_.prefill_tokens, 3);
+  EXPECT_EQ(batch_.entries[0].sequence->admitted, kNow);
+}
+
+TEST_F(BatchPlannerTest, AfterThePromptOneTokenAStepIsComputed) {
+  make({.sequences_max = 4, .tokens_max = 8, .blocks_per_table = 2}, 4);
+  planner_->add(make_sequence(1, 3, 4));
+  plan();
+  complete();
+  plan();
+  EXPECT_THAT(batch_.token_ids, ElementsAre(7));
+  EXPECT_THAT(batch_.positions, ElementsAre(3));
+  EXPECT_THAT(batch_.sample_rows, ElementsAre(0));
+  EXPECT_EQ(batch_.prefill_tokens, 0);
+  EXPECT_EQ(batch_.entries[0].sequence->prefill_chunks, 1);
+}
+
+TEST_F(BatchPlannerTest, ALongPromptIsChunkedAndOnlyItsLastChunkSamples) {
+  make({.sequences_max = 4, .tokens_max = 4, .blocks_per_table = 2}, 4);
+  planner_->add(make_sequence(1, 10, 4));
+  plan();
+  EXPECT_THAT(batch_.positions, ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(batch_.sample_rows, IsEmpty());
+  EXPECT_FALSE(batch_.entries[0].samples);
+  complete();
+  plan();
+  EXPECT_THAT(batch_.positions, ElementsAre(4, 5, 6, 7));
+  EXPECT_THAT(batch_.sample_rows, IsEmpty());
+  complete();
+  plan();
+  EXPECT_THAT(batch_.positions, ElementsAre(8, 9));
+  EXPECT_THAT(batch_.token_ids, ElementsAre(108, 109));
+  EXPECT_THAT(batch_.sample_rows, ElementsAre(1));
+  EXPECT_EQ(batch_.prefill_tokens, 2);
+  EXPECT_EQ(batch_.entries[0].sequence->prefill_chunks, 3);
+}
+
+TEST_F(BatchPlannerTest, RunningRequestsGoBeforePromptsAndPromptsShareWhatIsLeft) {
+  make({.sequences_max = 4, .tokens_max = 6, .blocks_per_table = 2}, 8);
+  planner_->add(make_sequence(1, 6, 9));
+  plan();
+  complete();  // 1 decodes from here
+  planner_->add(make_sequence(2, 3, 9));
+  planner_->add(make_sequence(3, 9, 9));
+  plan();
+  EXPECT_THAT(ids(), ElementsAre(1, 2, 3));
+  EXPECT_THAT(batch_.positions, ElementsAre(6, 0, 1, 2, 0, 1));
+  EXPECT_THAT(batch_.sample_rows, ElementsAre(0, 3));
+  EXPECT_EQ(batch_.prefill_tokens, 5);
+  complete();
+  plan();
+  EXPECT_THAT(ids(), ElementsAre(1, 2, 3));
+  EXPECT_THAT(batch_.positions, ElementsAre(7, 3, 2, 3, 4, 5)) << "both running requests, then the rest of the budget for the prompt";
+}
+
+TEST_F(BatchPlannerTest, ALaterRequestThatDecodesGoesBeforeAnEarlierPrompt) {
+  make({.sequences_max = 4, .tokens_max = 4, .blocks_per_table = 4}, 8);
+  planner_->add(make_sequence(1, 2, 9));
+  planner_->add(make_sequence(2, 40, 9));
+  plan();
+  complete();
+  plan();
+  EXPECT_THAT(ids(), ElementsAre(1, 2));
+  EXPECT_EQ(batch_.entries[0].rows, 1);
+  EXPECT_EQ(batch_.entries[1].rows, 3);
+  EXPECT_THAT(batch_.sample_rows, ElementsAre(0));
+}
+
+TEST_F(BatchPlannerTest, TheBudgetIsNeverExceededWhenEveryRequestWantsMore) {
+  make({.sequences_max = 3, .tokens_max = 3, .blocks_per_table = 2}, 8);
+  for (RequestId id = 1; id <= 3; ++id) {
+    planner_->add(make_sequence(id, 5, 5));
+  }
+  for (int step = 0; step < 5; ++step) {
+    EXPECT_EQ(plan().rows(), 3) << "step " << step;
+    complete();
+  }
+  // 15 prompt rows are computed in 5 steps or more: here in the sixth, the first two decode beside the third's prompt.
+  plan();
+  EXPECT_LE(batch_.rows(), 3);
+}
+
+TEST_F(BatchPlannerTest, ARequestThatDoesNotFitHoldsUpThoseBehindIt) {
+  make({.sequences_max = 4, .tokens_max = 64, .blocks_per_table = 4}, 4);
+  planner_->add(make_sequence(1, 16, 16));  // 2 blocks
+  planner_->add(make_sequence(2, 32, 16));  // 3 blocks: not yet
+  planner_->add(make_sequence(3, 4, 4));    // 1 block: would fit
+  plan();
+  EXPECT_THAT(ids(), ElementsAre(1));
+  EXPECT_EQ(planner_->running_count(), 1);
+  EXPECT_EQ(planner_->waiting_count(), 2);
+  EXPECT_EQ(cache().free_count(), 2);
+  EXPECT_NE(planner_->remove(1), nullptr);
+  plan();
+  EXPECT_THAT(ids(), ElementsAre(2, 3));
+  EXPECT_EQ(planner_->waiting_count(), 0);
+}
+
+TEST_F(BatchPlannerTest, NoMoreSequencesAreAdmittedThanTheLimit) {
+  make({.sequences_max = 2, .tokens_max = 64, .blocks_per_table = 1}, 8);
+  for (RequestId id = 1; id <= 3; ++id) {
+    planner_->add(make_sequence(id, 2, 2));
+  }
+  plan();
+  EXPECT_THAT(ids(), ElementsAre(1, 2));
+  EXPECT_EQ(planner_->waiting_count(), 1);
+  EXPECT_NE(planner_->remove(2), nullptr);
+  plan();
+  EXPECT_THAT(ids(), ElementsAre(1, 3));
+}
+
+TEST_F(BatchPlannerTest, AdmissionReservesBlocksForPromptAndAnswer) {
+  make({.sequences_max = 4, .tokens_max = 64, .blocks_per_table = 4}, 8);
+  planner_->add(make_sequence(1, 15, 1));  // 16 tokens: 1 block
+  planner_->add(make_sequence(2, 15, 2));  // 17 tokens: 2 blocks
+  plan();
+  EXPECT_EQ(cache().free_count(), 5);
+  EXPECT_EQ(std::ssize(batch_.entries[0].sequence->blocks), 1);
+  EXPECT_EQ(std::ssize(batch_.entries[1].sequence->blocks), 2);
+}
+
+TEST_F(BatchPlannerTest, BlockTablesHoldEachEntrysBlocksInOrderAndZerosBehind) {
+  make({.sequences_max = 4, .tokens_max = 64, .blocks_per_table = 3}, 8);
+  planner_->add(make_sequence(1, 20, 4));
+  planner_->add(make_sequence(2, 4, 4));
+  plan();
+  const std::vector<std::int32_t>& first = batch_.entries[0].sequence->blocks;
+  const std::vector<std::int32_t>& second = batch_.entries[1].sequence->blocks;
+  ASSERT_EQ(first.size(), 2U);
+  ASSERT_EQ(second.size(), 1U);
+  EXPECT_THAT(batch_.block_tables, ElementsAre(first[0], first[1], 0, second[0], 0, 0));
+  EXPECT_EQ(batch_.sequences.front(), 0);
+  EXPECT_EQ(batch_.sequences.back(), 1);
+}
+
+TEST_F(BatchPlannerTest, ABatchOfTheStepBeforeLeavesNoTraceInTheNext) {
+  make({.sequences_max = 4, .tokens_max = 64, .blocks_per_table = 3}, 8);
+  planner_->add(make_sequence(1, 40, 4));
+  plan();
+  EXPECT_NE(planner_->remove(1), nullptr);
+  planner_->add(make_sequence(2, 2, 4));
+  plan();
+  EXPECT_EQ(batch_.rows(), 2);
+  const std::vector<std::int32_t>& blocks = batch_.entries[0].sequence->blocks;
+  EXPECT_THAT(batch_.block_tables, ElementsAre(blocks[0], 0, 0));
+}
+
+TEST_F(BatchPlannerTest, RemovingARunningRequestFreesItsBlocks) {
+  make({.sequences_max = 4, .tokens_max = 64, .blocks_per_table = 3}, 8);
+  planner_->add(make_sequence(1, 40, 4));
+  planner_->add(make_sequence(2, 4, 4));
+  plan();
+  EXPECT_EQ(cache().free_count(), 4);
+  const std::unique_ptr<Sequence> removed = planner_->remove(1);
+  ASSERT_NE(removed, nullptr);
+  EXPECT_EQ(removed->request.id, 1U);
+  EXPECT_TRUE(removed->blocks.empty());
+  EXPECT_EQ(cache().free_count(), 7);
+  EXPECT_EQ(planner_->remove(1), nullptr) << "it is gone";
+  plan();
+  EXPECT_THAT(ids(), ElementsAre(2));
+}
+
+TEST_F(BatchPlannerTest, RemovingAWaitingRequestFreesNothingAndKeepsTheOrder) {
+  make({.sequences_max = 1, .tokens_max = 64, .blocks_per_table = 1}, 8);
+  for (RequestId id = 1; id <= 3; ++id) {
+    planner_->add(make_sequence(id, 4, 4));
+  }
+  plan();
+  EXPECT_NE(planner_->remove(2), nullptr);
+  EXPECT_EQ(cache().free_count(), 7);
+  EXPECT_NE(planner_->remove(1), nullptr);
+  EXPECT_EQ(cache().free_count(), 8);
+  plan();
+  EXPECT_THAT(ids(), ElementsAre(3));
+}
+
+TEST_F(BatchPlannerTest, RemoveAnyEmptiesThePlannerOldestFirst) {
+  make({.sequences_max = 2, .tokens_max = 64, .blocks_per_table = 1}, 8);
+  for (RequestId id = 1; id <= 4; ++id) {
+    planner_->add(make_sequence(id, 4, 4));
+  }
+  plan();
+  for (RequestId id = 1; id <= 4; ++id) {
+    const std::unique_ptr<Sequence> sequence = planner_->remove_any();
+    ASSERT_NE(sequence, nullptr);
+    EXPECT_EQ(sequence->request.id, id);
+  }
+  EXPECT_EQ(planner_->remove_any(), nullptr);
+  EXPECT_EQ(cache().free_count(), 8);
+  EXPECT_EQ(planner_->running_count() + planner_->waiting_count(), 0);
+}
+
+}  // namespace
+}  // namespace lockstep::scheduler
