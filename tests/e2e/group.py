@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -134,6 +135,10 @@ class Group:
         self.log_file.seek(0)
         return self.log_file.read()
 
+    def complaints(self):
+        """Lines of the log above info. That ranks share cores is no fault of theirs."""
+        return [line for line in self.log().splitlines() if re.search(r"Z (warning|error|critical) \[rank", line) and "share" not in line]
+
     def drain(self):
         self.process.send_signal(signal.SIGUSR1)
 
@@ -189,10 +194,7 @@ class GroupTest(unittest.TestCase):
         try:
             cls.group.drain()
             status = cls.group.wait()
-            log = cls.group.log()
-            if status != 0:
-                raise AssertionError(f"the group drained with status {status}:\n{log}")
-            if "[error]" in log or "[critical]" in log:
-                raise AssertionError(f"an error in the log:\n{log}")
+            if status != 0 or cls.group.complaints():
+                raise AssertionError(f"the group drained with status {status}:\n{cls.group.log()}")
         finally:
             cls.group.close()
