@@ -21,7 +21,9 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
-using namespace std::chrono_literals;
+using std::chrono_literals::operator""us;
+using std::chrono_literals::operator""ms;
+using std::chrono_literals::operator""s;
 
 std::unique_ptr<Metrics> make_metrics(int world_size = 2) {
   auto metrics = Metrics::create({.rank = 1,

@@ -12,7 +12,9 @@
 namespace lockstep::daemon {
 namespace {
 
-using namespace std::chrono_literals;
+using std::chrono_literals::operator""ms;
+using std::chrono_literals::operator""s;
+using std::chrono_literals::operator""h;
 
 class Signals : public ::testing::Test {
  protected:
