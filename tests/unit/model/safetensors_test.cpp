@@ -33,6 +33,20 @@ TEST(Safetensors, EmbeddedModelHasAllTensorsOfItsConfig) {
   EXPECT_TRUE(status) << status.error().message;
 }
 
+TEST(Safetensors, ShardedSecondModelHasAllTensorsOfItsFirstGenerationConfig) {
+  const std::filesystem::path folder = std::filesystem::path(LOCKSTEP_TEST_DATA) / "second_model";
+  const Result<ModelConfig> config = read_model_config(folder);
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_THAT(config->layer_is_sparse, ElementsAre(0, 1, 0, 0, 0, 1)) << "every second layer but the listed one";
+  EXPECT_FALSE(config->tied_embeddings);
+  EXPECT_EQ(config->rope_theta, 50000.0);
+  EXPECT_THAT(config->end_token_ids, ElementsAre(299, 7));
+  Result<std::unique_ptr<WeightSource>> source = open_safetensors(folder);
+  ASSERT_TRUE(source) << source.error().message;
+  const Status status = check_weights(**source, *config);
+  EXPECT_TRUE(status) << status.error().message;
+}
+
 TEST(Safetensors, ValuesAreTheFilesBytesAlsoWhereUnaligned) {
   const TemporaryFolder folder;
   // A header of odd length: nothing behind it is aligned.

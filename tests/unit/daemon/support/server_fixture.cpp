@@ -1,4 +1,4 @@
-#include "tests/unit/daemon/server_fixture.hpp"
+#include "tests/unit/daemon/support/server_fixture.hpp"
 
 namespace lockstep::daemon::testing {
 

@@ -1,4 +1,4 @@
-#include "daemon/http/exchange_impl.hpp"
+#include "daemon/http/connection/exchange_impl.hpp"
 
 namespace lockstep::daemon {
 

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <utility>
 
-#include "daemon/http/connection.hpp"
-#include "daemon/http/response_head.hpp"
+#include "daemon/http/connection/connection.hpp"
+#include "daemon/http/connection/response_head.hpp"
 
 namespace lockstep::daemon {
 

@@ -1,4 +1,4 @@
-#include "daemon/http/connection.hpp"
+#include "daemon/http/connection/connection.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -9,8 +9,8 @@
 #include <boost/beast/http/read.hpp>
 #include <fmt/format.h>
 
+#include "daemon/http/connection/exchange_impl.hpp"
 #include "daemon/http/error_body.hpp"
-#include "daemon/http/exchange_impl.hpp"
 
 namespace lockstep::daemon {
 namespace {
