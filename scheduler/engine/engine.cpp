@@ -207,11 +207,11 @@ Status StepEngine::run() {
       parts_.observer->on_divergence(std::string_view(error.message).substr(0, error.message.find(' ')));  // messages of decide() begin with the field
     }
     end_all(means_rank_lost(error.code) ? FinishReason::kRankLost : FinishReason::kError, &error);
-    return status;  // the progress stays where it stood: that is what the log and /health have to tell
+  } else {
+    end_all(FinishReason::kCancelled, nullptr);
   }
-  end_all(FinishReason::kCancelled, nullptr);
   parts_.progress->advance(step_, -1, comm::StepPhase::kStopped);
-  return {};
+  return status;
 }
 
 Status StepEngine::run_steps() {
