@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -96,7 +97,11 @@ Status StepAgreement::handshake(std::uint64_t config_hash, std::int32_t protocol
   set(HandshakeWord::kConfigHashLow, config_hash);
   set(HandshakeWord::kConfigHashHigh, config_hash >> 32U);
   LOCKSTEP_ASSIGN_OR_RETURN(const Ticket ticket, communicator_.start_all_reduce(outgoing, ReduceOp::kSum));
-  LOCKSTEP_RETURN_IF_ERROR(communicator_.wait(ticket, records, deadline));
+  if (Status status = communicator_.wait(ticket, records, deadline); !status) {
+    Error error = std::move(status).error();
+    error.message = fmt::format("handshake: {}", error.message);
+    return error;
+  }
   return compare_records(records, me);
 }
 

@@ -47,7 +47,9 @@ Status RankRunner::run() {
     LOCKSTEP_RETURN_IF_ERROR(engine_->load());
   }
   events_.on_loaded();
-  LOCKSTEP_RETURN_IF_ERROR(engine_->run());
+  if (Status status = engine_->run(); !status) {
+    return name_the_late(std::move(status).error());
+  }
   leave_group();
   return {};
 }
@@ -113,6 +115,23 @@ Status RankRunner::make_engine() {
   }
   events_.on_engine(*engine_);
   return {};
+}
+
+Error RankRunner::name_the_late(Error error) const {
+  if (error.code != ErrorCode::kTimeout || !peers_) {
+    return error;
+  }
+  // Who waits in MPI only knows that something is missing. A rank whose process is well but whose step thread stands still shows by its heartbeats, which tell
+  // how far it has come; they are newer than the moment at which this rank began to wait.
+  std::string late;
+  for (const comm::PeerState& peer : peers_->states()) {
+    if (!comm::waits_for_peers(peer.progress.phase) && peer.progress.phase != comm::StepPhase::kStopped) {
+      late += fmt::format("{}rank {} (at step {}, {})", late.empty() ? "" : ", ", peer.member, peer.progress.step, comm::step_phase_name(peer.progress.phase));
+      error.rank = error.rank.value_or(peer.member);
+    }
+  }
+  error.message += late.empty() ? std::string() : fmt::format("; not arrived: {}", late);
+  return error;
 }
 
 void RankRunner::leave_group() {

@@ -61,6 +61,8 @@ class RankRunner {
   [[nodiscard]] Status join_group();
   [[nodiscard]] Status connect_peers(const Deadline& deadline);
   [[nodiscard]] Status make_engine();
+  /// Of a wait that ran out, the ranks for which it waited.
+  [[nodiscard]] Error name_the_late(Error error) const;
   void leave_group();
 
   RankParts parts_;

@@ -252,8 +252,10 @@ Result<bool> StepEngine::plan_or_sleep(bool asleep) {
     if (!asleep || wants_step || woken || keep_alive_due) {
       return woken;
     }
-    if (parts_.watch != nullptr) {
-      LOCKSTEP_RETURN_IF_ERROR(parts_.watch->failure());
+    if (Status status = parts_.watch != nullptr ? parts_.watch->failure() : Status{}; !status) {
+      Error error = std::move(status).error();
+      error.message = fmt::format("asleep before step {}: {}", step_, error.message);
+      return error;
     }
     parts_.progress->advance(step_, -1, comm::StepPhase::kSleeping);
     LOCKSTEP_RETURN_IF_ERROR(inbox_.sleep(now + (parts_.view.size() > 1 ? kSleepCheckInterval : options_.keep_alive_interval)));
@@ -273,7 +275,7 @@ void StepEngine::take_messages() {
 
 Status StepEngine::agree(StepRecord& record) {
   const TimePoint begin = parts_.clock->now();
-  parts_.progress->advance(step_, -1, comm::StepPhase::kAgreeing);
+  parts_.progress->advance(step_, -1, comm::StepPhase::kComputing);
   const comm::StepProposal proposal{.step = step_,
                                     .epoch = parts_.view.epoch,
                                     .config_hash = config_hash_,
@@ -290,6 +292,8 @@ Status StepEngine::agree(StepRecord& record) {
   }
   Status status = agreement_.start(proposal);
   if (status) {
+    // Only now: a rank that hangs before it has given its column must not look like one that waits for the others'.
+    parts_.progress->advance(step_, -1, comm::StepPhase::kAgreeing);
     status = agreement_.finish(plan_, Deadline::after(options_.stall_timeout, parts_.watch, *parts_.clock));
   }
   if (status) {

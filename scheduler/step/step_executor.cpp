@@ -13,17 +13,6 @@ namespace {
 /// A stream's own tasks carry the deadlines; waiting for the streams themselves needs no other.
 constexpr Duration kNoLimit = Duration::max();
 
-comm::StepPhase phase_of(Stage stage) {
-  switch (stage) {
-    case Stage::kDispatch:
-      return comm::StepPhase::kDispatching;
-    case Stage::kCombine:
-      return comm::StepPhase::kCombining;
-    default:
-      return comm::StepPhase::kComputing;
-  }
-}
-
 }  // namespace
 
 Result<std::unique_ptr<StepExecutor>> StepExecutor::create(const StepExecutorParts& parts, const StepExecutorOptions& options) {
@@ -134,7 +123,7 @@ Status StepExecutor::execute(const ProgramEntry& entry, device::Stream& stream) 
   MicroBatch& micro_batch = micro_batches_[static_cast<std::size_t>(entry.micro_batch)];
   model::Transformer& transformer = *parts_.transformer;
   const set_forward_context scope(micro_batch.context);
-  parts_.progress->advance(step_, entry.layer, phase_of(entry.stage));
+  parts_.progress->advance(step_, entry.layer, comm::StepPhase::kComputing);
   switch (entry.stage) {
     case Stage::kEmbed:
       transformer.embed(entry.micro_batch, stream);
@@ -185,6 +174,7 @@ Status StepExecutor::dispatch(const ProgramEntry& entry, MicroBatch& micro_batch
   if (!status) {
     return in_collective(std::move(status).error(), entry);
   }
+  parts_.progress->advance(step_, entry.layer, comm::StepPhase::kDispatching);  // its part is on its way: from here on it waits for the others
   LOCKSTEP_RETURN_IF_ERROR(micro_batch.exchange->finish_dispatch(Deadline::after(options_.stall_timeout, parts_.watch)));  // says itself where it stood
   costs_.dispatch_time += SteadyClock::instance().now() - begin;
   return {};
@@ -197,6 +187,7 @@ Status StepExecutor::combine(const ProgramEntry& entry, MicroBatch& micro_batch)
   if (!status) {
     return in_collective(std::move(status).error(), entry);
   }
+  parts_.progress->advance(step_, entry.layer, comm::StepPhase::kCombining);  // its part is on its way: from here on it waits for the others
   LOCKSTEP_RETURN_IF_ERROR(micro_batch.exchange->finish_combine(Deadline::after(options_.stall_timeout, parts_.watch)));  // says itself where it stood
   costs_.combine_time += SteadyClock::instance().now() - begin;
   return {};
