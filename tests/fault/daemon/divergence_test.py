@@ -31,7 +31,7 @@ class Divergence(FaultTest):
             self.assertIn("diverged", line)
             if rank in sayers:
                 self.assertRegex(line, pattern)
-            steps.update(re.findall(r"\bin step (\d+)", line))
+            steps.update(re.findall(r"\bstep (\d+), (?:agreement|layer)\b", line))
         self.assertEqual(len(steps), 1, f"left in different steps: {steps}\n{group.log()}")
         for client in clients:
             client.join(timeout=60)

@@ -126,6 +126,11 @@ class FaultGroup:
         except (OSError, http.client.HTTPException):
             return None
 
+    def body(self, rank):
+        """What /health says; empty while nobody answers."""
+        answer = self.health(rank)
+        return answer[1] if answer else {}
+
     def metric(self, rank, name):
         lines = call(self.port + rank, "GET", "/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((name + "{", name + " ")))
@@ -152,11 +157,7 @@ class FaultGroup:
             raise AssertionError(f"{error}\n{self.log()}") from error
 
     def await_state(self, rank, *states):
-        def reached():
-            health = self.health(rank)
-            return health is not None and health[1]["state"] in states
-
-        self.await_condition(reached, f"rank {rank} to be {' or '.join(states)}")
+        self.await_condition(lambda: self.body(rank).get("state") in states, f"rank {rank} to be {' or '.join(states)}")
 
     def await_ready(self):
         for rank in range(self.ranks):
@@ -166,7 +167,7 @@ class FaultGroup:
     def await_idle(self):
         self.await_ready()
         for rank in range(self.ranks):
-            self.await_condition(lambda rank=rank: self.health(rank)[1]["phase"] == "sleeping", f"rank {rank} to sleep")
+            self.await_condition(lambda rank=rank: self.body(rank).get("phase") == "sleeping", f"rank {rank} to sleep")
 
     def await_library(self, rank, name):
         """Until the process has mapped a file of that name: the way to see how far a call into a library has come."""

@@ -74,7 +74,7 @@ class FaultyCommunicator final : public comm::Communicator {
       if (const auto field = field_of(fault_); field && gate_.armed()) {
         words[static_cast<std::size_t>(*field) * members + me] += 1;
       } else if (fault_ == Fault::kHoldInAgreement && gate_.armed()) {
-        gate_.hold();
+        hold();
       }
     }
     return inner_->start_all_reduce(words, op);
@@ -86,7 +86,7 @@ class FaultyCommunicator final : public comm::Communicator {
       return inner_->start_all_to_all(exchange);
     }
     if (fault_ == Fault::kHoldInDispatch) {
-      gate_.hold();
+      hold();
       return inner_->start_all_to_all(exchange);
     }
     messages_.clear();
@@ -103,6 +103,12 @@ class FaultyCommunicator final : public comm::Communicator {
   }
 
  private:
+  /// Once: who is released goes on for good.
+  void hold() {
+    gate_.hold();
+    fault_ = Fault::kNone;
+  }
+
   void falsify(std::vector<std::byte>& message) const {
     if (fault_ == Fault::kLongerMessage) {
       message.resize(message.size() + kMoreBytes);
