@@ -1,7 +1,9 @@
 #include "comm/mpi/mpi_communicator.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <sched.h>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -20,6 +22,10 @@ constexpr std::size_t kPendingMax = 256;
 constexpr int kSpinPolls = 1000;
 /// While spinning, a look at the clock and the watch every few microseconds is enough.
 constexpr int kPollsPerCheck = 32;
+/// Where ranks share cores, a peer that has not come after kSpinPolls yields computes, on a core that our yields keep taking back for a moment. Measured on 2
+/// cores with 7 ranks, 2 of them computing for 5 waiting ones, on a busy machine: 12.0, 22.0 and 26.8 s with naps, 21.5, 29.7 and 34.7 s without, in turn.
+/// The price is at most a nap at the end of a wait of a millisecond or more.
+constexpr std::chrono::microseconds kNap{50};
 
 }  // namespace
 
@@ -124,7 +130,9 @@ Status MpiCommunicator::complete(MpiOperation& operation, const Deadline& deadli
       status.error().message = fmt::format("rank {}: {}: {}{}{}", rank(), operation.describe(), status.error().message, missing.empty() ? "" : "; ", missing);
       return status;
     }
-    if (!spinning) {
+    if (spin_polls_ == 0 && polls == kSpinPolls) {
+      std::this_thread::sleep_for(kNap);
+    } else if (!spinning) {
       sched_yield();
     }
   }

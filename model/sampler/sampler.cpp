@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace lockstep::model {
 
@@ -21,6 +22,22 @@ double uniform_noise(std::uint64_t seed, std::int64_t position) {
   return static_cast<double>(word >> 11U) * 0x1.0p-53;
 }
 
+/// The first of the largest logits; NaN is never larger. 0 when none is a number.
+std::size_t index_of_largest(std::span<const float> logits) {
+  std::size_t best = 0;
+  for (std::size_t id = 1; id < logits.size(); ++id) {
+    if (logits[id] > logits[best] || (std::isnan(logits[best]) && !std::isnan(logits[id]))) {
+      best = id;
+    }
+  }
+  return best;
+}
+
+/// A NaN among the candidates would leave their order undefined: sorting them is then undefined behaviour.
+double probability_or_zero(double probability) {
+  return probability >= 0.0 ? probability : 0.0;
+}
+
 bool more_probable(const std::pair<double, std::int32_t>& a, const std::pair<double, std::int32_t>& b) {
   return a.first != b.first ? a.first > b.first : a.second < b.second;
 }
@@ -28,14 +45,22 @@ bool more_probable(const std::pair<double, std::int32_t>& a, const std::pair<dou
 }  // namespace
 
 SampledToken Sampler::sample(std::span<const float> logits, const SamplerInput& input) {
-  const auto largest = std::max_element(logits.begin(), logits.end());  // the first of equals: the lowest id
+  const std::size_t largest = index_of_largest(logits);
+  const float logit_max = logits[largest];
   SampledToken result;
-  result.id = input.temperature > 0.0F ? sample_with_noise(logits, input, *largest) : static_cast<std::int32_t>(largest - logits.begin());
+  result.id = static_cast<std::int32_t>(largest);
+  if (!std::isfinite(logit_max)) {  // no distribution: NaN tells the caller
+    result.log_probability = std::numeric_limits<float>::quiet_NaN();
+    return result;
+  }
+  if (input.temperature > 0.0F) {
+    result.id = sample_with_noise(logits, input, logit_max);
+  }
   double sum = 0.0;
   for (const float logit : logits) {
-    sum += std::exp(static_cast<double>(logit - *largest));
+    sum += probability_or_zero(std::exp(static_cast<double>(logit - logit_max)));
   }
-  result.log_probability = static_cast<float>(static_cast<double>(logits[static_cast<std::size_t>(result.id)] - *largest) - std::log(sum));
+  result.log_probability = static_cast<float>(static_cast<double>(logits[static_cast<std::size_t>(result.id)] - logit_max) - std::log(sum));
   return result;
 }
 
@@ -43,7 +68,7 @@ std::int32_t Sampler::sample_with_noise(std::span<const float> logits, const Sam
   candidates_.clear();
   const double scale = 1.0 / static_cast<double>(input.temperature);
   for (std::size_t id = 0; id < logits.size(); ++id) {
-    candidates_.emplace_back(std::exp(static_cast<double>(logits[id] - logit_max) * scale), static_cast<std::int32_t>(id));
+    candidates_.emplace_back(probability_or_zero(std::exp(static_cast<double>(logits[id] - logit_max) * scale)), static_cast<std::int32_t>(id));
   }
   if (input.top_k > 0 && static_cast<std::size_t>(input.top_k) < candidates_.size()) {
     std::nth_element(candidates_.begin(), candidates_.begin() + input.top_k - 1, candidates_.end(), more_probable);
@@ -68,13 +93,17 @@ std::int32_t Sampler::sample_with_noise(std::span<const float> logits, const Sam
     total = std::max(kept, candidates_.front().first);
   }
   double left = uniform_noise(input.seed, input.position) * total;
-  for (const auto& candidate : candidates_) {
-    left -= candidate.first;
-    if (left < 0.0) {
-      return candidate.second;
+  std::int32_t chosen = candidates_.front().second;
+  for (const auto& [probability, id] : candidates_) {
+    if (probability > 0.0) {  // where rounding leaves a sliver at the end, the last possible candidate owns it
+      chosen = id;
+      left -= probability;
+      if (left < 0.0) {
+        break;
+      }
     }
   }
-  return candidates_.back().second;  // rounding left a sliver: the last candidate owns it
+  return chosen;
 }
 
 }  // namespace lockstep::model

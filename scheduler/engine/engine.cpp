@@ -1,6 +1,8 @@
 #include "lockstep/scheduler/engine.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -94,6 +96,8 @@ class StepEngine final : public Engine {
   [[nodiscard]] Result<bool> plan_or_sleep(bool asleep);
   void take_messages();
   [[nodiscard]] Status agree(StepRecord& record);
+  /// What decide() cannot know: that the plan fits this engine's buffers. Options are equal on all members, so one beyond them has a bug of its own.
+  [[nodiscard]] Status check_plan() const;
   [[nodiscard]] Status compute(StepRecord& record);
   void sample(TimePoint now, StepRecord& record);
   void append_token(Sequence& sequence, const model::SampledToken& token, TimePoint now);
@@ -116,6 +120,7 @@ class StepEngine final : public Engine {
   std::unique_ptr<BatchPlanner> planner_;
   std::unique_ptr<StepExecutor> executor_;
   model::Sampler sampler_;
+  const Error no_distribution_{ErrorCode::kInternal, "the model's logits are not numbers: its weights are damaged or overflow; check the model's files"};
 
   // The step thread's own.
   std::int64_t step_ = 0;
@@ -159,7 +164,8 @@ Status StepEngine::load() {
                       .cache = &*cache_,
                       .progress = parts_.progress,
                       .watch = parts_.watch,
-                      .timing_tracker = &timing_tracker_},
+                      .timing_tracker = &timing_tracker_,
+                      .observer = parts_.observer},
                      {.rows_max = options_.max_num_batched_tokens, .micro_batches_max = options_.micro_batches, .stall_timeout = options_.stall_timeout}));
   LOCKSTEP_RETURN_IF_ERROR(transformer_->warm_up());
   kv_cache_tokens_.store(std::int64_t{cache_->block_count()} * device::kKvBlockTokens, std::memory_order_release);
@@ -286,6 +292,9 @@ Status StepEngine::agree(StepRecord& record) {
   if (status) {
     status = agreement_.finish(plan_, Deadline::after(options_.stall_timeout, parts_.watch, *parts_.clock));
   }
+  if (status) {
+    status = check_plan();
+  }
   if (!status) {
     Error error = std::move(status).error();
     // A divergence begins with the field's name, which on_divergence reports.
@@ -300,6 +309,28 @@ Status StepEngine::agree(StepRecord& record) {
   record.micro_batches = plan_.micro_batches;
   record.padded_tokens = plan_.padded_tokens;
   record.tokens_per_member = plan_.tokens_per_member;
+  return {};
+}
+
+Status StepEngine::check_plan() const {
+  const std::vector<std::int32_t>& tokens = plan_.tokens_per_member;
+  const auto over = std::ranges::find_if(tokens, [this](std::int32_t count) { return count > options_.max_num_batched_tokens; });
+  if (over != tokens.end()) {
+    const auto member = static_cast<int>(over - tokens.begin());
+    return Error{ErrorCode::kDiverged,
+                 fmt::format("tokens of member {} is {}, expected at most {} (--max-num-batched-tokens): a bug there; see its log, then restart the group",
+                             member, *over, options_.max_num_batched_tokens),
+                 member};
+  }
+  if (plan_.micro_batches > options_.micro_batches) {
+    return Error{
+        ErrorCode::kDiverged,
+        fmt::format("micro_batches of the members with rows is {}, expected at most {} (--micro-batches): a bug there; see their logs, then restart the "
+                    "group",
+                    plan_.micro_batches, options_.micro_batches)};
+  }
+  const std::int32_t mine = tokens[static_cast<std::size_t>(parts_.view.my_index)];
+  LOCKSTEP_CHECK(mine == batch_.rows(), "step {}: agreed on {} rows of this rank, which has {}", step_, mine, batch_.rows());
   return {};
 }
 
@@ -340,6 +371,10 @@ void StepEngine::sample(TimePoint now, StepRecord& record) {
                                                                                           .top_p = sampling.top_p,
                                                                                           .seed = sampling.seed,
                                                                                           .position = static_cast<std::int64_t>(sequence.tokens.size())});
+    if (std::isnan(token.log_probability)) {
+      end_request(sequence.request.id, FinishReason::kError, &no_distribution_);
+      continue;
+    }
     ++record.generated_tokens;
     append_token(sequence, token, now);  // may end and free the sequence
   }
@@ -430,6 +465,13 @@ Status check_options(const EngineOptions& options, const EngineParts& parts) {
   if (options.max_num_seqs < 1 || options.max_num_batched_tokens < 1 || options.max_pending < 1) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("--max-num-seqs {}, --max-num-batched-tokens {}, --max-pending {}: each must be at least 1",
                                                           options.max_num_seqs, options.max_num_batched_tokens, options.max_pending)};
+  }
+  // Counts of rows and of (row, expert) pairs of the whole group are int32.
+  const std::int64_t pairs_max = std::int64_t{options.max_num_batched_tokens} * parts.view.size() * std::max<std::int64_t>(config.experts_per_token, 1);
+  if (pairs_max > std::numeric_limits<std::int32_t>::max()) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("--max-num-batched-tokens is {}: times {} ranks and {} experts per token that is more than {} rows in a step; give less",
+                             options.max_num_batched_tokens, parts.view.size(), config.experts_per_token, std::numeric_limits<std::int32_t>::max())};
   }
   if (options.max_model_len < 0 || options.max_model_len > config.context_length) {
     return Error{ErrorCode::kInvalidArgument,

@@ -80,10 +80,12 @@ void EngineInbox::on_wake(std::int32_t from, std::int32_t epoch, std::int64_t st
     if (epoch == epoch_ && step == entered_step_ + 1) {
       woken_step_ = step;
     } else {
-      wake_error_ = Error{ErrorCode::kDiverged,
-                          fmt::format("rank {} wakes epoch {} step {}, but this rank has entered epoch {} step {}: it went past an agreement without us", from,
-                                      epoch, step, epoch_, entered_step_),
-                          from};
+      // Begins with the field, as every divergence does: the metrics count by it.
+      wake_error_ =
+          Error{ErrorCode::kDiverged,
+                fmt::format("wake from rank {} is for epoch {} step {}, but this rank has entered epoch {} step {}: it went past an agreement without us", from,
+                            epoch, step, epoch_, entered_step_),
+                from};
     }
   }
   changed_.notify_one();

@@ -172,7 +172,7 @@ void StepExecutor::announce(CollectiveKind kind, const ProgramEntry& entry) {
 }
 
 Error StepExecutor::in_collective(Error error, const ProgramEntry& entry) const {
-  error.message = fmt::format("step {}, {} of layer {}, micro-batch {}: {}", step_, stage_name(entry.stage), entry.layer, entry.micro_batch, error.message);
+  error.message = fmt::format("{} of step {}, layer {}, micro-batch {}: {}", stage_name(entry.stage), step_, entry.layer, entry.micro_batch, error.message);
   return error;
 }
 
@@ -182,12 +182,10 @@ Status StepExecutor::dispatch(const ProgramEntry& entry, MicroBatch& micro_batch
   const comm::ExchangePosition position{.step = step_, .layer = entry.layer, .micro_batch = entry.micro_batch};
   Status status = micro_batch.exchange->start_dispatch(position, micro_batch.dp_metadata, parts_.transformer->routed_rows(entry.micro_batch),
                                                        parts_.transformer->routed_experts(entry.micro_batch));
-  if (status) {
-    status = micro_batch.exchange->finish_dispatch(Deadline::after(options_.stall_timeout, parts_.watch));
-  }
   if (!status) {
     return in_collective(std::move(status).error(), entry);
   }
+  LOCKSTEP_RETURN_IF_ERROR(micro_batch.exchange->finish_dispatch(Deadline::after(options_.stall_timeout, parts_.watch)));  // says itself where it stood
   costs_.dispatch_time += SteadyClock::instance().now() - begin;
   return {};
 }
@@ -196,12 +194,10 @@ Status StepExecutor::combine(const ProgramEntry& entry, MicroBatch& micro_batch)
   announce(CollectiveKind::kCombine, entry);
   const TimePoint begin = SteadyClock::instance().now();
   Status status = micro_batch.exchange->start_combine();
-  if (status) {
-    status = micro_batch.exchange->finish_combine(Deadline::after(options_.stall_timeout, parts_.watch));
-  }
   if (!status) {
     return in_collective(std::move(status).error(), entry);
   }
+  LOCKSTEP_RETURN_IF_ERROR(micro_batch.exchange->finish_combine(Deadline::after(options_.stall_timeout, parts_.watch)));  // says itself where it stood
   costs_.combine_time += SteadyClock::instance().now() - begin;
   return {};
 }

@@ -19,12 +19,13 @@ struct SamplerInput {
 
 struct SampledToken {
   std::int32_t id = 0;
-  float log_probability = 0.0F;  ///< under the unmodified distribution (temperature 1, nothing cut)
+  float log_probability = 0.0F;  ///< under the unmodified distribution (temperature 1, nothing cut); NaN: the logits are no distribution
 };
 
 /// Ownership  its scratch, which grows to the vocabulary once.      Threads  one at a time.
 class Sampler {
  public:
+  /// A NaN among the logits counts as impossible; where the largest is not finite, `log_probability` is NaN and `id` means nothing.
   /// Deterministic: the same logits and input give the same token on every rank; noise comes from (seed, position) alone. Greedy ties: the lowest id.
   /// Cost  one pass for greedy; with top-k or top-p a partial sort.
   [[nodiscard]] SampledToken sample(std::span<const float> logits, const SamplerInput& input);

@@ -1,0 +1,47 @@
+// OutputRelay: carries the engine's tokens from the step thread to the Asio thread.
+#pragma once
+
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "lockstep/scheduler/request.hpp"
+
+namespace boost::asio {
+class io_context;
+}
+
+namespace lockstep::daemon {
+
+/// A TokenEvent that owns its error.
+struct RelayedEvent {
+  scheduler::RequestId request = 0;
+  std::int32_t token = -1;
+  std::optional<scheduler::FinishReason> finish{};
+  std::optional<Error> error{};
+};
+
+/// Two buffers that change places, and one wake of the Asio thread however many events wait.
+/// Bound      open requests × their max_tokens: the engine makes no more, and refuses requests beyond max_pending.
+/// Ownership  borrows the io_context; the step thread has ended before this object does.      Threads  `deliver` the step thread; the consumer is called on the
+/// Asio thread.
+class OutputRelay final : public scheduler::OutputSink {
+ public:
+  using Consumer = std::function<void(std::span<const RelayedEvent>)>;
+  OutputRelay(boost::asio::io_context& io, Consumer consumer) : io_(io), consumer_(std::move(consumer)) {}
+  void deliver(std::span<const scheduler::TokenEvent> events) override;
+
+ private:
+  void consume();
+
+  boost::asio::io_context& io_;
+  Consumer consumer_;
+  std::mutex mutex_;
+  std::vector<RelayedEvent> filling_;  // guarded by mutex_
+  bool wake_pending_ = false;          // guarded by mutex_
+  std::vector<RelayedEvent> draining_;
+};
+
+}  // namespace lockstep::daemon

@@ -1,0 +1,372 @@
+#include "daemon/daemon.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <unistd.h>
+#include <utility>
+#include <vector>
+
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <fmt/format.h>
+
+#include "daemon/api/completions.hpp"
+#include "daemon/group/group_start.hpp"
+#include "daemon/group/rank_runner.hpp"
+#include "daemon/http/server.hpp"
+#include "daemon/lifecycle/life_monitor.hpp"
+#include "daemon/lifecycle/log.hpp"
+#include "daemon/lifecycle/service_notifier.hpp"
+#include "daemon/lifecycle/signal_policy.hpp"
+#include "daemon/lifecycle/start_facts.hpp"
+#include "daemon/metrics/metrics.hpp"
+#include "daemon/options/options.hpp"
+#include "daemon/routes.hpp"
+#include "daemon/served_model/served_model.hpp"
+#include "lockstep/core/exit_codes.hpp"
+
+namespace lockstep::daemon {
+namespace {
+
+// The backend bounds its own start; this is for one that does not come back at all.
+constexpr Duration kStartGrace = std::chrono::seconds(2);
+// How long answers may take to reach their clients when the process is about to end.
+constexpr Duration kLastWords = std::chrono::seconds(1);
+constexpr Duration kLastWordsPoll = std::chrono::milliseconds(2);
+constexpr int kRetryAfterSeconds = 1;
+
+int exit_code_of(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::kTimeout:
+    case ErrorCode::kPeerLost:
+    case ErrorCode::kDiverged:
+      return kExitPeerLost;
+    case ErrorCode::kInvalidArgument:
+    case ErrorCode::kUnsupported:
+      return kExitBadInput;
+    case ErrorCode::kCancelled:
+      return kExitOk;
+    case ErrorCode::kResourceExhausted:
+    case ErrorCode::kInternal:
+      break;
+  }
+  return kExitInternal;
+}
+
+/// What is known before any port opens.
+struct Prepared {
+  DaemonOptions options;
+  comm::LaunchInfo launch;
+  std::string secret;
+  ServedModel model;
+  StartFacts facts;
+};
+
+MetricsOptions metrics_options(const Prepared& prepared) {
+  return {.rank = prepared.launch.rank,
+          .world_size = prepared.launch.world_size,
+          .version = LOCKSTEP_VERSION,
+          .model = prepared.model.name,
+          .device = prepared.options.device,
+          .load_format = prepared.model.load_format,
+          .transport = prepared.launch.world_size == 1 ? "local" : "mpi",
+          .micro_batches = prepared.options.micro_batches};
+}
+
+/// One rank: the Asio thread (the main one) and the step thread, and what they share.
+/// Members are in the order of their making; the io_context is destroyed last of what uses it.
+class Daemon {
+ public:
+  Daemon(Prepared prepared, const DaemonHooks& hooks, const comm::EnvironmentReader& environment, spdlog::logger& logger)
+      : prepared_(std::move(prepared)),
+        logger_(logger),
+        notifier_(environment),
+        metrics_(Metrics::create(metrics_options(prepared_))),
+        completions_(CompletionService::create(io_, *prepared_.model.tokenizer, {.served_name = prepared_.model.name})),
+        life_(LifeMonitor::create(
+            {.rank = prepared_.launch.rank, .world_size = prepared_.launch.world_size, .stall_timeout = prepared_.options.stall_timeout},
+            {.io = &io_, .progress = &progress_, .notifier = &notifier_, .metrics = metrics_.get(), .logger = &logger_, .on_ready = [this] { on_ready(); }})),
+        signals_(SignalPolicy::create(io_, prepared_.options.drain_timeout,
+                                      {.drain = [this] { drain(); }, .stop = [this] { stop(); }, .exit = [this] { leave(kExitInternal); }})),
+        start_guard_(io_),
+        last_words_timer_(io_),
+        runner_(rank_parts(hooks), rank_events()) {}
+
+  /// Opens the ports, runs both threads, returns the exit status.
+  int run();
+  void set_check_time(Duration duration) { metrics_->set_start_phase("check", duration); }
+
+ private:
+  RankParts rank_parts(const DaemonHooks& hooks);
+  RankEvents rank_events();
+  Status open_http();
+  void step_thread();
+  void fail(const Error& error);
+  void on_ready();
+  void drain();
+  void stop();
+  void finish_when_quiet(int code, bool by_exit, TimePoint limit);
+  [[noreturn]] void leave(int code);
+  void run_on_asio(const std::function<void()>& task);
+
+  Prepared prepared_;
+  spdlog::logger& logger_;
+  ServiceNotifier notifier_;
+  std::unique_ptr<Metrics> metrics_;  // before the io_context: HTTP connections report to it until they are destroyed
+  comm::StepProgress progress_;
+  boost::asio::io_context io_;
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{io_.get_executor()};
+  std::unique_ptr<CompletionService> completions_;
+  std::unique_ptr<LifeMonitor> life_;
+  std::unique_ptr<SignalPolicy> signals_;
+  boost::asio::steady_timer start_guard_;
+  boost::asio::steady_timer last_words_timer_;
+  std::unique_ptr<HttpServer> server_;
+  scheduler::Engine* engine_ = nullptr;  // Asio's view of the runner's, while it is there
+  bool drain_wanted_ = false;
+  bool stop_wanted_ = false;
+  int exit_code_ = kExitOk;
+  RankRunner runner_;
+};
+
+RankParts Daemon::rank_parts(const DaemonHooks& hooks) {
+  return {.options = &prepared_.options,
+          .hooks = &hooks,
+          .launch = prepared_.launch,
+          .core_count = prepared_.facts.cores_per_rank,
+          .secret = prepared_.secret,
+          .model = &prepared_.model,
+          .io = &io_,
+          .progress = &progress_,
+          .sink = &completions_->sink(),
+          .observer = &metrics_->step_observer()};
+}
+
+RankEvents Daemon::rank_events() {
+  return {
+      .on_phase = [this](std::string_view phase,
+                         Duration duration) { boost::asio::post(io_, [this, phase, duration] { metrics_->set_start_phase(phase, duration); }); },
+      .on_peers = [this](comm::PeerChannel& peers) { boost::asio::post(io_, [this, &peers] { life_->set_peers(&peers); }); },
+      .on_engine =
+          [this](scheduler::Engine& engine) {
+            boost::asio::post(io_, [this, &engine] {
+              start_guard_.cancel();
+              engine_ = &engine;
+              life_->set_engine(&engine);
+              life_->set_state(LifeState::kLoading);
+              if (stop_wanted_) {
+                engine.request_stop();
+              } else if (drain_wanted_) {
+                engine.request_drain();
+              }
+            });
+          },
+      .on_loaded = [this] { boost::asio::post(io_, [this] { life_->set_state(LifeState::kWarming); }); },
+      .before_farewell =
+          [this] {
+            run_on_asio([this] {
+              completions_->close_gate({.status = 503, .message = "this server is stopping", .code = "draining", .retry_after_seconds = kRetryAfterSeconds});
+              completions_->detach_engine();
+              life_->set_state(LifeState::kDraining);
+              life_->set_engine(nullptr);
+              life_->set_peers(nullptr);
+              engine_ = nullptr;
+            });
+          }};
+}
+
+Status Daemon::open_http() {
+  const DaemonOptions& options = prepared_.options;
+  const comm::LaunchInfo& launch = prepared_.launch;
+  const int port = options.port == 0 ? 0 : options.port + launch.local_rank;
+  if (port > 65535) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("--port: {} + local rank {} is beyond 65535; choose a lower one", options.port, launch.local_rank)};
+  }
+  const std::int64_t context = prepared_.model.config.context_length;
+  std::vector<Route> routes = make_routes({.completions = completions_.get(),
+                                           .life = life_.get(),
+                                           .metrics = metrics_.get(),
+                                           .version = LOCKSTEP_VERSION,
+                                           .model = prepared_.model.name,
+                                           .max_model_len = options.max_model_len == 0 ? context : std::min<std::int64_t>(context, options.max_model_len)});
+  metrics_->add_routes(routes);
+  LOCKSTEP_ASSIGN_OR_RETURN(server_, HttpServer::open(io_,
+                                                      {.host = options.host,
+                                                       .port = static_cast<std::uint16_t>(port),
+                                                       .shared_port = options.shared_port,
+                                                       .headers = {{"x-lockstep-rank", std::to_string(launch.rank)}},
+                                                       .observer = &metrics_->http_observer()},
+                                                      Router(std::move(routes))));
+  return {};
+}
+
+int Daemon::run() {
+  if (const Status opened = open_http(); !opened) {
+    logger_.error("{}", opened.error().message);
+    return exit_code_of(opened.error().code);
+  }
+  logger_.info("listening on {} port {}; loading", prepared_.options.host, server_->port());
+  signals_->start();
+  life_->start();
+  start_guard_.expires_after(prepared_.options.start_timeout + kStartGrace);
+  start_guard_.async_wait([this](boost::system::error_code cancelled) {
+    if (!cancelled) {
+      logger_.error("the group of {} ranks did not start within --start-timeout {:.1f} s: some rank did not come, or MPI does not answer",
+                    prepared_.launch.world_size, std::chrono::duration<double>(prepared_.options.start_timeout).count());
+      leave(kExitPeerLost);
+    }
+  });
+  std::jthread step([this] { step_thread(); });
+  io_.run();
+  step.join();
+  return exit_code_;
+}
+
+void Daemon::step_thread() {
+  if (const Status status = runner_.run(); !status) {
+    fail(status.error());
+    return;
+  }
+  boost::asio::post(io_, [this] {
+    logger_.info("the group has ended; bye");
+    finish_when_quiet(kExitOk, false, std::chrono::steady_clock::now() + kLastWords);
+  });
+}
+
+/// The group is over for this rank: peers and clients are told, then the process leaves without touching what MPI may still use.
+void Daemon::fail(const Error& error) {
+  const comm::ProgressReport at = progress_.report();
+  // An engine that has stopped says in its message where it was.
+  const std::string place =
+      at.phase == comm::StepPhase::kStopped ? std::string() : fmt::format(" in step {}, {}, layer {}", at.step, comm::step_phase_name(at.phase), at.layer);
+  logger_.error("{}{}: {}; exit {}", error_code_name(error.code), place, error.message, exit_code_of(error.code));
+  const int code = exit_code_of(error.code);
+  boost::asio::post(io_, [this, code] {
+    life_->set_state(LifeState::kFaulted);
+    completions_->close_gate(
+        {.status = 503, .message = "the serving group has failed; try another server", .code = "rank_lost", .retry_after_seconds = kRetryAfterSeconds});
+    finish_when_quiet(code, true, std::chrono::steady_clock::now() + kLastWords);
+  });
+  runner_.report(error);
+  std::promise<void> never;
+  // The Asio thread ends the process before this runs out, unless it is stuck.
+  static_cast<void>(never.get_future().wait_for(2 * kLastWords));
+  leave(code);
+}
+
+void Daemon::on_ready() {
+  completions_->open_gate(*engine_);
+  logger_.info("serving {} at http://{}:{}", prepared_.model.name, prepared_.options.host, server_->port());
+}
+
+void Daemon::drain() {
+  logger_.info("asked to drain: accepted requests finish, new ones are refused");
+  drain_wanted_ = true;
+  if (engine_ != nullptr) {
+    engine_->request_drain();
+  } else if (life_->state() == LifeState::kInit) {
+    logger_.info("asked to end before the group had started");
+    leave(kExitOk);
+  }
+}
+
+void Daemon::stop() {
+  logger_.warn("asked to stop: requests that are not finished are cancelled");
+  stop_wanted_ = true;
+  if (engine_ != nullptr) {
+    engine_->request_stop();
+  }
+}
+
+/// Ends once every answer has been written, or at `limit`.
+void Daemon::finish_when_quiet(int code, bool by_exit, TimePoint limit) {
+  if (std::chrono::steady_clock::now() < limit && (completions_->open_count() > 0 || !server_->idle())) {
+    last_words_timer_.expires_after(kLastWordsPoll);
+    last_words_timer_.async_wait([this, code, by_exit, limit](boost::system::error_code) { finish_when_quiet(code, by_exit, limit); });
+    return;
+  }
+  if (by_exit) {
+    leave(code);
+  }
+  exit_code_ = code;
+  start_guard_.cancel();
+  signals_->stop();
+  life_->stop();
+  server_->close();
+  work_.reset();
+  io_.stop();
+}
+
+void Daemon::leave(int code) {
+  logger_.flush();
+  std::_Exit(code);
+}
+
+/// Runs `task` on the Asio thread and waits for it: without a limit, as that thread never blocks and the engine must not be destroyed under it.
+void Daemon::run_on_asio(const std::function<void()>& task) {
+  std::promise<void> done;
+  boost::asio::post(io_, [&] {
+    task();
+    done.set_value();
+  });
+  done.get_future().wait();
+}
+
+Result<Prepared> prepare(DaemonOptions options, const comm::LaunchInfo& launch, const comm::EnvironmentReader& environment, spdlog::logger& logger) {
+  Prepared prepared{.options = std::move(options), .launch = launch};
+  std::error_code error;
+  const std::filesystem::path executable = std::filesystem::read_symlink("/proc/self/exe", error);
+  LOCKSTEP_ASSIGN_OR_RETURN(prepared.model, open_served_model(prepared.options, executable));
+  LOCKSTEP_ASSIGN_OR_RETURN(GroupSecret secret, find_group_secret(prepared.options.group_secret_file, launch, environment));
+  if (!secret.warning.empty() && launch.rank == 0) {
+    logger.warn("{}", secret.warning);
+  }
+  prepared.secret = std::move(secret.value);
+  prepared.facts = read_start_facts(launch);
+  return prepared;
+}
+
+int run_rank(DaemonOptions options, const comm::LaunchInfo& launch, const DaemonHooks& hooks, const comm::EnvironmentReader& environment) {
+  const TimePoint started = std::chrono::steady_clock::now();
+  std::signal(SIGPIPE, SIG_IGN);  // a log pipe whose reader is gone must not end the group
+  const std::shared_ptr<spdlog::logger> logger = make_logger(launch.rank, launch.world_size, options.log_level);
+  Result<Prepared> prepared = prepare(std::move(options), launch, environment, *logger);
+  if (!prepared) {
+    logger->error("{}", prepared.error().message);
+    return exit_code_of(prepared.error().code);
+  }
+  log_start_facts(*logger, prepared->facts, launch, prepared->model.name);
+  Daemon daemon(std::move(*prepared), hooks, environment, *logger);
+  daemon.set_check_time(std::chrono::steady_clock::now() - started);
+  return daemon.run();
+}
+
+}  // namespace
+
+int run_daemon(int argc, char** argv, const DaemonHooks& hooks) {
+  const std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
+  const comm::EnvironmentReader environment = comm::process_environment();
+  auto parsed = parse_options(arguments, environment, LOCKSTEP_VERSION);
+  if (const EarlyExit* early = std::get_if<EarlyExit>(&parsed)) {
+    fmt::print(early->code == kExitOk ? stdout : stderr, "{}", early->text);
+    return early->code;
+  }
+  const Result<comm::LaunchInfo> launch = comm::read_launch_info(environment);
+  if (!launch) {
+    fmt::print(stderr, "lockstepd: {}\n", launch.error().message);
+    return exit_code_of(launch.error().code);
+  }
+  return run_rank(std::move(std::get<DaemonOptions>(parsed)), *launch, hooks, environment);
+}
+
+}  // namespace lockstep::daemon

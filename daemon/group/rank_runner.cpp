@@ -1,0 +1,136 @@
+#include "daemon/group/rank_runner.hpp"
+
+#include <chrono>
+#include <utility>
+
+#include <boost/asio/io_context.hpp>
+#include <fmt/format.h>
+
+#include "daemon/group/group_start.hpp"
+#include "lockstep/comm/communicator.hpp"
+#include "lockstep/core/hash.hpp"
+
+namespace lockstep::daemon {
+namespace {
+
+// A goodbye and a report are one small packet a peer: what does not go out in this time goes to a peer that is gone.
+constexpr Duration kFlushLimit = std::chrono::milliseconds(500);
+
+/// Tells how long a phase took, when it is left.
+class PhaseTimer {
+ public:
+  PhaseTimer(std::string_view phase, const RankEvents& events) : phase_(phase), events_(events) {}
+  ~PhaseTimer() { events_.on_phase(phase_, std::chrono::steady_clock::now() - started_); }
+  PhaseTimer(const PhaseTimer&) = delete;
+  PhaseTimer& operator=(const PhaseTimer&) = delete;
+
+ private:
+  std::string_view phase_;
+  const RankEvents& events_;
+  TimePoint started_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+RankRunner::RankRunner(RankParts parts, RankEvents events) : parts_(std::move(parts)), events_(std::move(events)) {}
+
+RankRunner::~RankRunner() = default;
+
+Status RankRunner::run() {
+  LOCKSTEP_RETURN_IF_ERROR(join_group());
+  if (parts_.hooks->before_load) {
+    parts_.hooks->before_load(parts_.launch);
+  }
+  LOCKSTEP_RETURN_IF_ERROR(make_engine());
+  {
+    const PhaseTimer timer("load", events_);
+    LOCKSTEP_RETURN_IF_ERROR(engine_->load());
+  }
+  events_.on_loaded();
+  LOCKSTEP_RETURN_IF_ERROR(engine_->run());
+  leave_group();
+  return {};
+}
+
+Status RankRunner::join_group() {
+  const Deadline deadline = Deadline::after(parts_.options->start_timeout);
+  if (parts_.hooks->before_communicator) {
+    parts_.hooks->before_communicator(parts_.launch);
+  }
+  {
+    const PhaseTimer timer("comm", events_);
+    const comm::CommOptions options{.launch = parts_.launch, .start_timeout = parts_.options->start_timeout};
+    LOCKSTEP_ASSIGN_OR_RETURN(communicator_, comm::make_communicator(parts_.launch.world_size == 1 ? "local" : "mpi", options));
+  }
+  if (parts_.hooks->wrap_communicator) {
+    communicator_ = parts_.hooks->wrap_communicator(std::move(communicator_));
+  }
+  const PhaseTimer timer("peers", events_);
+  return parts_.launch.world_size == 1 ? Status{} : connect_peers(deadline);
+}
+
+Status RankRunner::connect_peers(const Deadline& deadline) {
+  const comm::GroupView view = comm::GroupView::initial(communicator_->size(), communicator_->rank());
+  comm::PeerChannelOptions options;
+  options.secret = parts_.secret;
+  options.bind_address = parts_.options->peer_bind;
+  options.heartbeat_interval = parts_.options->heartbeat_interval;
+  options.stall_timeout = parts_.options->stall_timeout;
+  options.single_host = parts_.launch.local_size == parts_.launch.world_size;
+  LOCKSTEP_ASSIGN_OR_RETURN(peers_, comm::PeerChannel::create(*parts_.io, view, *parts_.progress, std::move(options)));
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<comm::PeerEndpoint> endpoints, exchange_endpoints(*communicator_, peers_->endpoint(), deadline));
+  LOCKSTEP_RETURN_IF_ERROR(peers_->connect(endpoints, deadline));
+  events_.on_peers(*peers_);
+  return {};
+}
+
+Status RankRunner::make_engine() {
+  const DaemonOptions& options = *parts_.options;
+  LOCKSTEP_ASSIGN_OR_RETURN(device_, device::make_device(options.device, {.local_rank = parts_.launch.local_rank, .core_count = parts_.core_count}));
+  const scheduler::EngineOptions engine_options{.max_num_seqs = options.max_num_seqs,
+                                                .max_num_batched_tokens = options.max_num_batched_tokens,
+                                                .max_pending = options.max_pending,
+                                                .kv_cache_bytes = options.kv_cache_bytes,
+                                                .max_model_len = options.max_model_len,
+                                                .micro_batches = options.micro_batches,
+                                                .stall_timeout = options.stall_timeout,
+                                                .keep_alive_interval = options.keep_alive_interval,
+                                                // Two builds may round differently, even of one version.
+                                                .options_hash = fnv1a(LOCKSTEP_VERSION " " __VERSION__)};
+  scheduler::EngineParts engine_parts{.config = &parts_.model->config,
+                                      .weights = parts_.model->weights.get(),
+                                      .device = device_.get(),
+                                      .communicator = communicator_.get(),
+                                      .view = comm::GroupView::initial(communicator_->size(), communicator_->rank()),
+                                      .progress = parts_.progress,
+                                      .wake_sender = peers_.get(),
+                                      .watch = peers_.get(),
+                                      .sink = parts_.sink,
+                                      .observer = parts_.observer};
+  LOCKSTEP_ASSIGN_OR_RETURN(engine_, scheduler::Engine::create(engine_options, std::move(engine_parts)));
+  if (peers_) {
+    peers_->set_wake_receiver(engine_.get());
+  }
+  events_.on_engine(*engine_);
+  return {};
+}
+
+void RankRunner::leave_group() {
+  events_.before_farewell();
+  if (peers_) {
+    peers_->set_wake_receiver(nullptr);
+    peers_->say_goodbye();
+    static_cast<void>(peers_->flush(Deadline::after(kFlushLimit)));  // a peer that is gone already needs no goodbye
+  }
+  engine_.reset();
+  communicator_.reset();  // MPI_Finalize, on the thread that called MPI_Init
+}
+
+void RankRunner::report(const Error& error) {
+  if (peers_) {
+    peers_->report_failure(error);
+    static_cast<void>(peers_->flush(Deadline::after(kFlushLimit)));
+  }
+}
+
+}  // namespace lockstep::daemon

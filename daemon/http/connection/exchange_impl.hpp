@@ -1,0 +1,46 @@
+// Connection::ExchangeImpl: the Exchange of a Connection. Private to this folder.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "daemon/http/connection/connection.hpp"
+#include "daemon/http/connection/response_head.hpp"
+
+namespace lockstep::daemon {
+
+class Connection::ExchangeImpl final : public Exchange {
+ public:
+  ExchangeImpl(Connection& connection, HttpRequest request, std::string request_id, bool http_1_1);
+
+  [[nodiscard]] const HttpRequest& request() const override { return request_; }
+  [[nodiscard]] const std::string& request_id() const override { return request_id_; }
+  void drop_body() override;
+  void respond(HttpResponse response) override;
+  void begin_stream(const HttpResponse& head) override;
+  [[nodiscard]] bool write(std::string_view piece) override;
+  void finish() override;
+  void on_abandoned(std::function<void()> callback) override { abandoned_ = std::move(callback); }
+
+  [[nodiscard]] bool streaming() const { return streaming_; }
+  /// The connection lets go; returns what to call, at most once.
+  [[nodiscard]] std::function<void()> detach();
+
+ private:
+  void complete();
+
+  Connection* connection_;  ///< null once the exchange is over
+  HttpRequest request_;
+  std::string request_id_;
+  std::function<void()> abandoned_;
+  TimePoint started_ = std::chrono::steady_clock::now();
+  int status_ = 0;
+  bool http_1_1_;
+  bool streaming_ = false;
+};
+
+}  // namespace lockstep::daemon

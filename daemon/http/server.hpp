@@ -1,0 +1,81 @@
+// HttpServer: accepts connections, keeps their number and their time in bounds, and hands requests to a Router.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/http/exchange.hpp"
+#include "daemon/http/router.hpp"
+#include "lockstep/core/deadline.hpp"
+#include "lockstep/core/result.hpp"
+
+namespace boost::asio {
+class io_context;
+}
+
+namespace lockstep::daemon {
+
+/// What a client may use up. Everything that a client can make grow has its bound here.
+struct HttpLimits {
+  std::size_t header_bytes = std::size_t{16} << 10;
+  std::size_t body_bytes = std::size_t{4} << 20;
+  std::size_t large_body_bytes = std::size_t{64} << 10;  ///< a longer body, or one of unknown length, needs one of `large_bodies`
+  std::size_t large_bodies = 32;                         ///< at the same time, over all connections
+  std::size_t connections = 1024;
+  std::size_t queued_bytes = std::size_t{1} << 20;  ///< of one stream that its client does not read
+  Duration read_timeout = std::chrono::seconds(30);
+  Duration idle_timeout = std::chrono::seconds(75);
+  Duration write_timeout = std::chrono::seconds(30);  ///< without one byte taken by the client
+  Duration stream_ping = std::chrono::seconds(15);    ///< an SSE comment after so much silence, so that proxies keep the stream
+};
+
+/// Told about every request; the daemon makes it metrics.      Threads  the Asio thread.
+class HttpObserver {
+ public:
+  virtual ~HttpObserver() = default;
+  virtual void on_response(std::string_view /*route*/, std::string_view /*method*/, int /*status*/, Duration /*duration*/) {}
+  /// Reasons: too_large, malformed, timeout, overload.
+  virtual void on_rejected(std::string_view /*reason*/) {}
+  virtual void on_connections(std::size_t /*open*/) {}
+  virtual void on_inflight(std::size_t /*exchanges*/) {}
+
+ protected:
+  HttpObserver() = default;
+};
+
+struct HttpServerOptions {
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 0;         ///< 0: any free one
+  std::uint16_t shared_port = 0;  ///< 0: none; else opened with SO_REUSEPORT, so that several processes may share it
+  HttpLimits limits;
+  std::vector<HttpHeader> headers;   ///< sent with every response
+  HttpObserver* observer = nullptr;  ///< borrowed, may be null
+};
+
+/// Ownership  borrows the io_context and the observer; both outlive it. Connections share its state and end with `close`.      Threads  the Asio thread, but
+/// `open`, before the io_context runs.
+class HttpServer {
+ public:
+  /// Binds and listens.      Errors  kInvalidArgument naming host and port.
+  [[nodiscard]] static Result<std::unique_ptr<HttpServer>> open(boost::asio::io_context& io, HttpServerOptions options, Router router);
+  virtual ~HttpServer() = default;
+  HttpServer(const HttpServer&) = delete;
+  HttpServer& operator=(const HttpServer&) = delete;
+
+  [[nodiscard]] virtual std::uint16_t port() const = 0;
+  /// Stops accepting, and closes every connection.
+  virtual void close() = 0;
+  /// True when no request is being answered and nothing waits to be written.
+  [[nodiscard]] virtual bool idle() const = 0;
+  [[nodiscard]] virtual std::size_t connection_count() const = 0;
+
+ protected:
+  HttpServer() = default;
+};
+
+}  // namespace lockstep::daemon

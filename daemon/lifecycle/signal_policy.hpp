@@ -1,0 +1,41 @@
+// SignalPolicy: what the process does when it is asked to end, and asked again.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "lockstep/core/deadline.hpp"
+
+namespace boost::asio {
+class io_context;
+}
+
+namespace lockstep::daemon {
+
+/// What the signals set off, in this order; each at most once.
+struct SignalActions {
+  std::function<void()> drain;  ///< first: accepted requests finish
+  std::function<void()> stop;   ///< second SIGTERM or SIGINT, or drain_timeout after the first: open requests end
+  std::function<void()> exit;   ///< third: at once
+};
+
+/// SIGUSR1, SIGTERM and SIGINT. mpirun forwards only SIGUSR1 in a way that leaves time to drain; it is never more than the first step, as launchers repeat it.
+/// Ownership  borrows the io_context.      Threads  the Asio thread.
+class SignalPolicy {
+ public:
+  [[nodiscard]] static std::unique_ptr<SignalPolicy> create(boost::asio::io_context& io, Duration drain_timeout, SignalActions actions);
+  virtual ~SignalPolicy() = default;
+  SignalPolicy(const SignalPolicy&) = delete;
+  SignalPolicy& operator=(const SignalPolicy&) = delete;
+  /// Begins to listen.
+  virtual void start() = 0;
+  /// Ends listening and the timer, so that the io_context can run out of work.
+  virtual void stop() = 0;
+  /// As if `signal` had come.
+  virtual void handle(int signal) = 0;
+
+ protected:
+  SignalPolicy() = default;
+};
+
+}  // namespace lockstep::daemon

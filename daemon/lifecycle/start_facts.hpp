@@ -1,0 +1,28 @@
+// StartFacts: what the first log lines say of the machine.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include <spdlog/logger.h>
+
+#include "lockstep/comm/launch.hpp"
+
+namespace lockstep::daemon {
+
+struct StartFacts {
+  int cores_available = 1;   ///< that this process may run on
+  int cores_per_rank = 1;    ///< its share of them
+  bool bound = false;        ///< the launcher gave this process cores of its own
+  std::string instructions;  ///< the best instruction set for matrix products that the CPU has
+};
+
+/// A process whose affinity leaves out some of the host's cores was bound by its launcher: then they are all its own. Else the host's ranks share them.
+[[nodiscard]] StartFacts read_start_facts(const comm::LaunchInfo& launch);
+
+/// The warning for ranks that share a core; "" when each has one.
+[[nodiscard]] std::string shared_core_warning(const StartFacts& facts, const comm::LaunchInfo& launch);
+
+void log_start_facts(spdlog::logger& logger, const StartFacts& facts, const comm::LaunchInfo& launch, std::string_view model);
+
+}  // namespace lockstep::daemon

@@ -1,0 +1,66 @@
+// DaemonOptions: everything that a user may set, from a config file, the environment or the command line.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "lockstep/comm/launch.hpp"
+#include "lockstep/core/deadline.hpp"
+
+namespace lockstep::daemon {
+
+enum class LoadFormat { kAuto, kSafetensors, kDummy };
+
+/// Checked one by one: every number is in its range.      Threads  a value.
+struct DaemonOptions {
+  std::filesystem::path model;    ///< "" is the model that comes with lockstep
+  std::string served_model_name;  ///< "" is the model folder's name
+  LoadFormat load_format = LoadFormat::kAuto;
+  std::uint64_t dummy_seed = 0;
+  std::string device = "cpu";
+
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 8000;  ///< of local rank 0; 0: any free one
+  std::uint16_t shared_port = 0;
+
+  std::int32_t max_num_seqs = 64;
+  std::int32_t max_num_batched_tokens = 512;
+  std::int32_t max_pending = 1024;
+  std::int32_t max_model_len = 0;  ///< 0: the model's context
+  std::int64_t kv_cache_bytes = std::int64_t{256} << 20;
+  std::int32_t micro_batches = 1;
+
+  Duration stall_timeout = std::chrono::seconds(10);
+  Duration start_timeout = std::chrono::seconds(60);
+  Duration drain_timeout = std::chrono::seconds(30);
+  Duration heartbeat_interval = std::chrono::milliseconds(100);
+  Duration keep_alive_interval = std::chrono::seconds(5);
+  std::string peer_bind;
+  std::filesystem::path group_secret_file;
+
+  std::string log_level = "info";
+};
+
+/// The process is to end at once: --help, --version, or a value that cannot be used.
+struct EarlyExit {
+  int code = 0;
+  std::string text;  ///< for standard output when code is 0, else for standard error
+};
+
+/// One option as users see it, for the documentation's test.
+struct OptionName {
+  std::string flag;         ///< "--max-num-seqs"; also its key in the config file, without the dashes
+  std::string environment;  ///< "LOCKSTEP_MAX_NUM_SEQS"
+};
+[[nodiscard]] std::vector<OptionName> option_names();
+
+/// `arguments` without the program's name. Config file < environment < command line. An error names option, value, where it was set and what is expected.
+[[nodiscard]] std::variant<DaemonOptions, EarlyExit> parse_options(std::span<const std::string> arguments, const comm::EnvironmentReader& environment,
+                                                                   std::string_view version);
+
+}  // namespace lockstep::daemon

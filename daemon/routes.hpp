@@ -1,0 +1,27 @@
+// make_routes: the table of everything that the daemon serves.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "daemon/api/completions.hpp"
+#include "daemon/http/router.hpp"
+#include "daemon/lifecycle/life_monitor.hpp"
+#include "daemon/metrics/metrics.hpp"
+
+namespace lockstep::daemon {
+
+/// Borrowed; all outlive the routes.
+struct RouteParts {
+  CompletionService* completions = nullptr;
+  LifeMonitor* life = nullptr;
+  Metrics* metrics = nullptr;
+  std::string version;
+  std::string model;
+  std::int64_t max_model_len = 0;
+};
+
+[[nodiscard]] std::vector<Route> make_routes(const RouteParts& parts);
+
+}  // namespace lockstep::daemon

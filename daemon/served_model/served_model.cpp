@@ -1,0 +1,72 @@
+#include "daemon/served_model/served_model.hpp"
+
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "daemon/served_model/id_tokenizer.hpp"
+
+namespace lockstep::daemon {
+namespace {
+
+constexpr const char* kEmbeddedName = "tiny-moe";
+
+bool is_file(const std::filesystem::path& path) {
+  std::error_code error;
+  return std::filesystem::is_regular_file(path, error);
+}
+
+Result<std::unique_ptr<model::Tokenizer>> open_tokenizer(const DaemonOptions& options, const std::filesystem::path& folder, const model::ModelConfig& config) {
+  const std::filesystem::path path = folder / "tokenizer.json";
+  if (options.load_format == LoadFormat::kDummy && !is_file(path)) {
+    return make_id_tokenizer(config.vocabulary_size);
+  }
+  return model::Tokenizer::open(path);
+}
+
+Result<std::unique_ptr<model::WeightSource>> open_weights(const DaemonOptions& options, const std::filesystem::path& folder) {
+  if (options.load_format == LoadFormat::kDummy) {
+    return model::make_dummy_weights(options.dummy_seed);
+  }
+  return model::open_safetensors(folder);
+}
+
+}  // namespace
+
+Result<std::filesystem::path> find_embedded_model(const std::filesystem::path& executable) {
+  const std::filesystem::path folder = executable.parent_path();
+  const std::filesystem::path installed = (folder / "../share/lockstep/models" / kEmbeddedName).lexically_normal();
+  const std::filesystem::path built = folder / "model/embedded";
+  for (const std::filesystem::path& candidate : {installed, built}) {
+    if (is_file(candidate / "config.json")) {
+      return candidate;
+    }
+  }
+  return Error{ErrorCode::kInvalidArgument, fmt::format("the embedded model is neither in {} nor in {}; install lockstep again, or name a model with --model",
+                                                        installed.string(), built.string())};
+}
+
+Result<ServedModel> open_served_model(const DaemonOptions& options, const std::filesystem::path& executable) {
+  ServedModel result;
+  std::filesystem::path folder = options.model;
+  result.name = options.served_model_name;
+  if (folder.empty()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(folder, find_embedded_model(executable));
+    result.name = result.name.empty() ? kEmbeddedName : result.name;
+  }
+  if (result.name.empty()) {
+    // "models/x/" and "." have no last part of their own.
+    std::error_code error;
+    const std::filesystem::path whole = std::filesystem::weakly_canonical(folder, error);
+    result.name = whole.filename().empty() ? "model" : whole.filename().string();
+  }
+  result.load_format = options.load_format == LoadFormat::kDummy ? "dummy" : "safetensors";
+  LOCKSTEP_ASSIGN_OR_RETURN(result.config, model::read_model_config(folder));
+  LOCKSTEP_ASSIGN_OR_RETURN(result.weights, open_weights(options, folder));
+  LOCKSTEP_RETURN_IF_ERROR(model::check_weights(*result.weights, result.config));
+  LOCKSTEP_ASSIGN_OR_RETURN(result.tokenizer, open_tokenizer(options, folder, result.config));
+  return result;
+}
+
+}  // namespace lockstep::daemon

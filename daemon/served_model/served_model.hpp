@@ -1,0 +1,32 @@
+// ServedModel: a model folder, opened and checked, with its weights not read yet.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "daemon/options/options.hpp"
+#include "lockstep/core/result.hpp"
+#include "lockstep/model/model_config.hpp"
+#include "lockstep/model/tokenizer.hpp"
+#include "lockstep/model/weights.hpp"
+
+namespace lockstep::daemon {
+
+struct ServedModel {
+  std::string name;  ///< in the API
+  std::string load_format;
+  model::ModelConfig config;
+  std::unique_ptr<model::WeightSource> weights;
+  std::unique_ptr<model::Tokenizer> tokenizer;
+};
+
+/// The folder of the model that comes with lockstep: installed beside `executable` (../share/lockstep/models/tiny-moe), or in the build tree (model/embedded).
+/// Errors  kInvalidArgument naming both places.
+[[nodiscard]] Result<std::filesystem::path> find_embedded_model(const std::filesystem::path& executable);
+
+/// Reads config, weight headers and tokenizer: what is wrong with a model is known before any port opens.
+/// Errors  kInvalidArgument, kUnsupported: file, value found, value expected.
+[[nodiscard]] Result<ServedModel> open_served_model(const DaemonOptions& options, const std::filesystem::path& executable);
+
+}  // namespace lockstep::daemon

@@ -1,0 +1,64 @@
+// TeacherForcing: the logits of every position of a given text, from the same stages and step program that serve requests.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lockstep/comm/communicator.hpp"
+#include "lockstep/comm/group.hpp"
+#include "lockstep/comm/step_plan.hpp"
+#include "lockstep/comm/step_progress.hpp"
+#include "lockstep/device/device.hpp"
+#include "lockstep/model/model_config.hpp"
+#include "lockstep/model/transformer.hpp"
+#include "lockstep/model/weights.hpp"
+#include "scheduler/batch/batch_planner.hpp"
+#include "scheduler/batch/kv_cache.hpp"
+#include "scheduler/step/step_executor.hpp"
+
+namespace lockstep::tests {
+
+struct TeacherForcingOptions {
+  std::int32_t tokens_max = 256;     ///< of one text
+  std::int32_t rows_per_step = 256;  ///< smaller: the text is taken in chunks
+  std::int32_t micro_batches = 1;
+};
+
+/// One rank alone, without an engine: hand-made plans and batches, a logit row for every token.
+/// Ownership  borrows the config; the source only during `create`.      Threads  one.
+class TeacherForcing {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<TeacherForcing>> create(const model::ModelConfig& config, model::WeightSource& source,
+                                                                      const TeacherForcingOptions& options);
+  /// [tokens][vocabulary]: row i is what the model says after tokens 0 .. i.      Errors  the step's.
+  [[nodiscard]] Result<std::vector<std::vector<float>>> logits(std::span<const std::int32_t> tokens);
+  [[nodiscard]] std::string instruction_set() const;
+
+ private:
+  TeacherForcing(const model::ModelConfig& config, const TeacherForcingOptions& options);
+  [[nodiscard]] Status prepare(model::WeightSource& source);
+  void make_batch(std::span<const std::int32_t> tokens, std::size_t begin, std::size_t end);
+
+  const model::ModelConfig& config_;
+  TeacherForcingOptions options_;
+  std::unique_ptr<device::Device> device_;
+  std::unique_ptr<comm::Communicator> communicator_;
+  comm::GroupView view_;
+  comm::Placement placement_;
+  comm::StepProgress progress_;
+  std::unique_ptr<model::Transformer> transformer_;
+  std::optional<scheduler::KvCache> cache_;
+  std::unique_ptr<scheduler::StepExecutor> executor_;
+  std::vector<std::int32_t> blocks_;
+  scheduler::StepBatch batch_;
+  comm::StepPlan plan_;
+};
+
+/// Natural logarithms of the softmax, in double.
+[[nodiscard]] std::vector<double> log_softmax(std::span<const float> logits);
+
+}  // namespace lockstep::tests

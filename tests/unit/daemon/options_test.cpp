@@ -1,0 +1,212 @@
+// Goal: options come from file, environment and command line in that order, and a bad one is named with its value and its source.
+// Method: parse_options with made-up arguments and environments; the documentation is compared with the table.
+#include "daemon/options/options.hpp"
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+#include <unistd.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "daemon/options/values.hpp"
+
+namespace lockstep::daemon {
+namespace {
+
+using ::testing::HasSubstr;
+using std::chrono_literals::operator""ms;
+using std::chrono_literals::operator""s;
+using std::chrono_literals::operator""min;
+using std::chrono_literals::operator""h;
+
+class Options : public ::testing::Test {
+ protected:
+  std::variant<DaemonOptions, EarlyExit> parse(const std::vector<std::string>& arguments) {
+    const comm::EnvironmentReader environment = [this](std::string_view name) -> std::optional<std::string> {
+      const auto found = environment_.find(std::string(name));
+      return found == environment_.end() ? std::nullopt : std::optional(found->second);
+    };
+    return parse_options(arguments, environment, "1.2.3");
+  }
+  DaemonOptions good(const std::vector<std::string>& arguments) {
+    auto result = parse(arguments);
+    EXPECT_TRUE(std::holds_alternative<DaemonOptions>(result)) << std::get<EarlyExit>(result).text;
+    return std::get<DaemonOptions>(result);
+  }
+  std::string bad(const std::vector<std::string>& arguments) {
+    const auto result = parse(arguments);
+    EXPECT_TRUE(std::holds_alternative<EarlyExit>(result));
+    EXPECT_EQ(std::get<EarlyExit>(result).code, 2);
+    return std::get<EarlyExit>(result).text;
+  }
+  std::string config_file(std::string_view text) {
+    const auto path = std::filesystem::temp_directory_path() / ("lockstep_options_test_" + std::to_string(::getpid()) + ".conf");
+    std::ofstream(path) << text;
+    return path.string();
+  }
+
+  std::map<std::string, std::string> environment_;
+};
+
+TEST_F(Options, DefaultsHoldWhenNothingIsSet) {
+  const DaemonOptions options = good({});
+  EXPECT_EQ(options.host, "127.0.0.1");
+  EXPECT_EQ(options.port, 8000);
+  EXPECT_EQ(options.kv_cache_bytes, 256 << 20);
+  EXPECT_EQ(options.stall_timeout, 10s);
+}
+
+TEST_F(Options, EveryOptionArrives) {
+  const DaemonOptions options = good({"--model",
+                                      "/m",
+                                      "--served-model-name=x",
+                                      "--load-format",
+                                      "dummy",
+                                      "--dummy-seed",
+                                      "18446744073709551615",
+                                      "--device",
+                                      "cpu",
+                                      "--host",
+                                      "::1",
+                                      "--port",
+                                      "0",
+                                      "--shared-port",
+                                      "9",
+                                      "--max-num-seqs",
+                                      "3",
+                                      "--max-num-batched-tokens",
+                                      "4",
+                                      "--max-pending",
+                                      "5",
+                                      "--max-model-len",
+                                      "6",
+                                      "--kv-cache-memory",
+                                      "2G",
+                                      "--micro-batches",
+                                      "2",
+                                      "--stall-timeout",
+                                      "3",
+                                      "--start-timeout",
+                                      "4s",
+                                      "--drain-timeout",
+                                      "5m",
+                                      "--heartbeat-interval",
+                                      "60ms",
+                                      "--keep-alive-interval",
+                                      "1.5",
+                                      "--peer-bind",
+                                      "127.0.0.1",
+                                      "--group-secret-file",
+                                      "/s",
+                                      "--log-level",
+                                      "debug"});
+  EXPECT_EQ(options.model, "/m");
+  EXPECT_EQ(options.served_model_name, "x");
+  EXPECT_EQ(options.load_format, LoadFormat::kDummy);
+  EXPECT_EQ(options.dummy_seed, 18446744073709551615ULL);
+  EXPECT_EQ(options.host, "::1");
+  EXPECT_EQ(options.port, 0);
+  EXPECT_EQ(options.shared_port, 9);
+  EXPECT_EQ(options.max_num_seqs, 3);
+  EXPECT_EQ(options.max_num_batched_tokens, 4);
+  EXPECT_EQ(options.max_pending, 5);
+  EXPECT_EQ(options.max_model_len, 6);
+  EXPECT_EQ(options.kv_cache_bytes, std::int64_t{2} << 30);
+  EXPECT_EQ(options.micro_batches, 2);
+  EXPECT_EQ(options.stall_timeout, 3s);
+  EXPECT_EQ(options.start_timeout, 4s);
+  EXPECT_EQ(options.drain_timeout, 5min);
+  EXPECT_EQ(options.heartbeat_interval, 60ms);
+  EXPECT_EQ(options.keep_alive_interval, 1500ms);
+  EXPECT_EQ(options.peer_bind, "127.0.0.1");
+  EXPECT_EQ(options.group_secret_file, "/s");
+  EXPECT_EQ(options.log_level, "debug");
+}
+
+TEST_F(Options, EnvironmentBeatsTheFileAndTheCommandLineBeatsBoth) {
+  const std::string file = config_file("port = 1\nmax-num-seqs = 2\nmax-pending = 3\n");
+  environment_ = {{"LOCKSTEP_MAX_NUM_SEQS", "20"}, {"LOCKSTEP_MAX_PENDING", "30"}, {"LOCKSTEP_CONFIG", file}};
+  const DaemonOptions options = good({"--max-pending", "300"});
+  EXPECT_EQ(options.port, 1);
+  EXPECT_EQ(options.max_num_seqs, 20);
+  EXPECT_EQ(options.max_pending, 300);
+}
+
+TEST_F(Options, BadValueIsNamedWithItsSourceAndWhatIsExpected) {
+  EXPECT_THAT(bad({"--port", "70000"}), HasSubstr(R"(--port: "70000" (set on the command line) is not a port from 0 to 65535)"));
+  environment_ = {{"LOCKSTEP_MICRO_BATCHES", "3"}};
+  EXPECT_THAT(bad({}), HasSubstr(R"(--micro-batches: "3" (set by LOCKSTEP_MICRO_BATCHES) is not 1 or 2)"));
+  environment_.clear();
+  EXPECT_THAT(bad({"--config", config_file("kv-cache-memory = lots\n")}),
+              HasSubstr(R"(--kv-cache-memory: "lots" (set in the config file) is not a size such as 256M or 2G)"));
+}
+
+TEST_F(Options, UnknownNamesAreRefusedEverywhere) {
+  EXPECT_THAT(bad({"--prot", "1"}), HasSubstr("--prot"));
+  EXPECT_THAT(bad({"extra"}), HasSubstr("extra"));
+  EXPECT_THAT(bad({"--config", config_file("prot = 1\n")}), HasSubstr("prot"));
+  EXPECT_THAT(bad({"--config", "/nonexistent/file"}), HasSubstr("/nonexistent/file"));
+}
+
+TEST_F(Options, OptionsThatContradictEachOtherAreRefused) {
+  EXPECT_THAT(bad({"--stall-timeout", "1s", "--heartbeat-interval", "500ms"}), HasSubstr("--heartbeat-interval"));
+  EXPECT_THAT(bad({"--port", "9", "--shared-port", "9"}), HasSubstr("--shared-port"));
+}
+
+TEST_F(Options, HelpAndVersionEndWithSuccess) {
+  const auto version = std::get<EarlyExit>(parse({"--version"}));
+  EXPECT_EQ(version.code, 0);
+  EXPECT_EQ(version.text, "lockstepd 1.2.3\n");
+  const auto help = std::get<EarlyExit>(parse({"--help"}));
+  EXPECT_EQ(help.code, 0);
+  for (const OptionName& name : option_names()) {
+    EXPECT_THAT(help.text, HasSubstr(name.flag));
+    EXPECT_THAT(help.text, HasSubstr(name.environment));
+  }
+}
+
+TEST_F(Options, DocumentationHasExactlyTheseOptions) {
+  std::ifstream file(std::string(LOCKSTEP_TEST_DATA) + "/../../docs/configuration.md");
+  std::stringstream text;
+  text << file.rdbuf();
+  ASSERT_FALSE(text.str().empty());
+  std::set<std::string> known;
+  for (const OptionName& name : option_names()) {
+    known.insert(name.flag);
+    EXPECT_THAT(text.str(), HasSubstr("| `" + name.flag + "` |")) << "docs/configuration.md lacks this option";
+  }
+  std::string line;
+  while (std::getline(text, line)) {
+    if (line.starts_with("| `--")) {
+      const std::string flag = line.substr(3, line.find('`', 3) - 3);
+      EXPECT_TRUE(known.contains(flag)) << "docs/configuration.md has " << flag << ", which is gone";
+    }
+  }
+}
+
+TEST(OptionValues, SizesAreMultiplesOf1024) {
+  EXPECT_EQ(read_byte_size("1"), 1);
+  EXPECT_EQ(read_byte_size("3K"), 3072);
+  EXPECT_EQ(read_byte_size("1MiB"), 1 << 20);
+  EXPECT_EQ(read_byte_size("8388607T"), std::int64_t{8388607} << 40);
+  for (const char* bad : {"", "0", "-1", "K", "1.5G", "1 G", "8388608T", "99999999999999999999", "1g", "0x10"}) {
+    EXPECT_EQ(read_byte_size(bad), std::nullopt) << bad;
+  }
+}
+
+TEST(OptionValues, DurationsHaveUnits) {
+  EXPECT_EQ(read_duration("10"), 10s);
+  EXPECT_EQ(read_duration("1.5s"), 1500ms);
+  EXPECT_EQ(read_duration("2h"), 2h);
+  for (const char* bad : {"", "s", "-1", "0", "nan", "inf", "1d", "1e30", "0.0001ms", "1 s"}) {
+    EXPECT_EQ(read_duration(bad), std::nullopt) << bad;
+  }
+}
+
+}  // namespace
+}  // namespace lockstep::daemon

@@ -1,0 +1,72 @@
+// Stand-ins for what is below the daemon: an engine that echoes, a tokenizer whose tokens are bytes.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lockstep/model/tokenizer.hpp"
+#include "lockstep/scheduler/engine.hpp"
+
+namespace lockstep::daemon::testing {
+
+inline constexpr std::int32_t kEndToken = 256;
+
+/// Token id = byte; 256 is a special end token.
+class ByteTokenizer final : public model::Tokenizer {
+ public:
+  ByteTokenizer();
+  Result<std::vector<std::int32_t>> encode(std::string_view text) const override;
+  Result<std::string> decode(std::span<const std::int32_t> ids, bool skip_special_tokens) const override;
+  std::string_view token_bytes(std::int32_t id) const override;
+  bool is_special(std::int32_t id) const override { return id == kEndToken; }
+  std::int32_t vocabulary_size() const override { return kEndToken + 1; }
+
+ private:
+  std::string bytes_;
+};
+
+/// Accepts requests; answers at once with the prompt's tokens over and over (`echo`), or leaves the answer to the test.
+class FakeEngine final : public scheduler::Engine {
+ public:
+  explicit FakeEngine(bool echo) : echo_(echo) {}
+  void set_sink(scheduler::OutputSink& sink) { sink_ = &sink; }
+  /// What submit answers from now on.
+  void refuse_with(std::optional<Error> error);
+  /// Blocks until a request was submitted, and returns it.
+  scheduler::GenerationRequest wait_for_request();
+  /// Blocks until `id` was cancelled; false after ten seconds.
+  bool wait_for_cancel(scheduler::RequestId id);
+  void deliver(scheduler::RequestId id, std::int32_t token, std::optional<scheduler::FinishReason> finish = {}, const Error* error = nullptr);
+
+  Status load() override { return {}; }
+  Status run() override { return {}; }
+  Status submit(scheduler::GenerationRequest request) override;
+  void cancel(scheduler::RequestId id) override;
+  void request_drain() override { draining_ = true; }
+  void request_stop() override { draining_ = true; }
+  bool draining() const override { return draining_; }
+  bool running() const override { return true; }
+  std::int32_t open_requests() const override { return 0; }
+  std::int32_t max_model_len() const override { return 4096; }
+  std::uint64_t config_hash() const override { return 1; }
+  void on_wake(std::int32_t, std::int32_t, std::int64_t) override {}
+
+ private:
+  bool echo_;
+  scheduler::OutputSink* sink_ = nullptr;
+  std::atomic<bool> draining_{false};
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::optional<Error> refusal_;
+  std::vector<scheduler::GenerationRequest> submitted_;
+  std::set<scheduler::RequestId> cancelled_;
+};
+
+}  // namespace lockstep::daemon::testing
