@@ -92,6 +92,7 @@ Status StepExecutor::run(const comm::StepPlan& plan, const StepBatch& batch, Ste
   LOCKSTEP_CHECK(plan.micro_batches >= 1 && plan.micro_batches <= options_.micro_batches_max, "plan of {} micro-batches, prepared for {}", plan.micro_batches,
                  options_.micro_batches_max);
   step_ = plan.step;
+  open_collective_ = nullptr;
   costs_ = {};
   std::uint64_t wire_bytes_before = 0;
   std::uint64_t crossed_rows_before = 0;
@@ -134,7 +135,7 @@ Status StepExecutor::execute(const ProgramEntry& entry, device::Stream& stream) 
   MicroBatch& micro_batch = micro_batches_[static_cast<std::size_t>(entry.micro_batch)];
   model::Transformer& transformer = *parts_.transformer;
   const set_forward_context scope(micro_batch.context);
-  parts_.progress->advance(step_, entry.layer, phase_of(entry.stage));
+  show(entry);
   switch (entry.stage) {
     case Stage::kEmbed:
       transformer.embed(entry.micro_batch, stream);
@@ -165,6 +166,22 @@ Status StepExecutor::execute(const ProgramEntry& entry, device::Stream& stream) 
   return Error{ErrorCode::kInternal, fmt::format("step {}: unknown stage {}", step_, static_cast<int>(entry.stage))};
 }
 
+void StepExecutor::show(const ProgramEntry& entry) {
+  const std::scoped_lock lock(progress_mutex_);
+  if (entry.stream == StreamRole::kComm) {
+    open_collective_ = &entry;
+  }
+  // What the other micro-batch computes meanwhile only ticks: a rank held up in a collective must not look like one that is busy itself.
+  const ProgramEntry& shown = open_collective_ == nullptr ? entry : *open_collective_;
+  parts_.progress->advance(step_, shown.layer, phase_of(shown.stage));
+}
+
+void StepExecutor::close_collective(const ProgramEntry& entry) {
+  const std::scoped_lock lock(progress_mutex_);
+  open_collective_ = nullptr;
+  parts_.progress->advance(step_, entry.layer, comm::StepPhase::kComputing);
+}
+
 void StepExecutor::announce(CollectiveKind kind, const ProgramEntry& entry) {
   if (parts_.observer != nullptr) {
     parts_.observer->on_collective({.kind = kind, .step = step_, .layer = entry.layer, .micro_batch = entry.micro_batch});
@@ -186,6 +203,7 @@ Status StepExecutor::dispatch(const ProgramEntry& entry, MicroBatch& micro_batch
     return in_collective(std::move(status).error(), entry);
   }
   LOCKSTEP_RETURN_IF_ERROR(micro_batch.exchange->finish_dispatch(Deadline::after(options_.stall_timeout, parts_.watch)));  // says itself where it stood
+  close_collective(entry);
   costs_.dispatch_time += SteadyClock::instance().now() - begin;
   return {};
 }
@@ -198,6 +216,7 @@ Status StepExecutor::combine(const ProgramEntry& entry, MicroBatch& micro_batch)
     return in_collective(std::move(status).error(), entry);
   }
   LOCKSTEP_RETURN_IF_ERROR(micro_batch.exchange->finish_combine(Deadline::after(options_.stall_timeout, parts_.watch)));  // says itself where it stood
+  close_collective(entry);
   costs_.combine_time += SteadyClock::instance().now() - begin;
   return {};
 }
