@@ -246,8 +246,10 @@ void Daemon::step_thread() {
 /// The group is over for this rank: peers and clients are told, then the process leaves without touching what MPI may still use.
 void Daemon::fail(const Error& error) {
   const comm::ProgressReport at = progress_.report();
-  logger_.error("{} in step {}, {}, layer {}: {}; exit {}", error_code_name(error.code), at.step, comm::step_phase_name(at.phase), at.layer, error.message,
-                exit_code_of(error.code));
+  // An engine that has stopped says in its message where it was.
+  const std::string place =
+      at.phase == comm::StepPhase::kStopped ? std::string() : fmt::format(" in step {}, {}, layer {}", at.step, comm::step_phase_name(at.phase), at.layer);
+  logger_.error("{}{}: {}; exit {}", error_code_name(error.code), place, error.message, exit_code_of(error.code));
   const int code = exit_code_of(error.code);
   boost::asio::post(io_, [this, code] {
     life_->set_state(LifeState::kFaulted);

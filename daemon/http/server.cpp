@@ -10,7 +10,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <fmt/format.h>
 
-#include "daemon/http/connection.hpp"
+#include "daemon/http/connection/connection.hpp"
 
 namespace lockstep::daemon {
 namespace {

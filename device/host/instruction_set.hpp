@@ -10,7 +10,7 @@ enum class KernelSet { kBaseline, kAvx2, kAvx512 };
 
 /// How matrix products are computed; docs/decisions/0003-host-matmul.md says why.
 enum class ProductKind {
-  kOneDnnAmx,       ///< oneDNN, bfloat16 weights, calls of exactly kAmxRows rows
+  kOneDnnAmx,       ///< oneDNN, bfloat16 weights, calls of exactly 16 rows
   kOneDnnBFloat16,  ///< oneDNN, bfloat16 weights
   kOneDnnFloat32,   ///< oneDNN, float32 weights: AVX-512 without bfloat16
   kPanels,          ///< our own kernel, float32 weights: oneDNN's below AVX-512 depends on the number of rows

@@ -71,7 +71,9 @@ class Completions(GroupTest):
 
     def test_tell_their_usage_at_the_end_of_a_stream_when_asked(self):
         case = CASES[0]
-        events = list(Stream(self.group.port, **fields_of(case), stream_options={"include_usage": True}))
+        stream = Stream(self.group.port, **fields_of(case), stream_options={"include_usage": True})
+        events = list(stream)
+        stream.close()
         self.assertEqual(events[-1]["choices"], [])
         self.assertEqual(events[-1]["usage"]["completion_tokens"], len(case["greedy_token_ids"]))
 

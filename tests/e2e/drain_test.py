@@ -27,23 +27,27 @@ class Drain(unittest.TestCase):
             self.assertEqual(last["usage"]["completion_tokens"], TOKENS)
             stream.close()
 
+    def assert_group_ends(self):
+        self.assertEqual(self.group.wait(), 0, self.group.log())
+        self.assertEqual(self.group.complaints(), [])
+
     def test_lets_running_streams_end_and_leaves_with_zero_when_the_launcher_gets_sigusr1(self):
         streams = self.open_streams()
         for _, events in streams:
             next(events)
         self.group.drain()
         self.assert_streams_end(streams)
-        self.assertEqual(self.group.wait(), 0, self.group.log())
+        self.assert_group_ends()
 
     def test_of_idle_ranks_leaves_with_zero(self):
         self.group.drain()
-        self.assertEqual(self.group.wait(), 0, self.group.log())
+        self.assert_group_ends()
 
     def test_turns_ready_off_on_every_rank(self):
         self.group.drain()
         for port in self.group.ports:
             wait_for(lambda port=port: status_of(port, "/ready") != 200, "ready to be off")
-        self.assertEqual(self.group.wait(), 0, self.group.log())
+        self.assert_group_ends()
 
     def test_once_more_is_harmless(self):
         streams = self.open_streams()
@@ -52,7 +56,7 @@ class Drain(unittest.TestCase):
         self.group.drain()
         self.group.process.send_signal(signal.SIGUSR1)
         self.assert_streams_end(streams)
-        self.assertEqual(self.group.wait(), 0, self.group.log())
+        self.assert_group_ends()
 
 
 if __name__ == "__main__":

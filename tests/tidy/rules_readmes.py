@@ -71,14 +71,16 @@ def check_folder_readme(repository, file):
 
 
 def is_there(repository, folder, word):
-    """A name counts from the README's folder or the root; a bare file name may lie anywhere below the README."""
+    """A path counts from the README's folder or the root; a bare file name may lie anywhere, for lists of files name the folder once."""
     if word in FOREIGN_FILES or word.startswith("build/"):
         return True
     if word.endswith("/"):
         known = set(repository.folders)
         return any(posixpath.normpath(posixpath.join(base, word)) in known for base in (folder, "", "include/lockstep"))
-    candidates = [posixpath.normpath(posixpath.join(folder, word)), word, f"{folder}/**/{word}", f"include/{word}"]
-    return any(fnmatch.fnmatchcase(path, candidate.replace("**/", "*/")) for path in repository.paths for candidate in candidates)
+    candidates = [posixpath.normpath(posixpath.join(folder, word)), word, f"include/{word}"]
+    if "/" not in word:
+        candidates.append(f"*/{word}")
+    return any(fnmatch.fnmatchcase(path, candidate) for path in repository.paths for candidate in candidates)
 
 
 def check_links(repository, file):

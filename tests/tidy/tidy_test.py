@@ -201,6 +201,9 @@ class TextRules(TreeTest):
         self.assert_clean({"comm/a.cpp": "t.detach();  // tidy-ok: it may hang in MPI_Init for ever\n"})
         self.assert_rule({"comm/a.cpp": "t.detach();  // tidy-ok:\n"}, "banned-call", "comm/a.cpp")
 
+    def test_allow_names_of_literals_and_futures_in_unit_tests(self):
+        self.assert_clean({"comm/a.cpp": "using namespace std::chrono_literals;\n", "tests/unit/a.cpp": "auto later = std::async(f);\n"})
+
     def test_allow_sleeps_in_tests_of_processes_but_not_in_unit_tests(self):
         self.assert_clean({"tests/fault/a.cpp": "usleep(3);\n"})
         self.assert_rule({"tests/unit/a.cpp": "usleep(3);\n"}, "banned-call", "tests/unit/a.cpp")

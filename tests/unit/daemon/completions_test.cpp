@@ -2,7 +2,7 @@
 // Method: a real server on a loopback port over a fake engine that echoes, or that the test drives.
 #include <boost/json.hpp>
 
-#include "tests/unit/daemon/server_fixture.hpp"
+#include "tests/unit/daemon/support/server_fixture.hpp"
 
 namespace lockstep::daemon::testing {
 namespace {

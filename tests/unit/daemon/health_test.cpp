@@ -9,7 +9,7 @@ namespace {
 
 using comm::PeerState;
 using comm::StepPhase;
-using namespace std::chrono_literals;
+using std::chrono_literals::operator""s;
 
 HealthInput moving(LifeState state, StepPhase phase = StepPhase::kComputing) {
   return {.state = state, .progress = {.ticks = 5, .step = 7, .phase = phase}, .since_progress = 1s, .stall_timeout = 10s};

@@ -3,12 +3,13 @@
 #include <atomic>
 #include <string>
 
-#include "tests/unit/daemon/server_fixture.hpp"
+#include "tests/unit/daemon/support/server_fixture.hpp"
 
 namespace lockstep::daemon::testing {
 namespace {
 
-using namespace std::chrono_literals;
+using std::chrono_literals::operator""ms;
+using std::chrono_literals::operator""s;
 
 class HttpServerTest : public ServerFixture {
  protected:
@@ -176,7 +177,6 @@ TEST_F(HttpServerTest, IdleConnectionIsClosed) {
   limits.idle_timeout = 40ms;
   serve_pages(limits);
   HttpClient client(port_);
-  EXPECT_EQ(client.get("/page").status, 200);
   EXPECT_TRUE(client.read_end());
 }
 

@@ -19,7 +19,10 @@ namespace lockstep::daemon {
 namespace {
 
 using ::testing::HasSubstr;
-using namespace std::chrono_literals;
+using std::chrono_literals::operator""ms;
+using std::chrono_literals::operator""s;
+using std::chrono_literals::operator""min;
+using std::chrono_literals::operator""h;
 
 class Options : public ::testing::Test {
  protected:

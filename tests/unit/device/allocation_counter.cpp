@@ -30,6 +30,14 @@ void* operator new(std::size_t bytes) {
 void* operator new[](std::size_t bytes) {
   return count_and_allocate(bytes);
 }
+void* operator new(std::size_t bytes, const std::nothrow_t& /*tag*/) noexcept {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  return std::malloc(bytes);
+}
+void* operator new[](std::size_t bytes, const std::nothrow_t& /*tag*/) noexcept {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  return std::malloc(bytes);
+}
 void operator delete(void* data) noexcept {
   std::free(data);
 }

@@ -1,4 +1,4 @@
-#include "tests/unit/daemon/fakes.hpp"
+#include "tests/unit/daemon/support/fakes.hpp"
 
 #include <chrono>
 

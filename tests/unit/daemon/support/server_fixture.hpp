@@ -16,8 +16,8 @@
 
 #include "daemon/api/completions.hpp"
 #include "daemon/http/server.hpp"
-#include "tests/unit/daemon/fakes.hpp"
-#include "tests/unit/daemon/http_client.hpp"
+#include "tests/unit/daemon/support/fakes.hpp"
+#include "tests/unit/daemon/support/http_client.hpp"
 
 namespace lockstep::daemon::testing {
 

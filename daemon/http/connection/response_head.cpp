@@ -1,4 +1,4 @@
-#include "daemon/http/response_head.hpp"
+#include "daemon/http/connection/response_head.hpp"
 
 #include <algorithm>
 #include <ctime>

@@ -1,4 +1,4 @@
-#include "tests/unit/daemon/http_client.hpp"
+#include "tests/unit/daemon/support/http_client.hpp"
 
 #include <algorithm>
 #include <arpa/inet.h>

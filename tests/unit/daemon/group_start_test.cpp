@@ -1,0 +1,100 @@
+// Goal: ranks agree on a secret, learn each other's addresses, and know how many cores they have.
+// Method: made-up files and environments; ranks as threads over the local communicator.
+#include "daemon/group/group_start.hpp"
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <thread>
+#include <unistd.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "daemon/lifecycle/start_facts.hpp"
+#include "daemon/served_model/id_tokenizer.hpp"
+#include "lockstep/comm/local_group.hpp"
+
+namespace lockstep::daemon {
+namespace {
+
+using ::testing::HasSubstr;
+
+comm::EnvironmentReader secret_in_environment(std::optional<std::string> value) {
+  return [value = std::move(value)](std::string_view name) { return name == "LOCKSTEP_GROUP_SECRET" ? value : std::nullopt; };
+}
+const comm::LaunchInfo kTwoRanks{.rank = 0, .world_size = 2, .local_size = 2, .launcher = "mpirun", .job_id = "job.7"};
+
+TEST(GroupSecret, FileComesBeforeTheEnvironmentBeforeTheJob) {
+  const auto path = std::filesystem::temp_directory_path() / ("lockstep_secret_" + std::to_string(::getpid()));
+  std::ofstream(path) << "from the file\n";
+  EXPECT_EQ(find_group_secret(path, kTwoRanks, secret_in_environment("e"))->value, "from the file");
+  EXPECT_EQ(find_group_secret("", kTwoRanks, secret_in_environment("e"))->value, "e");
+  const auto derived = find_group_secret("", kTwoRanks, secret_in_environment({}));
+  ASSERT_TRUE(derived);
+  EXPECT_THAT(derived->value, HasSubstr("job.7"));
+  EXPECT_THAT(derived->warning, HasSubstr("LOCKSTEP_GROUP_SECRET"));
+  std::filesystem::remove(path);
+}
+
+TEST(GroupSecret, EmptyOrMissingOnesAreRefused) {
+  EXPECT_FALSE(find_group_secret("/nonexistent", kTwoRanks, secret_in_environment("e")));
+  EXPECT_FALSE(find_group_secret("/dev/null", kTwoRanks, secret_in_environment("e")));
+  comm::LaunchInfo nameless = kTwoRanks;
+  nameless.job_id.clear();
+  EXPECT_FALSE(find_group_secret("", nameless, secret_in_environment("")));
+}
+
+TEST(GroupSecret, OneRankNeedsNone) {
+  const auto none = find_group_secret("/nonexistent", comm::LaunchInfo{}, secret_in_environment({}));
+  ASSERT_TRUE(none);
+  EXPECT_TRUE(none->value.empty());
+}
+
+TEST(Endpoints, EveryRankLearnsAllAddresses) {
+  constexpr int kRanks = 3;
+  comm::LocalGroup group(kRanks);
+  std::vector<std::vector<comm::PeerEndpoint>> learned(kRanks);
+  {
+    std::vector<std::jthread> ranks;
+    for (int rank = 0; rank < kRanks; ++rank) {
+      ranks.emplace_back([&, rank] {
+        const auto communicator = group.communicator(rank);
+        const comm::PeerEndpoint mine{.address = 0xFFFFFFF0U + static_cast<std::uint32_t>(rank), .port = static_cast<std::uint16_t>(65533 + rank)};
+        auto all = exchange_endpoints(*communicator, mine, Deadline::after(std::chrono::seconds(20)));
+        if (all) {
+          learned[static_cast<std::size_t>(rank)] = std::move(*all);
+        }
+      });
+    }
+  }
+  for (const auto& all : learned) {
+    ASSERT_EQ(all.size(), 3U);
+    for (std::uint32_t rank = 0; rank < kRanks; ++rank) {
+      EXPECT_EQ(all[rank].address, 0xFFFFFFF0U + rank);
+      EXPECT_EQ(all[rank].port, 65533 + rank);
+    }
+  }
+}
+
+TEST(StartFacts, WarnOnlyWhenRanksShareCores) {
+  const comm::LaunchInfo launch{.world_size = 4, .local_size = 4};
+  EXPECT_THAT(shared_core_warning({.cores_available = 2}, launch), HasSubstr("4 ranks share 2 cores"));
+  EXPECT_EQ(shared_core_warning({.cores_available = 4}, launch), "");
+  EXPECT_EQ(shared_core_warning({.cores_available = 1, .bound = true}, launch), "") << "each has a core of its own";
+}
+
+TEST(IdTokenizer, ReadsAndWritesTokenIds) {
+  const auto tokenizer = make_id_tokenizer(100);
+  const auto ids = tokenizer->encode("  3 99 0 ");
+  ASSERT_TRUE(ids);
+  EXPECT_EQ(*ids, (std::vector<std::int32_t>{3, 99, 0}));
+  EXPECT_EQ(*tokenizer->decode(*ids, true), "3 99 0 ");
+  for (const char* bad : {"100", "-1", "x", "1x", "1,2", "99999999999"}) {
+    EXPECT_FALSE(tokenizer->encode(bad)) << bad;
+  }
+  EXPECT_EQ(tokenizer->token_bytes(100), "");
+}
+
+}  // namespace
+}  // namespace lockstep::daemon

@@ -1,0 +1,204 @@
+// Goal: /metrics shows what was reported, in names that Prometheus's own checker accepts, and docs/metrics.md lists exactly these.
+// Method: report made-up steps and requests, read the text; promtool checks it.
+#include "daemon/metrics/metrics.hpp"
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <unistd.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace lockstep::daemon {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using std::chrono_literals::operator""us;
+using std::chrono_literals::operator""ms;
+using std::chrono_literals::operator""s;
+
+std::unique_ptr<Metrics> make_metrics(int world_size = 2) {
+  auto metrics = Metrics::create({.rank = 1,
+                                  .world_size = world_size,
+                                  .version = "1.2.3",
+                                  .model = "tiny",
+                                  .device = "cpu",
+                                  .load_format = "dummy",
+                                  .transport = "mpi",
+                                  .micro_batches = 2});
+  const std::array routes{Route{"/health", "GET", {}}, Route{"/v1/completions", "POST", {}}};
+  metrics->add_routes(routes);
+  return metrics;
+}
+
+TEST(Metrics, StepsAreCountedByKind) {
+  const auto metrics = make_metrics();
+  const std::array<std::int32_t, 2> tokens{10, 30};
+  scheduler::StepRecord record{.action = comm::StepAction::kRun,
+                               .kind = scheduler::StepKind::kMixed,
+                               .tokens = 30,
+                               .prefill_tokens = 25,
+                               .padded_tokens = 32,
+                               .generated_tokens = 5,
+                               .micro_batches = 2,
+                               .tokens_per_member = tokens,
+                               .agreement_time = 20us,
+                               .dispatch_time = 500ms,
+                               .combine_time = 250ms,
+                               .step_time = 2ms,
+                               .wire_bytes = 1000,
+                               .crossed_rows = 7};
+  metrics->step_observer().on_step(record);
+  metrics->step_observer().on_step(record);
+  const std::string text = metrics->text();
+  EXPECT_THAT(text, HasSubstr("lockstep_steps_total{rank=\"1\",kind=\"mixed\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_steps_total{rank=\"1\",kind=\"idle\"} 0\n")) << "absent must not mean zero";
+  EXPECT_THAT(text, HasSubstr("lockstep_step_tokens_sum{rank=\"1\",kind=\"mixed\"} 60\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_step_tokens_bucket{rank=\"1\",kind=\"mixed\",le=\"16\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_step_tokens_bucket{rank=\"1\",kind=\"mixed\",le=\"32\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_step_tokens_count{rank=\"1\",kind=\"mixed\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_prompt_tokens_total{rank=\"1\"} 50\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_generated_tokens_total{rank=\"1\"} 10\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_padding_tokens_total{rank=\"1\"} 4\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_microbatch_steps_total{rank=\"1\",decision=\"split\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_comm_seconds_total{rank=\"1\",exposed=\"true\",op=\"dispatch\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_wire_bytes_total{rank=\"1\"} 2000\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_crossed_rows_total{rank=\"1\"} 14\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_coordination_duration_seconds_count{rank=\"1\",transport=\"mpi\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_load_balance_ratio{rank=\"1\",resource=\"tokens\"} 0.66"));
+}
+
+TEST(Metrics, SampleOnABucketsBoundIsInIt) {
+  const auto metrics = make_metrics();
+  metrics->step_observer().on_first_token(10ms);
+  EXPECT_THAT(metrics->text(), HasSubstr("lockstep_time_to_first_token_seconds_bucket{rank=\"1\",le=\"0.01\"} 1\n"));
+}
+
+TEST(Metrics, RequestsAndQueuesShow) {
+  const auto metrics = make_metrics();
+  metrics->step_observer().on_request_finished({.reason = scheduler::FinishReason::kLength, .queue_time = 1ms, .total_time = 3s});
+  metrics->step_observer().on_queue({.running = 3, .waiting = 4, .kv_blocks_used = 5, .kv_blocks_total = 20});
+  metrics->step_observer().on_inter_token(7ms);
+  const std::string text = metrics->text();
+  EXPECT_THAT(text, HasSubstr("lockstep_requests_finished_total{rank=\"1\",reason=\"length\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_requests_finished_total{rank=\"1\",reason=\"rank_lost\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_requests_running{rank=\"1\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_requests_waiting{rank=\"1\"} 4\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_kv_cache_usage_ratio{rank=\"1\"} 0.25\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_kv_cache_blocks{rank=\"1\",state=\"free\"} 15\n"));
+}
+
+TEST(Metrics, MismatchesAreCountedByGuard) {
+  const auto metrics = make_metrics();
+  metrics->step_observer().on_divergence("epoch");
+  metrics->step_observer().on_divergence("config_hash_high");
+  metrics->step_observer().on_divergence("rows");
+  const std::string text = metrics->text();
+  EXPECT_THAT(text, HasSubstr("lockstep_vote_mismatch_total{rank=\"1\",field=\"epoch\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_vote_mismatch_total{rank=\"1\",field=\"config_hash\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_vote_mismatch_total{rank=\"1\",field=\"other\"} 1\n"));
+}
+
+TEST(Metrics, HttpLabelsNeverComeFromTheClient) {
+  const auto metrics = make_metrics();
+  metrics->http_observer().on_response("/health", "GET", 200, 1ms);
+  metrics->http_observer().on_response(kNoRoute, "BREW", 405, 1ms);
+  const std::string text = metrics->text();
+  EXPECT_THAT(text, HasSubstr(R"(lockstep_http_requests_total{rank="1",code="200",method="GET",route="/health"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(lockstep_http_requests_total{rank="1",code="405",method="other",route="none"} 1)"));
+  EXPECT_THAT(text, Not(HasSubstr("BREW")));
+}
+
+TEST(Metrics, StateAndPeersShow) {
+  const auto metrics = make_metrics(3);
+  metrics->set_up_state("ready");
+  metrics->set_peer({.member = 2, .connected = true, .heartbeat_age_seconds = 0.5});
+  metrics->set_start_phase("load", 1500ms);
+  metrics->count_watchdog_ping();
+  metrics->set_drain_remaining(9);
+  const std::string text = metrics->text();
+  EXPECT_THAT(text, HasSubstr("lockstep_up_state{rank=\"1\",state=\"ready\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_up_state{rank=\"1\",state=\"loading\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_peer_up{rank=\"1\",peer=\"0\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_peer_up{rank=\"1\",peer=\"2\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_peer_heartbeat_age_seconds{rank=\"1\",peer=\"2\"} 0.5\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_startup_phase_seconds{rank=\"1\",phase=\"load\"} 1.5\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_watchdog_pings_total{rank=\"1\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_drain_remaining_requests{rank=\"1\"} 9\n"));
+}
+
+TEST(Metrics, ProcessMetricsAreThoseOfThisProcess) {
+  const auto metrics = make_metrics();
+  const std::string text = metrics->text();
+  const auto value = [&text](const std::string& name) {
+    const std::size_t at = text.find("\n" + name + "{");
+    return at == std::string::npos ? -1.0 : std::strtod(text.c_str() + text.find("} ", at) + 2, nullptr);
+  };
+  EXPECT_GT(value("process_resident_memory_bytes"), 1e6);
+  EXPECT_GE(value("process_virtual_memory_bytes"), value("process_resident_memory_bytes"));
+  EXPECT_GE(value("process_open_fds"), 3);
+  EXPECT_GT(value("process_max_fds"), value("process_open_fds"));
+  EXPECT_GT(value("process_start_time_seconds"), 1.6e9);
+  EXPECT_GE(value("process_cpu_seconds_total"), 0);
+}
+
+TEST(Metrics, ScrapesWhileTheStepThreadWritesSeeNumbersThatOnlyGrow) {
+  const auto metrics = make_metrics();
+  constexpr int kSteps = 5000;
+  std::jthread writer([&metrics] {
+    for (int i = 0; i < kSteps; ++i) {
+      metrics->step_observer().on_inter_token(1ms);
+    }
+  });
+  const std::string name = "\nlockstep_inter_token_seconds_count{rank=\"1\"} ";
+  double last = 0;
+  while (last < kSteps) {
+    const std::string text = metrics->text();
+    const double count = std::strtod(text.c_str() + text.find(name) + name.size(), nullptr);
+    ASSERT_GE(count, last);
+    last = count;
+  }
+}
+
+TEST(Metrics, PromtoolFindsNothingToSay) {
+  const auto metrics = make_metrics();
+  metrics->http_observer().on_response("/health", "GET", 200, 1ms);
+  const auto path = std::filesystem::temp_directory_path() / ("lockstep_metrics_test_" + std::to_string(::getpid()));
+  std::ofstream(path) << metrics->text();
+  // prometheus is in packages.txt: where promtool is missing, this fails as it should.
+  FILE* tool = ::popen(("promtool check metrics < " + path.string() + " 2>&1").c_str(), "r");
+  ASSERT_NE(tool, nullptr);
+  std::string said;
+  std::array<char, 4096> piece{};
+  for (std::size_t got = 0; (got = std::fread(piece.data(), 1, piece.size(), tool)) > 0;) {
+    said.append(piece.data(), got);
+  }
+  EXPECT_EQ(::pclose(tool), 0) << said;
+  EXPECT_EQ(said, "");
+  std::filesystem::remove(path);
+}
+
+TEST(Metrics, DocumentationListsExactlyTheseFamilies) {
+  std::ifstream file(std::string(LOCKSTEP_TEST_DATA) + "/../../docs/metrics.md");
+  ASSERT_TRUE(file.is_open());
+  std::set<std::string> documented;
+  std::string line;
+  while (std::getline(file, line)) {
+    if (line.starts_with("| `")) {
+      documented.insert(line.substr(3, line.find('`', 3) - 3));
+    }
+  }
+  const std::vector<std::string> names = make_metrics()->family_names();
+  EXPECT_EQ(documented, std::set<std::string>(names.begin(), names.end()));
+}
+
+}  // namespace
+}  // namespace lockstep::daemon

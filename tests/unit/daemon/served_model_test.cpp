@@ -1,0 +1,88 @@
+// Goal: the right model folder is found, and a bad one is refused before anything else happens.
+// Method: the embedded model's files, copied into the layouts of a build tree and of an installation.
+#include "daemon/served_model/served_model.hpp"
+
+#include <filesystem>
+#include <fstream>
+#include <unistd.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace lockstep::daemon {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+class ServedModelTest : public ::testing::Test {
+ protected:
+  void SetUp() override { fs::create_directories(root_ / "bin"); }
+  void TearDown() override { fs::remove_all(root_); }
+  void copy_model(const fs::path& to) {
+    fs::create_directories(to);
+    fs::copy(LOCKSTEP_EMBEDDED_MODEL, to, fs::copy_options::recursive | fs::copy_options::overwrite_existing);
+  }
+
+  fs::path root_ = fs::temp_directory_path() / ("lockstep_served_model_" + std::to_string(::getpid()));
+  fs::path executable_ = root_ / "bin/lockstepd";
+};
+
+TEST_F(ServedModelTest, InstalledModelIsFoundBeforeTheBuildTrees) {
+  EXPECT_THAT(find_embedded_model(executable_).error().message, HasSubstr("--model"));
+  copy_model(root_ / "bin/model/embedded");
+  EXPECT_EQ(*find_embedded_model(executable_), root_ / "bin/model/embedded");
+  copy_model(root_ / "share/lockstep/models/tiny-moe");
+  EXPECT_EQ(*find_embedded_model(executable_), root_ / "share/lockstep/models/tiny-moe");
+}
+
+TEST_F(ServedModelTest, EmbeddedModelOpensWithItsName) {
+  copy_model(root_ / "bin/model/embedded");
+  const auto model = open_served_model({}, executable_);
+  ASSERT_TRUE(model) << model.error().message;
+  EXPECT_EQ(model->name, "tiny-moe");
+  EXPECT_EQ(model->load_format, "safetensors");
+  EXPECT_GT(model->config.expert_count, 0);
+  EXPECT_TRUE(model->tokenizer->encode("hello"));
+}
+
+TEST_F(ServedModelTest, ModelIsNamedAfterItsFolderUnlessItIsGivenAName) {
+  copy_model(root_ / "my-model");
+  DaemonOptions options;
+  options.model = root_ / "my-model/";
+  EXPECT_EQ(open_served_model(options, executable_)->name, "my-model");
+  options.served_model_name = "alias";
+  EXPECT_EQ(open_served_model(options, executable_)->name, "alias");
+}
+
+TEST_F(ServedModelTest, DummyWeightsNeedNothingButAConfig) {
+  fs::create_directories(root_ / "m");
+  fs::copy(fs::path(LOCKSTEP_EMBEDDED_MODEL) / "config.json", root_ / "m/config.json");
+  DaemonOptions options;
+  options.model = root_ / "m";
+  EXPECT_FALSE(open_served_model(options, executable_));
+  options.load_format = LoadFormat::kDummy;
+  const auto model = open_served_model(options, executable_);
+  ASSERT_TRUE(model) << model.error().message;
+  EXPECT_EQ(*model->tokenizer->encode("1 2"), (std::vector<std::int32_t>{1, 2}));
+}
+
+TEST_F(ServedModelTest, TruncatedWeightsAndAMissingTokenizerAreRefused) {
+  copy_model(root_ / "m");
+  DaemonOptions options;
+  options.model = root_ / "m";
+  fs::rename(root_ / "m/tokenizer.json", root_ / "m/away.json");
+  EXPECT_THAT(open_served_model(options, executable_).error().message, HasSubstr("tokenizer.json"));
+  fs::rename(root_ / "m/away.json", root_ / "m/tokenizer.json");
+  fs::resize_file(root_ / "m/model.safetensors", fs::file_size(root_ / "m/model.safetensors") - 1);
+  EXPECT_THAT(open_served_model(options, executable_).error().message, HasSubstr("model.safetensors"));
+}
+
+TEST_F(ServedModelTest, MissingFolderIsNamed) {
+  DaemonOptions options;
+  options.model = root_ / "nowhere";
+  EXPECT_THAT(open_served_model(options, executable_).error().message, HasSubstr("nowhere"));
+}
+
+}  // namespace
+}  // namespace lockstep::daemon
