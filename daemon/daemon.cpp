@@ -251,13 +251,14 @@ void Daemon::fail(const Error& error) {
       at.phase == comm::StepPhase::kStopped ? std::string() : fmt::format(" in step {}, {}, layer {}", at.step, comm::step_phase_name(at.phase), at.layer);
   logger_.error("{}{}: {}; exit {}", error_code_name(error.code), place, error.message, exit_code_of(error.code));
   const int code = exit_code_of(error.code);
-  boost::asio::post(io_, [this, code] {
+  boost::asio::post(io_, [this] {
     life_->set_state(LifeState::kFaulted);
     completions_->close_gate(
         {.status = 503, .message = "the serving group has failed; try another server", .code = "rank_lost", .retry_after_seconds = kRetryAfterSeconds});
-    finish_when_quiet(code, true, std::chrono::steady_clock::now() + kLastWords);
   });
+  // Before this process can end: peers that find the connection closed first would name this rank instead of the cause.
   runner_.report(error);
+  boost::asio::post(io_, [this, code] { finish_when_quiet(code, true, std::chrono::steady_clock::now() + kLastWords); });
   std::promise<void> never;
   // The Asio thread ends the process before this runs out, unless it is stuck.
   static_cast<void>(never.get_future().wait_for(2 * kLastWords));
