@@ -234,17 +234,18 @@ std::int64_t sum(StepMatrix row) {
   return total;
 }
 
-/// The minimum over the members with rows: an idle member does not cancel the split for the others. 1 when nobody has rows.
+/// The minimum over the members with rows, and no more than the longest member has rows: an idle member does not cancel the split for the others, and no
+/// micro-batch is empty everywhere. 1 when nobody has rows.
 std::int32_t common_micro_batches(StepMatrix tokens, StepMatrix wanted) {
   std::int32_t least = kNoLimit;
-  bool any = false;
+  std::int32_t longest = 0;
   for (std::size_t member = 0; member < tokens.size(); ++member) {
     if (tokens[member] > 0) {
       least = std::min(least, wanted[member]);
-      any = true;
+      longest = std::max(longest, tokens[member]);
     }
   }
-  return any ? least : 1;
+  return longest > 0 ? std::min(least, longest) : 1;
 }
 
 }  // namespace

@@ -134,7 +134,10 @@ class Mesh : public std::enable_shared_from_this<Mesh> {
       }
     });
     Status status = wait_connected(endpoints, deadline);
-    post([](Mesh& mesh) { mesh.stop_connecting(); });
+    if (status) {
+      // After a failure the door stays open until the channel goes: members that are still connecting must hear the cause, not a broken connection.
+      post([](Mesh& mesh) { mesh.stop_connecting(); });
+    }
     return status;
   }
 

@@ -22,7 +22,7 @@ using scheduler::RequestId;
 
 constexpr int kRetryAfterSeconds = 1;
 
-/// One request between its parsing and the last byte of its answer.
+/// One request between its arrival and the last byte of its answer.
 struct OpenCompletion {
   std::shared_ptr<Exchange> exchange;  // shared with the connection, which may go first
   CompletionHeader header;
@@ -61,6 +61,44 @@ bool is_json(std::string_view content_type) {
          (content_type.starts_with(kJson) && (content_type.size() == kJson.size() || content_type[kJson.size()] == ';' || content_type[kJson.size()] == ' '));
 }
 
+/// What can be known of a request without the engine: an error, or all that the engine needs but id and seed.
+struct PreparedCompletion {
+  std::optional<ApiError> error;
+  scheduler::GenerationRequest request;
+  bool seed_given = false;
+  bool stream = false;
+  bool include_usage = false;
+};
+
+/// Parses and tokenizes; on any thread.
+PreparedCompletion prepare(std::string_view body, std::string_view served_name, const model::Tokenizer& tokenizer) {
+  PreparedCompletion prepared;
+  CompletionRequest parsed;
+  prepared.error = parse_completion_request(body, served_name, parsed);
+  if (prepared.error) {
+    return prepared;
+  }
+  prepared.request.sampling = parsed.sampling;
+  prepared.request.max_tokens = parsed.max_tokens;
+  prepared.request.ignore_eos = parsed.ignore_eos;
+  prepared.request.stop_token_ids = std::move(parsed.stop_token_ids);
+  prepared.seed_given = parsed.seed_given;
+  prepared.stream = parsed.stream;
+  prepared.include_usage = parsed.include_usage;
+  if (auto* ids = std::get_if<std::vector<std::int32_t>>(&parsed.prompt)) {
+    prepared.request.prompt_token_ids = std::move(*ids);
+    return prepared;
+  }
+  Result<std::vector<std::int32_t>> tokens = tokenizer.encode(std::get<std::string>(parsed.prompt));
+  if (tokens) {
+    prepared.request.prompt_token_ids = std::move(*tokens);
+  } else {
+    prepared.error = api_error_of(tokens.error());
+    prepared.error->param = "prompt";
+  }
+  return prepared;
+}
+
 class EngineCompletions final : public CompletionService {
  public:
   EngineCompletions(boost::asio::io_context& io, const model::Tokenizer& tokenizer, CompletionOptions options)
@@ -82,8 +120,7 @@ class EngineCompletions final : public CompletionService {
   [[nodiscard]] std::size_t open_count() const override { return open_.size(); }
 
  private:
-  void tokenize(RequestId id, scheduler::GenerationRequest request, std::string text);
-  void on_tokenized(RequestId id, scheduler::GenerationRequest request, Result<std::vector<std::int32_t>> tokens);
+  void on_prepared(RequestId id, PreparedCompletion prepared);
   void submit(RequestId id, scheduler::GenerationRequest request);
   void on_events(std::span<const RelayedEvent> events);
   void on_token(RequestId id, OpenCompletion& completion, std::int32_t token, bool ends);
@@ -114,61 +151,43 @@ void EngineCompletions::handle(std::shared_ptr<Exchange> exchange) {
     exchange->respond(error_response({.status = 415, .message = "the Content-Type must be application/json", .code = "unsupported_media_type"}));
     return;
   }
-  CompletionRequest parsed;
-  if (const auto error = parse_completion_request(exchange->request().body, options_.served_name, parsed)) {
-    exchange->respond(error_response(*error));
-    return;
-  }
   const RequestId id = ++last_id_;
-  scheduler::GenerationRequest request{.id = id,
-                                       .sampling = parsed.sampling,
-                                       .max_tokens = parsed.max_tokens,
-                                       .ignore_eos = parsed.ignore_eos,
-                                       .stop_token_ids = std::move(parsed.stop_token_ids)};
-  if (!parsed.seed_given) {
-    request.sampling.seed = seeds_();
-  }
   const std::int64_t created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   open_.emplace(id, OpenCompletion{.exchange = exchange,
                                    .header = {.id = "cmpl-" + exchange->request_id(), .created = created, .model = options_.served_name},
-                                   .decoder = model::StreamDecoder(tokenizer_),
-                                   .stream = parsed.stream,
-                                   .include_usage = parsed.include_usage});
+                                   .decoder = model::StreamDecoder(tokenizer_)});
   exchange->on_abandoned([this, id] { forget(id); });
-  if (auto* tokens = std::get_if<std::vector<std::int32_t>>(&parsed.prompt)) {
-    on_tokenized(id, std::move(request), std::move(*tokens));
-  } else {
-    tokenize(id, std::move(request), std::move(std::get<std::string>(parsed.prompt)));
-  }
-}
-
-void EngineCompletions::tokenize(RequestId id, scheduler::GenerationRequest request, std::string text) {
-  if (text.size() <= options_.inline_prompt_bytes) {
-    on_tokenized(id, std::move(request), tokenizer_.encode(text));
+  TakenBody body = exchange->take_body();
+  if (body.text.size() <= options_.inline_body_bytes) {
+    on_prepared(id, prepare(body.text, options_.served_name, tokenizer_));
     return;
   }
-  boost::asio::post(worker_, [this, id, request = std::move(request), text = std::move(text)]() mutable {
-    Result<std::vector<std::int32_t>> tokens = tokenizer_.encode(text);
-    boost::asio::post(
-        io_, [this, id, request = std::move(request), tokens = std::move(tokens)]() mutable { on_tokenized(id, std::move(request), std::move(tokens)); });
+  boost::asio::post(worker_, [this, id, body = std::move(body)]() mutable {
+    PreparedCompletion prepared = prepare(body.text, options_.served_name, tokenizer_);
+    body.text = std::string();
+    // The body's place travels back: places are counted on the Asio thread.
+    boost::asio::post(io_, [this, id, prepared = std::move(prepared), place = std::move(body.place)]() mutable { on_prepared(id, std::move(prepared)); });
   });
 }
 
-void EngineCompletions::on_tokenized(RequestId id, scheduler::GenerationRequest request, Result<std::vector<std::int32_t>> tokens) {
+void EngineCompletions::on_prepared(RequestId id, PreparedCompletion prepared) {
   const auto found = open_.find(id);
   if (found == open_.end()) {
     return;  // its client left meanwhile
   }
-  found->second.exchange->drop_body();
-  if (!tokens) {
-    ApiError error = api_error_of(tokens.error());
-    error.param = "prompt";
-    fail(id, error);
+  OpenCompletion& completion = found->second;
+  if (prepared.error) {
+    fail(id, *prepared.error);
     return;
   }
-  request.prompt_token_ids = std::move(*tokens);
-  found->second.usage.prompt_tokens = static_cast<std::int64_t>(request.prompt_token_ids.size());
-  submit(id, std::move(request));
+  completion.stream = prepared.stream;
+  completion.include_usage = prepared.include_usage;
+  completion.usage.prompt_tokens = static_cast<std::int64_t>(prepared.request.prompt_token_ids.size());
+  prepared.request.id = id;
+  if (!prepared.seed_given) {
+    prepared.request.sampling.seed = seeds_();
+  }
+  submit(id, std::move(prepared.request));
 }
 
 void EngineCompletions::submit(RequestId id, scheduler::GenerationRequest request) {

@@ -19,8 +19,9 @@ namespace lockstep::daemon {
 
 struct CompletionOptions {
   std::string served_name;
-  /// A text up to this size is tokenized on the Asio thread (well under a millisecond); a longer one on a worker thread, so that probes never wait for it.
-  std::size_t inline_prompt_bytes = 2048;
+  /// A body up to this size is parsed and tokenized on the Asio thread, in about a millisecond; a longer one on a worker thread, so that probes never wait for
+  /// it.
+  std::size_t inline_body_bytes = 4096;
 };
 
 /// From an exchange to the engine and back.

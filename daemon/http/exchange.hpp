@@ -23,6 +23,12 @@ struct HttpRequest {
   std::string body;
 };
 
+/// A body apart from its exchange.
+struct TakenBody {
+  std::string text;
+  std::shared_ptr<void> place;  ///< its place among the few large ones: to be held as long as the text, and let go on the Asio thread
+};
+
 struct HttpResponse {
   int status = 200;
   std::string content_type = "application/json";
@@ -42,8 +48,8 @@ class Exchange {
   [[nodiscard]] virtual const HttpRequest& request() const = 0;
   /// The client's x-request-id where it is harmless, else one of ours; sent back in the answer.
   [[nodiscard]] virtual const std::string& request_id() const = 0;
-  /// Frees the request's body once it has been read, and with it one of the few places for large bodies.
-  virtual void drop_body() = 0;
+  /// Moves the request's body out, for a thread that may read it while this exchange goes on, or after its client has left.
+  [[nodiscard]] virtual TakenBody take_body() = 0;
   virtual void respond(HttpResponse response) = 0;
   /// Sends the head; `head.body` is ignored.
   virtual void begin_stream(const HttpResponse& head) = 0;

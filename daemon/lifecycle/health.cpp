@@ -8,7 +8,7 @@ namespace lockstep::daemon {
 namespace {
 
 bool may_stand_still(comm::StepPhase phase) {
-  return phase == comm::StepPhase::kSleeping || phase == comm::StepPhase::kStarting;
+  return phase == comm::StepPhase::kSleeping || phase == comm::StepPhase::kStarting || phase == comm::StepPhase::kStopped;
 }
 
 boost::json::array to_array(const std::vector<int>& ranks) {

@@ -46,7 +46,7 @@ struct Health {
   std::vector<int> not_arrived{};  ///< while this rank waits: peers that are behind it
 };
 
-/// Loading and draining are healthy, and not ready. A step thread that does not move for stall_timeout is neither, unless it sleeps or starts.
+/// Loading and draining are healthy, and not ready. A step thread that does not move for stall_timeout is neither, unless it sleeps, starts, or leaves.
 [[nodiscard]] Health judge_health(const HealthInput& input);
 
 /// {"status", "rank", "state", "step", "phase", "layer", "seconds_since_progress", "lost", "not_arrived"}

@@ -34,9 +34,9 @@ std::optional<AddedTokenFinder::Match> AddedTokenFinder::longest_at(std::string_
       ++first;  // the one that ends here was taken below, and cannot go on
     }
     const auto byte_at = [depth](const Token& token) { return static_cast<std::uint8_t>(token.content[depth]); };
-    const auto range = std::ranges::equal_range(first, last, static_cast<std::uint8_t>(text[begin + depth]), {}, byte_at);
-    first = range.begin();
-    last = range.end();
+    const auto byte = static_cast<std::uint8_t>(text[begin + depth]);
+    first = std::ranges::lower_bound(first, last, byte, {}, byte_at);
+    last = std::ranges::upper_bound(first, last, byte, {}, byte_at);
     if (first != last && first->content.size() == depth + 1) {
       longest = Match{begin, begin + depth + 1, first->id};
     }

@@ -283,7 +283,7 @@ Status StepEngine::agree(StepRecord& record) {
                                     .prefill_tokens = batch_.prefill_tokens,
                                     .requests = static_cast<std::int32_t>(batch_.entries.size()),
                                     .padded_tokens = batch_.rows(),
-                                    .micro_batches = batch_.rows() >= options_.micro_batches ? options_.micro_batches : 1,
+                                    .micro_batches = options_.micro_batches,
                                     .waiting = planner_->waiting_count() + planner_->running_count() - static_cast<std::int32_t>(batch_.entries.size()),
                                     .free_kv_blocks = cache_->free_count(),
                                     .wish = messages_.wish};
@@ -480,6 +480,10 @@ Status check_options(const EngineOptions& options, const EngineParts& parts) {
   if (options.max_model_len < 0 || options.max_model_len > config.context_length) {
     return Error{ErrorCode::kInvalidArgument,
                  fmt::format("--max-model-len is {}, expected 1 to the model's context of {} tokens", options.max_model_len, config.context_length)};
+  }
+  if (options.stall_timeout <= Duration::zero() || options.keep_alive_interval <= Duration::zero()) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("--stall-timeout {} ns, --keep-alive-interval {} ns: each must be more than 0",
+                                                          options.stall_timeout.count(), options.keep_alive_interval.count())};
   }
   if (options.micro_batches < 1 || options.micro_batches > 2) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("--micro-batches is {}, expected 1 or 2", options.micro_batches)};

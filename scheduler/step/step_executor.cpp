@@ -13,6 +13,11 @@ namespace {
 /// A stream's own tasks carry the deadlines; waiting for the streams themselves needs no other.
 constexpr Duration kNoLimit = Duration::max();
 
+/// What a rank that has given its part to the collective waits for.
+comm::StepPhase phase_of(Stage collective) {
+  return collective == Stage::kDispatch ? comm::StepPhase::kDispatching : comm::StepPhase::kCombining;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<StepExecutor>> StepExecutor::create(const StepExecutorParts& parts, const StepExecutorOptions& options) {
@@ -81,6 +86,7 @@ Status StepExecutor::run(const comm::StepPlan& plan, const StepBatch& batch, Ste
   LOCKSTEP_CHECK(plan.micro_batches >= 1 && plan.micro_batches <= options_.micro_batches_max, "plan of {} micro-batches, prepared for {}", plan.micro_batches,
                  options_.micro_batches_max);
   step_ = plan.step;
+  open_collective_ = nullptr;
   costs_ = {};
   std::uint64_t wire_bytes_before = 0;
   std::uint64_t crossed_rows_before = 0;
@@ -123,7 +129,7 @@ Status StepExecutor::execute(const ProgramEntry& entry, device::Stream& stream) 
   MicroBatch& micro_batch = micro_batches_[static_cast<std::size_t>(entry.micro_batch)];
   model::Transformer& transformer = *parts_.transformer;
   const set_forward_context scope(micro_batch.context);
-  parts_.progress->advance(step_, entry.layer, comm::StepPhase::kComputing);
+  show(entry);
   switch (entry.stage) {
     case Stage::kEmbed:
       transformer.embed(entry.micro_batch, stream);
@@ -154,6 +160,28 @@ Status StepExecutor::execute(const ProgramEntry& entry, device::Stream& stream) 
   return Error{ErrorCode::kInternal, fmt::format("step {}: unknown stage {}", step_, static_cast<int>(entry.stage))};
 }
 
+void StepExecutor::show(const ProgramEntry& entry) {
+  const std::scoped_lock lock(progress_mutex_);
+  if (open_collective_ == nullptr) {
+    parts_.progress->advance(step_, entry.layer, comm::StepPhase::kComputing);
+    return;
+  }
+  // What the other micro-batch computes meanwhile only ticks: a rank held up in a collective must not look like one that is busy itself.
+  parts_.progress->advance(step_, open_collective_->layer, phase_of(open_collective_->stage));
+}
+
+void StepExecutor::open_collective(const ProgramEntry& entry) {
+  const std::scoped_lock lock(progress_mutex_);
+  open_collective_ = &entry;
+  parts_.progress->advance(step_, entry.layer, phase_of(entry.stage));
+}
+
+void StepExecutor::close_collective(const ProgramEntry& entry) {
+  const std::scoped_lock lock(progress_mutex_);
+  open_collective_ = nullptr;
+  parts_.progress->advance(step_, entry.layer, comm::StepPhase::kComputing);
+}
+
 void StepExecutor::announce(CollectiveKind kind, const ProgramEntry& entry) {
   if (parts_.observer != nullptr) {
     parts_.observer->on_collective({.kind = kind, .step = step_, .layer = entry.layer, .micro_batch = entry.micro_batch});
@@ -174,8 +202,9 @@ Status StepExecutor::dispatch(const ProgramEntry& entry, MicroBatch& micro_batch
   if (!status) {
     return in_collective(std::move(status).error(), entry);
   }
-  parts_.progress->advance(step_, entry.layer, comm::StepPhase::kDispatching);  // its part is on its way: from here on it waits for the others
+  open_collective(entry);
   LOCKSTEP_RETURN_IF_ERROR(micro_batch.exchange->finish_dispatch(Deadline::after(options_.stall_timeout, parts_.watch)));  // says itself where it stood
+  close_collective(entry);
   costs_.dispatch_time += SteadyClock::instance().now() - begin;
   return {};
 }
@@ -187,8 +216,9 @@ Status StepExecutor::combine(const ProgramEntry& entry, MicroBatch& micro_batch)
   if (!status) {
     return in_collective(std::move(status).error(), entry);
   }
-  parts_.progress->advance(step_, entry.layer, comm::StepPhase::kCombining);  // its part is on its way: from here on it waits for the others
+  open_collective(entry);
   LOCKSTEP_RETURN_IF_ERROR(micro_batch.exchange->finish_combine(Deadline::after(options_.stall_timeout, parts_.watch)));  // says itself where it stood
+  close_collective(entry);
   costs_.combine_time += SteadyClock::instance().now() - begin;
   return {};
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -73,6 +74,10 @@ class StepExecutor {
   StepExecutor(const StepExecutorParts& parts, const StepExecutorOptions& options) : parts_(parts), options_(options) {}
   [[nodiscard]] Status allocate();
   void narrow(const comm::StepPlan& plan, const StepBatch& batch);
+  void show(const ProgramEntry& entry);
+  /// From here on the rank is shown as one that waits for the others: its own part is on its way.
+  void open_collective(const ProgramEntry& entry);
+  void close_collective(const ProgramEntry& entry);
   void announce(CollectiveKind kind, const ProgramEntry& entry);
   [[nodiscard]] Status execute(const ProgramEntry& entry, device::Stream& stream);
   [[nodiscard]] Status dispatch(const ProgramEntry& entry, MicroBatch& micro_batch);
@@ -88,7 +93,9 @@ class StepExecutor {
   std::unique_ptr<device::Stream> comm_stream_;
   DPMetadata step_metadata_;
   std::int64_t step_ = 0;
-  StepCosts costs_;  ///< the times are written by the comm stream's tasks, read after they have ended
+  std::mutex progress_mutex_;                      ///< the two streams' threads report progress, which takes one writer at a time
+  const ProgramEntry* open_collective_ = nullptr;  ///< the one that the comm stream waits in
+  StepCosts costs_;                                ///< the times are written by the comm stream's tasks, read after they have ended
 };
 
 }  // namespace lockstep::scheduler

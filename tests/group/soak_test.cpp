@@ -2,6 +2,7 @@
 // Method: four ranks as threads; seeded random arrivals at random ranks, cancellations, and gaps in which the whole group falls asleep; seeded random delays in
 // every collective call and every wake. The seed is printed and can be given by LOCKSTEP_TEST_SEED.
 #include <cstdlib>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -79,83 +80,104 @@ class Disturbance {
   std::uint64_t seed_;
 };
 
-void run_soak(std::int32_t micro_batches) {
-  const std::uint64_t seed = test_seed();
-  std::mt19937_64 random(seed);
-  const std::vector<Completion> expected = world_one_answers();
-  const Disturbance disturb(seed);
-  GroupHarness group({.world_size = kWorldSize,
-                      .config = small_config(),
-                      .make_weights = [] { return model::make_dummy_weights(3); },
-                      .engine = soak_options(micro_batches),
-                      .hooks = {.before =
-                                    [disturb](int rank, std::string_view) {
-                                      disturb(rank);
-                                      return Status{};
-                                    }},
-                      .carry_wake =
-                          [disturb](int from, int, const std::function<void()>& deliver) {
-                            disturb(from);
-                            deliver();
-                          }});
-  group.wait_until_running();
-  scheduler::RequestId next_id = 1;
-  while (group.steps(0) < kStepTarget) {
+class Soak : public ::testing::Test {
+ protected:
+  void start(std::int32_t micro_batches) {
+    seed_ = test_seed();
+    random_.seed(seed_);
+    expected_ = world_one_answers();
+    const Disturbance disturb(seed_);
+    group_.emplace(GroupOptions{.world_size = kWorldSize,
+                                .config = small_config(),
+                                .make_weights = [] { return model::make_dummy_weights(3); },
+                                .engine = soak_options(micro_batches),
+                                .hooks = {.before =
+                                              [disturb](int rank, std::string_view) {
+                                                disturb(rank);
+                                                return Status{};
+                                              }},
+                                .carry_wake =
+                                    [disturb](int from, int, const std::function<void()>& deliver) {
+                                      disturb(from);
+                                      deliver();
+                                    }});
+    group_->wait_until_running();
+  }
+
+  /// One to 24 requests at random ranks, some cancelled at once. When they have ended the group falls asleep: the next burst wakes it from some rank.
+  void burst() {
     struct Open {
       scheduler::RequestId id;
       int template_index;
       bool cancelled;
     };
     std::vector<Open> open;
-    const std::uint64_t arrivals = 1 + random() % 24;
-    for (std::uint64_t i = 0; i < arrivals; ++i) {
-      const int index = static_cast<int>(random() % kTemplateCount);
+    for (std::uint64_t left = 1 + random_() % 24; left > 0; --left) {
+      const int index = static_cast<int>(random_() % kTemplateCount);
       scheduler::GenerationRequest request = template_request(index);
-      request.id = next_id++;
-      const int rank = static_cast<int>(random() % kWorldSize);
-      ASSERT_TRUE(group.submit(rank, request));
-      const bool cancelled = random() % 16 == 0;
-      if (cancelled) {
-        group.cancel(rank, request.id);
+      request.id = next_id_++;
+      const int rank = static_cast<int>(random_() % kWorldSize);
+      ASSERT_TRUE(group_->submit(rank, request));
+      open.push_back({request.id, index, random_() % 16 == 0});
+      if (open.back().cancelled) {
+        group_->cancel(rank, request.id);
       }
-      open.push_back({request.id, index, cancelled});
-      if (random() % 4 == 0) {
-        group.wait_for_tokens(request.id, 1);
+      if (random_() % 4 == 0) {
+        group_->wait_for_tokens(request.id, 1);
       }
     }
     for (const Open& request : open) {
-      const Completion found = group.wait(request.id);
-      const Completion& answer = expected[static_cast<std::size_t>(request.template_index)];
-      if (found.finish == scheduler::FinishReason::kCancelled) {
-        ASSERT_TRUE(request.cancelled);
-        ASSERT_LE(found.tokens.size(), answer.tokens.size());
-        ASSERT_TRUE(std::equal(found.tokens.begin(), found.tokens.end(), answer.tokens.begin()));
-        continue;
-      }
-      ASSERT_EQ(found.tokens, answer.tokens) << "request " << request.id << ", seed " << seed;
-      ASSERT_EQ(found.log_probabilities, answer.log_probabilities);
+      ASSERT_NO_FATAL_FAILURE(check(group_->wait(request.id), expected_[static_cast<std::size_t>(request.template_index)], request.cancelled));
     }
-    // Everything has ended: the group falls asleep, and the next arrival wakes it from some rank.
   }
-  group.drain(static_cast<int>(random() % kWorldSize));
-  for (const Status& status : group.join()) {
-    ASSERT_TRUE(status) << status.error().message;
-  }
-  const RankCounters first = group.counters(0);
-  EXPECT_GT(first.collectives, static_cast<std::uint64_t>(kStepTarget));
-  for (int rank = 0; rank < kWorldSize; ++rank) {
-    const RankCounters counters = group.counters(rank);
-    EXPECT_EQ(counters.collectives, first.collectives) << "rank " << rank << ", seed " << seed;
-    EXPECT_EQ(counters.collective_hash, first.collective_hash) << "rank " << rank << ", seed " << seed;
-    EXPECT_EQ(counters.queue.kv_blocks_used, 0) << "rank " << rank;
-  }
-}
 
-TEST(Soak, RandomArrivalsGiveWorldOneAnswersAndEqualCollectivesWithOneMicroBatch) {
-  run_soak(1);
+  void check(const Completion& found, const Completion& answer, bool cancelled) const {
+    if (found.finish == scheduler::FinishReason::kCancelled) {
+      ASSERT_TRUE(cancelled) << "seed " << seed_;
+      ASSERT_LE(found.tokens.size(), answer.tokens.size()) << "seed " << seed_;
+      ASSERT_TRUE(std::equal(found.tokens.begin(), found.tokens.end(), answer.tokens.begin())) << "seed " << seed_;
+      return;
+    }
+    ASSERT_EQ(found.tokens, answer.tokens) << "seed " << seed_;
+    ASSERT_EQ(found.log_probabilities, answer.log_probabilities) << "seed " << seed_;
+  }
+
+  void drain_and_compare() {
+    group_->drain(static_cast<int>(random_() % kWorldSize));
+    for (const Status& status : group_->join()) {
+      ASSERT_TRUE(status) << status.error().message;
+    }
+    const RankCounters first = group_->counters(0);
+    EXPECT_GT(first.collectives, static_cast<std::uint64_t>(kStepTarget));
+    for (int rank = 0; rank < kWorldSize; ++rank) {
+      const RankCounters counters = group_->counters(rank);
+      EXPECT_EQ(counters.collectives, first.collectives) << "rank " << rank << ", seed " << seed_;
+      EXPECT_EQ(counters.collective_hash, first.collective_hash) << "rank " << rank << ", seed " << seed_;
+      EXPECT_EQ(counters.queue.kv_blocks_used, 0) << "rank " << rank << ", seed " << seed_;
+    }
+  }
+
+  void run(std::int32_t micro_batches) {
+    start(micro_batches);
+    while (group_->steps(0) < kStepTarget) {
+      ASSERT_NO_FATAL_FAILURE(burst());
+    }
+    drain_and_compare();
+  }
+
+ private:
+  std::uint64_t seed_ = 0;
+  std::mt19937_64 random_;
+  std::vector<Completion> expected_;
+  scheduler::RequestId next_id_ = 1;
+  std::optional<GroupHarness> group_;
+};
+
+TEST_F(Soak, RandomArrivalsGiveWorldOneAnswersAndEqualCollectivesWithOneMicroBatch) {
+  run(1);
 }
-TEST(Soak, RandomArrivalsGiveWorldOneAnswersAndEqualCollectivesWithTwoMicroBatches) {
-  run_soak(2);
+TEST_F(Soak, RandomArrivalsGiveWorldOneAnswersAndEqualCollectivesWithTwoMicroBatches) {
+  run(2);
 }
 
 }  // namespace

@@ -169,7 +169,9 @@ Completion GroupHarness::wait(scheduler::RequestId id) {
   return completions_[id];
 }
 
-scheduler::Engine& GroupHarness::engine(int rank) { return *ranks_[static_cast<std::size_t>(rank)]->engine; }
+scheduler::Engine& GroupHarness::engine(int rank) {
+  return *ranks_[static_cast<std::size_t>(rank)]->engine;
+}
 
 std::size_t GroupHarness::token_count(scheduler::RequestId id) {
   const std::lock_guard lock(mutex_);

@@ -6,14 +6,12 @@
 
 #include <fmt/format.h>
 
-#include "lockstep/comm/local_group.hpp"
-
 namespace lockstep::tests {
 
 TeacherForcing::TeacherForcing(const model::ModelConfig& config, const TeacherForcingOptions& options)
     : config_(config),
       options_(options),
-      communicator_(comm::LocalGroup(1).communicator(0)),
+      communicator_(comm::LocalGroup(1, options.hooks).communicator(0)),
       view_(comm::GroupView::initial(1, 0)),
       placement_(comm::Placement::contiguous(config.expert_count, view_)) {}
 

@@ -10,6 +10,7 @@
 
 #include "lockstep/comm/communicator.hpp"
 #include "lockstep/comm/group.hpp"
+#include "lockstep/comm/local_group.hpp"
 #include "lockstep/comm/step_plan.hpp"
 #include "lockstep/comm/step_progress.hpp"
 #include "lockstep/device/device.hpp"
@@ -26,6 +27,7 @@ struct TeacherForcingOptions {
   std::int32_t tokens_max = 256;     ///< of one text
   std::int32_t rows_per_step = 256;  ///< smaller: the text is taken in chunks
   std::int32_t micro_batches = 1;
+  comm::LocalGroupHooks hooks{};
 };
 
 /// One rank alone, without an engine: hand-made plans and batches, a logit row for every token.
@@ -37,6 +39,7 @@ class TeacherForcing {
   /// [tokens][vocabulary]: row i is what the model says after tokens 0 .. i.      Errors  the step's.
   [[nodiscard]] Result<std::vector<std::vector<float>>> logits(std::span<const std::int32_t> tokens);
   [[nodiscard]] std::string instruction_set() const;
+  [[nodiscard]] const comm::StepProgress& progress() const { return progress_; }
 
  private:
   TeacherForcing(const model::ModelConfig& config, const TeacherForcingOptions& options);

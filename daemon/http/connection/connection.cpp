@@ -60,7 +60,6 @@ Connection::Connection(boost::asio::ip::tcp::socket socket, std::shared_ptr<Serv
 }
 
 Connection::~Connection() {
-  release_large_body_slot();
   state_->connections.erase(this);
   state_->count_connections();
 }
@@ -109,7 +108,7 @@ void Connection::on_header(error_code error) {
     return;
   }
   keep_alive_ = parser_->get().keep_alive();
-  if (!take_large_body_slot()) {
+  if (!take_body_place()) {
     reject(503, "overloaded", "too many large requests are being read; try again later", "overload");
     return;
   }
@@ -123,7 +122,7 @@ void Connection::on_header(error_code error) {
   read_body();
 }
 
-bool Connection::take_large_body_slot() {
+bool Connection::take_body_place() {
   const HttpLimits& limits = state_->options.limits;
   const auto length = parser_->content_length();
   const bool large = length ? *length > limits.large_body_bytes : parser_->chunked();
@@ -134,15 +133,8 @@ bool Connection::take_large_body_slot() {
     return false;
   }
   ++state_->large_bodies;
-  holds_large_body_ = true;
+  body_place_ = std::shared_ptr<void>(nullptr, [state = state_](void*) { --state->large_bodies; });
   return true;
-}
-
-void Connection::release_large_body_slot() {
-  if (holds_large_body_) {
-    --state_->large_bodies;
-    holds_large_body_ = false;
-  }
 }
 
 void Connection::read_body() {
@@ -204,7 +196,7 @@ void Connection::dispatch() {
                       .query = mark == std::string_view::npos ? "" : std::string(target.substr(mark + 1)),
                       .content_type = std::string(to_view(message[http::field::content_type])),
                       .body = std::move(parser_->get().body())};
-  exchange_ = std::make_shared<ExchangeImpl>(*this, std::move(request), std::move(request_id), message.version() >= 11);
+  exchange_ = std::make_shared<ExchangeImpl>(*this, std::move(request), std::move(body_place_), std::move(request_id), message.version() >= 11);
   state_->count_exchange(+1);
   const std::shared_ptr<Connection> self = shared_from_this();  // a handler may close this connection
   state_->router.dispatch(exchange_);
@@ -303,7 +295,6 @@ void Connection::on_written(error_code error, std::size_t bytes) {
 
 void Connection::end_exchange() {
   exchange_.reset();
-  release_large_body_slot();
   state_->count_exchange(-1);
   phase_ = Phase::kFlushing;
   if (!has_output()) {
@@ -344,7 +335,6 @@ void Connection::abandon() {
   }
   const std::shared_ptr<ExchangeImpl> exchange = std::move(exchange_);
   exchange_.reset();
-  release_large_body_slot();
   state_->count_exchange(-1);
   if (const std::function<void()> callback = exchange->detach()) {
     callback();

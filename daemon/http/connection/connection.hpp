@@ -68,8 +68,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void read_body();
   void on_body(boost::system::error_code error);
   void on_read_error(boost::system::error_code error);
-  [[nodiscard]] bool take_large_body_slot();
-  void release_large_body_slot();
+  [[nodiscard]] bool take_body_place();
   void dispatch();
   void reject(int status, std::string_view code, std::string_view message, std::string_view reason);
   void watch_client();
@@ -97,7 +96,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool write_pending_ = false;
   bool watching_ = false;
   bool keep_alive_ = true;
-  bool holds_large_body_ = false;
+  std::shared_ptr<void> body_place_;  ///< among the large bodies; goes with the body to its exchange
 };
 
 }  // namespace lockstep::daemon

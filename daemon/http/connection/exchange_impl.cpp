@@ -2,15 +2,8 @@
 
 namespace lockstep::daemon {
 
-Connection::ExchangeImpl::ExchangeImpl(Connection& connection, HttpRequest request, std::string request_id, bool http_1_1)
-    : connection_(&connection), request_(std::move(request)), request_id_(std::move(request_id)), http_1_1_(http_1_1) {}
-
-void Connection::ExchangeImpl::drop_body() {
-  request_.body = std::string();
-  if (connection_ != nullptr) {
-    connection_->release_large_body_slot();
-  }
-}
+Connection::ExchangeImpl::ExchangeImpl(Connection& connection, HttpRequest request, std::shared_ptr<void> body_place, std::string request_id, bool http_1_1)
+    : connection_(&connection), request_(std::move(request)), body_place_(std::move(body_place)), request_id_(std::move(request_id)), http_1_1_(http_1_1) {}
 
 void Connection::ExchangeImpl::respond(HttpResponse response) {
   if (connection_ == nullptr) {

@@ -15,11 +15,11 @@ namespace lockstep::daemon {
 
 class Connection::ExchangeImpl final : public Exchange {
  public:
-  ExchangeImpl(Connection& connection, HttpRequest request, std::string request_id, bool http_1_1);
+  ExchangeImpl(Connection& connection, HttpRequest request, std::shared_ptr<void> body_place, std::string request_id, bool http_1_1);
 
   [[nodiscard]] const HttpRequest& request() const override { return request_; }
   [[nodiscard]] const std::string& request_id() const override { return request_id_; }
-  void drop_body() override;
+  [[nodiscard]] TakenBody take_body() override { return {std::exchange(request_.body, std::string()), std::move(body_place_)}; }
   void respond(HttpResponse response) override;
   void begin_stream(const HttpResponse& head) override;
   [[nodiscard]] bool write(std::string_view piece) override;
@@ -35,6 +35,7 @@ class Connection::ExchangeImpl final : public Exchange {
 
   Connection* connection_;  ///< null once the exchange is over
   HttpRequest request_;
+  std::shared_ptr<void> body_place_;  ///< shared with nobody; its deleter counts
   std::string request_id_;
   std::function<void()> abandoned_;
   TimePoint started_ = std::chrono::steady_clock::now();

@@ -77,7 +77,7 @@ struct StepPlan {
   std::int64_t step = 0;
   std::vector<std::int32_t> tokens_per_member;  ///< [members], rows
   std::int32_t padded_tokens = 0;               ///< maximum over members
-  std::int32_t micro_batches = 1;               ///< 1 unless the members with rows agree on more: then their minimum
+  std::int32_t micro_batches = 1;               ///< the minimum over the members with rows, and at most the longest's rows
   std::int32_t micro_batch_tokens = 0;          ///< rows per micro-batch and member: ceil(max tokens / micro_batches); a short member's last chunks are empty
   GraphMode graph_mode = GraphMode::kNone;      ///< minimum over members
   bool draining = false;                        ///< someone wishes to drain or stop: nobody admits new requests

@@ -19,6 +19,7 @@ constexpr std::array kFaults{
     std::pair{Fault::kHoldBeforeLoad, "hold_before_load"},
     std::pair{Fault::kHoldInAgreement, "hold_in_agreement"},
     std::pair{Fault::kHoldInDispatch, "hold_in_dispatch"},
+    std::pair{Fault::kHoldBeforeFinalize, "hold_before_finalize"},
     std::pair{Fault::kOtherProtocolVersion, "other_protocol_version"},
     std::pair{Fault::kOtherStep, "other_step"},
     std::pair{Fault::kOtherStepHigh, "other_step_high"},

@@ -15,6 +15,7 @@ enum class Fault {
   kHoldBeforeLoad,
   kHoldInAgreement,
   kHoldInDispatch,
+  kHoldBeforeFinalize,    ///< when the group has agreed to end and said goodbye
   kOtherProtocolVersion,  ///< in the handshake
   kOtherStep,             ///< from here on in the column that this rank gives to an agreement
   kOtherStepHigh,

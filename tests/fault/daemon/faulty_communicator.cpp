@@ -52,6 +52,14 @@ class FaultyCommunicator final : public comm::Communicator {
  public:
   FaultyCommunicator(std::unique_ptr<comm::Communicator> inner, Fault fault, Gate gate) : inner_(std::move(inner)), fault_(fault), gate_(std::move(gate)) {}
 
+  ~FaultyCommunicator() override {
+    if (fault_ == Fault::kHoldBeforeFinalize) {
+      gate_.hold();
+    }
+  }
+  FaultyCommunicator(const FaultyCommunicator&) = delete;
+  FaultyCommunicator& operator=(const FaultyCommunicator&) = delete;
+
   [[nodiscard]] int rank() const override { return inner_->rank(); }
   [[nodiscard]] int size() const override { return inner_->size(); }
   [[nodiscard]] std::string_view transport() const override { return inner_->transport(); }

@@ -38,8 +38,8 @@ StepPlan reference(const std::vector<StepProposal>& members) {
     }
   }
   plan.graph_mode = static_cast<GraphMode>(*modes.begin());
-  plan.micro_batches = splits.empty() ? 1 : *splits.begin();
   const std::int32_t longest = *std::max_element(plan.tokens_per_member.begin(), plan.tokens_per_member.end());
+  plan.micro_batches = splits.empty() ? 1 : std::min(*splits.begin(), longest);
   while (plan.micro_batch_tokens * plan.micro_batches < longest) {
     ++plan.micro_batch_tokens;
   }

@@ -13,7 +13,7 @@
 
 #include "tests/unit/agreement/matrices.hpp"
 #include "tests/unit/agreement/members.hpp"
-#include "tests/unit/agreement/uncounted_communicator.hpp"
+#include "tests/unit/agreement/exchange/uncounted_communicator.hpp"
 
 namespace lockstep::comm {
 namespace {

@@ -50,6 +50,7 @@ TEST(Health, FollowsTheTruthTable) {
       {standing(LifeState::kReady, StepPhase::kAgreeing), false, false, "stalled"},
       {standing(LifeState::kReady, StepPhase::kDispatching), false, false, "stalled"},
       {moving(LifeState::kDraining), true, false, "draining"},
+      {standing(LifeState::kDraining, StepPhase::kStopped), true, false, "draining"},
       {standing(LifeState::kDraining, StepPhase::kCombining), false, false, "stalled"},
       {lost, false, false, "peer_lost"},
       {silent, false, false, "peer_lost"},

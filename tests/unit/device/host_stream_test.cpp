@@ -1,7 +1,7 @@
 // Goal    What host streams promise beyond the interface: a bounded queue, nothing allocated per entry, tasks kept no longer than they run, and a destructor
 //         that strands nobody.
 // Method  Tasks that wait for the test on latches. The interface's own promises are in tests/conformance/device.
-#include "device/host/host_stream.hpp"
+#include "device/host/streams/host_stream.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -9,7 +9,7 @@
 #include <latch>
 #include <thread>
 
-#include "device/host/inline_stream.hpp"
+#include "device/host/streams/inline_stream.hpp"
 #include "tests/unit/device/allocation_counter.hpp"
 #include "tests/unit/device/ops_fixture.hpp"
 

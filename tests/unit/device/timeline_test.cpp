@@ -1,6 +1,6 @@
 // Goal    A timeline says which points were reached and which of them carry an error, also after the error was cleared and after the stream is gone.
 // Method  One thread plays the stream by calling submit, complete and fail.
-#include "device/host/timeline.hpp"
+#include "device/host/streams/timeline.hpp"
 
 #include <gtest/gtest.h>
 

@@ -57,6 +57,20 @@ TEST(DummyWeights, ValuesDependOnSeedAndNameAndNotOnTheOrderOfCalls) {
   EXPECT_NE(one->hash(), other->hash());
 }
 
+TEST(DummyWeights, ValuesAreTheRecordedOnesOnEveryMachine) {
+  const auto bits = [](std::string_view name) {
+    const auto source = make_dummy_weights(42);
+    const Result<TensorView> view = source->tensor(name, std::array<std::int64_t, 1>{8});
+    EXPECT_TRUE(view) << view.error().message;
+    std::vector<std::uint16_t> result(8);
+    std::memcpy(result.data(), view->data.data(), 16);
+    return result;
+  };
+  EXPECT_THAT(bits("model.norm.weight"), ElementsAre(0x3f6d, 0x3f6e, 0x3f79, 0x3f83, 0x3f81, 0x3f70, 0x3f73, 0x3f76));
+  EXPECT_THAT(bits("lm_head.weight"), ElementsAre(0xbe44, 0x3e3a, 0x3e27, 0x3e44, 0x3d58, 0xbf5b, 0x3f1e, 0xbf0b));
+  EXPECT_THAT(bits("model.embed_tokens.weight"), ElementsAre(0xbf02, 0xbf10, 0xbe8e, 0xbfc6, 0xbe11, 0x3e1f, 0xbfe3, 0xbfaf));
+}
+
 TEST(DummyWeights, MatricesAreScaledByTheirInputsAndNormsStayNearOne) {
   const auto source = make_dummy_weights(42);
   const auto matrix = values_of(*source, "model.layers.0.mlp.experts.3.up_proj.weight", {512, 400});

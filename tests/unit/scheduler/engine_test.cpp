@@ -166,7 +166,7 @@ TEST(Engine, APlanThatNoSoundMemberMakesStopsAllRanksAndNamesTheField) {
     };
     GroupHarness group(std::move(options));
     group.wait_until_running();
-    ASSERT_TRUE(group.submit(1, greedy_request(1, {4, 5, 6}, 50)));
+    ASSERT_TRUE(group.submit(1, greedy_request(1, {4, 5, 6, 7, 8, 9, 10, 11}, 50)));
     const std::vector<Status> statuses = group.join();
     for (const Status& status : statuses) {
       ASSERT_FALSE(status);

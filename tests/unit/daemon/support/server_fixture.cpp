@@ -4,7 +4,7 @@ namespace lockstep::daemon::testing {
 
 void ServerFixture::serve(bool echo, HttpLimits limits, std::vector<Route> routes, HttpObserver* observer) {
   engine_ = std::make_unique<FakeEngine>(echo);
-  service_ = CompletionService::create(io_, tokenizer_, {.served_name = "tiny", .inline_prompt_bytes = 64});
+  service_ = CompletionService::create(io_, tokenizer_, {.served_name = "tiny", .inline_body_bytes = 128});
   engine_->set_sink(service_->sink());
   routes.push_back({"/v1/completions", "POST", [this](std::shared_ptr<Exchange> exchange) { service_->handle(std::move(exchange)); }});
   auto server = HttpServer::open(io_, {.limits = limits, .headers = {{"x-lockstep-rank", "3"}}, .observer = observer}, Router(std::move(routes)));

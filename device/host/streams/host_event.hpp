@@ -5,7 +5,7 @@
 #include <memory>
 #include <mutex>
 
-#include "device/host/timeline.hpp"
+#include "device/host/streams/timeline.hpp"
 #include "lockstep/device/stream.hpp"
 
 namespace lockstep::device::host {

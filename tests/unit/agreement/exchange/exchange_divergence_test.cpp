@@ -9,7 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/unit/agreement/exchange_case.hpp"
+#include "tests/unit/agreement/exchange/exchange_case.hpp"
 #include "tests/unit/agreement/members.hpp"
 
 namespace lockstep::comm {

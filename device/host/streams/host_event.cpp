@@ -1,4 +1,4 @@
-#include "device/host/host_event.hpp"
+#include "device/host/streams/host_event.hpp"
 
 #include <utility>
 

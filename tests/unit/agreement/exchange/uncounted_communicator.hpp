@@ -2,7 +2,7 @@
 #pragma once
 
 #include "lockstep/comm/communicator.hpp"
-#include "tests/unit/agreement/allocation_count.hpp"
+#include "tests/unit/agreement/exchange/allocation_count.hpp"
 
 namespace lockstep::comm::testing {
 

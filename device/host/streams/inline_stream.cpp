@@ -1,9 +1,9 @@
-#include "device/host/inline_stream.hpp"
+#include "device/host/streams/inline_stream.hpp"
 
 #include <utility>
 
-#include "device/host/host_event.hpp"
-#include "device/host/host_stream.hpp"
+#include "device/host/streams/host_event.hpp"
+#include "device/host/streams/host_stream.hpp"
 
 namespace lockstep::device::host {
 

@@ -12,10 +12,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/unit/agreement/allocation_count.hpp"
-#include "tests/unit/agreement/exchange_case.hpp"
+#include "tests/unit/agreement/exchange/allocation_count.hpp"
+#include "tests/unit/agreement/exchange/exchange_case.hpp"
 #include "tests/unit/agreement/members.hpp"
-#include "tests/unit/agreement/uncounted_communicator.hpp"
+#include "tests/unit/agreement/exchange/uncounted_communicator.hpp"
 
 namespace lockstep::comm {
 namespace {

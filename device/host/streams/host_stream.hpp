@@ -7,8 +7,8 @@
 #include <thread>
 #include <vector>
 
-#include "device/host/host_event.hpp"
-#include "device/host/timeline.hpp"
+#include "device/host/streams/host_event.hpp"
+#include "device/host/streams/timeline.hpp"
 #include "lockstep/device/stream.hpp"
 #include "lockstep/forward_context.hpp"
 

@@ -1,4 +1,4 @@
-#include "device/host/host_stream.hpp"
+#include "device/host/streams/host_stream.hpp"
 
 #include <exception>
 #include <pthread.h>
@@ -24,7 +24,7 @@ void run_task(Task& task, Timeline& timeline, std::string_view stream_name) {
     }
   } catch (const std::exception& thrown) {
     timeline.fail({ErrorCode::kInternal, fmt::format("a task of stream \"{}\" threw: {}", stream_name, thrown.what())});
-  } catch (...) {
+  } catch (...) {  // everything: a throw would end the stream's thread and strand its waiters; it becomes the stream's error
     timeline.fail({ErrorCode::kInternal, fmt::format("a task of stream \"{}\" threw something that is no std::exception", stream_name)});
   }
 }

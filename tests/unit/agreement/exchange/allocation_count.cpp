@@ -1,6 +1,6 @@
 // Goal    Tests can say "this path does not allocate".
 // Method  The program's operator new and delete are replaced by malloc and free with a counter per thread.
-#include "tests/unit/agreement/allocation_count.hpp"
+#include "tests/unit/agreement/exchange/allocation_count.hpp"
 
 #include <cstddef>
 #include <cstdlib>

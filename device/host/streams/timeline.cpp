@@ -1,4 +1,4 @@
-#include "device/host/timeline.hpp"
+#include "device/host/streams/timeline.hpp"
 
 #include <algorithm>
 #include <string_view>
