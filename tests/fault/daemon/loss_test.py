@@ -12,6 +12,8 @@ KILL, STOP = signal.SIGKILL, signal.SIGSTOP
 # Loaded by MPI_Init after it has made itself known to mpirun and before it waits for the other ranks. A process that dies while it makes itself known stops
 # mpirun 4.1.4 altogether: the survivors leave in time and lockstep-run ends it after its grace, but what they said never comes out of it.
 IN_MPI_INIT = "mca_coll_tuned"
+# How long MPI_Finalize may take; see comm/mpi/mpi_runtime.cpp.
+FINALIZE_SECONDS = 10.0
 # A dead process is known by its connection, a stopped one by its silence.
 BOUND = {KILL: SLACK_SECONDS, STOP: STALL_SECONDS + SLACK_SECONDS}
 COLLECTIVE = r"^peer_lost: (step \d+, agreement|(dispatch|combine) of step \d+, layer \d+)\b"
@@ -171,6 +173,68 @@ class Draining(LossTest):
                     for rank in (0, 1):
                         group.await_state(rank, "draining")
                     self.lose(group, victim, number, clients, where=COLLECTIVE)
+
+
+class Leaving(LossTest):
+    phase = "leaving"
+
+    def test_a_rank_lost_after_the_farewell_does_not_hold_the_others(self):
+        for number, bound in [(KILL, SLACK_SECONDS), (STOP, FINALIZE_SECONDS + SLACK_SECONDS)]:
+            with self.subTest(signal=number.name):
+                group = self.start(fault="hold_before_finalize", fault_rank=1)
+                group.await_idle()
+                group.drain()
+                group.await_condition(lambda group=group: group.body(1).get("phase") == "stopped", "rank 1 to have left its group")
+                begin = group.disturb(1, number)
+                group.await_statuses([0])
+                if number == STOP:
+                    group.disturb(1, KILL)
+                self.assertEqual(group.wait(), KILLED, group.log())
+                row = self.record(f"{self.phase} {number.name}", 1, 0, begin, group)
+                # Every request had its answer, and all had agreed to end: for this rank nothing went wrong.
+                self.assertEqual(row["status"], 0, group.log())
+                self.assertLess(row["left_s"], bound, group.log())
+                self.assert_nothing_left(group)
+
+
+class Stopped(LossTest):
+    phase = "resumed"
+
+    def test_for_less_than_the_stall_timeout_loses_nothing(self):
+        group = self.start(stall=60)
+        group.await_idle()
+        clients = [Client(port, 4, 200) for port in group.ports]
+        for client in clients:
+            wait_for(lambda client=client: client.tokens > 0, "a first token")
+        group.disturb(1, STOP)
+        group.await_condition(lambda: group.metric(0, "lockstep_peer_heartbeat_age_seconds") > 0.5, "rank 0 to miss heartbeats")
+        self.assertEqual(group.health(0)[0], 200)
+        group.disturb(1, signal.SIGCONT)
+        for client in clients:
+            client.join(timeout=60)
+            self.assertEqual((client.done, client.tokens, client.error, client.cut), (True, 201, None, None))
+        group.drain()
+        self.assertEqual(group.wait(), 0, group.log())
+        self.assertNotIn(" error ", group.log())
+
+    def test_for_longer_leaves_by_itself_when_it_goes_on(self):
+        group = self.start()
+        group.await_idle()
+        clients = [Client(port, 4, CONTEXT - 8) for port in group.ports]
+        for client in clients:
+            wait_for(lambda client=client: client.tokens > 0, "a first token")
+        group.disturb(1, STOP)
+        group.await_statuses([0])
+        begin = group.disturb(1, signal.SIGCONT)
+        self.assertEqual(group.wait(), PEER_LOST, group.log())
+        row = self.record(f"{self.phase} SIGCONT", 0, 1, begin, group)
+        self.assertEqual(row["status"], PEER_LOST, group.log())
+        self.assertLess(row["left_s"], SLACK_SECONDS)
+        self.assertRegex(group.error_line(1)[0], r"\brank 0\b")
+        for client in clients:
+            client.join(timeout=60)
+            self.assertEqual((client.error or {}).get("code"), "rank_lost", client.cut)
+        self.assert_nothing_left(group)
 
 
 if __name__ == "__main__":
