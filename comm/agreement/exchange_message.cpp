@@ -1,6 +1,7 @@
 #include "comm/agreement/exchange_message.hpp"
 
 #include <cstring>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -104,7 +105,8 @@ Result<ExchangeHeader> read_header(std::span<const std::byte> message, const Exp
 }
 
 Status check_pairs(std::span<const std::byte> message, const ExchangeHeader& header, const ExpectedMessage& expected, const Placement& placement) {
-  RoutedPair previous{-1, 0};
+  // The first pair must open row 0: beside this expert no other can be of the "same" row -1, whose values lie before the message's rows.
+  RoutedPair previous{-1, std::numeric_limits<std::int32_t>::max()};
   for (std::int32_t i = 0; i < header.pairs; ++i) {
     const RoutedPair pair = read_pair(message, i);
     if (pair.expert < 0 || pair.expert >= placement.expert_count() || placement.serving_member(pair.expert, expected.sender) != expected.receiver) {

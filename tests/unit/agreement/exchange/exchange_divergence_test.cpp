@@ -190,6 +190,13 @@ TEST(ExchangeDivergence, PairsThatAreNotOursOrNotInOrderAreRefused) {
   expect_refused(member_zero_after(0, set_word(kFirstPair, -1)), "pair 0 is (row -1, ");
   expect_refused(member_zero_after(0, set_word(kFirstPair, 0x7fffffff)), "pair 0 is (row 2147483647, ");
   expect_refused(member_zero_after(0,
+                                   [](Message& message) {  // a row before the first, for an expert of ours that is not the lowest
+                                     message.set(kFirstPair, -1);
+                                     message.set(kFirstPair + 1, 2);
+                                     message.set(kFirstPair + 2, 0);
+                                   }),
+                 "pair 0 is (row -1, ");
+  expect_refused(member_zero_after(0,
                                    [](Message& message) {
                                      const std::size_t last = kFirstPair + 2 * static_cast<std::size_t>(message.word(kPairs) - 1);
                                      message.set(last, message.word(kRows));  // one past the message's rows
