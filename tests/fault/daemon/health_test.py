@@ -12,8 +12,8 @@ from fault_group import CONTEXT, KILLED, PEER_LOST, SLACK_SECONDS, STALL_SECONDS
 KILL = signal.SIGKILL
 ALIVE = ("/health", "/health/live")
 TAKES_REQUESTS = ("/ready", "/health/ready")
-# The aim is 0.1 s; a busy machine may let a process wait longer than that for a core.
-ANSWER_SECONDS_MAX = 1.0
+# The aim is 0.1 s; once on a machine with four groups on two cores a process waited 1.1 s for a core. The slowest is printed.
+ANSWER_SECONDS_MAX = 3.0
 
 
 class Health(FaultTest):

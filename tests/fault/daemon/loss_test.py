@@ -22,8 +22,9 @@ COLLECTIVE = r"^(peer_lost|timeout): (step \d+, agreement|(dispatch|combine) of 
 class LossTest(FaultTest):
     """What is the same in all phases: the blow, and what the survivors must have done."""
 
-    def lose(self, group, victim, number, clients=(), where="in step 0, starting", end_by_launcher=False, bound=None, named=True):
-        begin = group.disturb(victim, number)
+    def lose(self, group, victim, number, clients=(), where="in step 0, starting", end_by_launcher=False, bound=None, named=True, begin=None):
+        """`begin`: when the victim was hit, if it has been already."""
+        begin = begin or group.disturb(victim, number)
         survivors = [rank for rank in range(group.ranks) if rank != victim]
         group.await_statuses(survivors)
         if number == STOP and not end_by_launcher:
@@ -73,9 +74,9 @@ class InMpiInit(LossTest):
                 group = self.start(ranks=3, fault="hold_before_communicator", fault_rank=2)
                 for rank in (0, 1):
                     group.await_library(rank, IN_MPI_INIT)
-                group.disturb(victim, number)
+                begin = group.disturb(victim, number)
                 group.release()
-                self.lose(group, victim, number, bound=START_SECONDS + SLACK_SECONDS, named=False)
+                self.lose(group, victim, number, bound=START_SECONDS + SLACK_SECONDS, named=False, begin=begin)
 
     def test_a_rank_that_never_comes_ends_with_the_others(self):
         group = self.start(fault="hold_before_communicator", fault_rank=1)
