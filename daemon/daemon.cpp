@@ -333,7 +333,7 @@ Result<Prepared> prepare(DaemonOptions options, const comm::LaunchInfo& launch, 
     logger.warn("{}", secret.warning);
   }
   prepared.secret = std::move(secret.value);
-  prepared.facts = read_start_facts(launch);
+  prepared.facts = read_start_facts(launch, environment);
   return prepared;
 }
 
