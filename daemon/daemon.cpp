@@ -239,7 +239,8 @@ void Daemon::step_thread() {
   }
   boost::asio::post(io_, [this] {
     logger_.info("the group has ended; bye");
-    finish_when_quiet(kExitOk, false, std::chrono::steady_clock::now() + kLastWords);
+    // By _exit where there was MPI: when a rank died meanwhile, a thread still hangs in MPI_Finalize, and exit() would tear MPI's libraries down under it.
+    finish_when_quiet(kExitOk, prepared_.launch.world_size > 1, std::chrono::steady_clock::now() + kLastWords);
   });
 }
 
@@ -333,7 +334,7 @@ Result<Prepared> prepare(DaemonOptions options, const comm::LaunchInfo& launch, 
     logger.warn("{}", secret.warning);
   }
   prepared.secret = std::move(secret.value);
-  prepared.facts = read_start_facts(launch);
+  prepared.facts = read_start_facts(launch, environment);
   return prepared;
 }
 

@@ -24,6 +24,7 @@ constexpr Duration kSweepIntervalMax = std::chrono::milliseconds(250);
 constexpr std::size_t kRefusalsMax = 64;
 
 Status listen_on(tcp::acceptor& acceptor, const tcp::endpoint& endpoint, bool shared) {
+  const char* const option = shared ? "--shared-port" : "--port";
   error_code error;
   acceptor.open(endpoint.protocol(), error);
   if (!error) {
@@ -39,8 +40,8 @@ Status listen_on(tcp::acceptor& acceptor, const tcp::endpoint& endpoint, bool sh
     acceptor.listen(boost::asio::socket_base::max_listen_connections, error);
   }
   if (error) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("cannot listen on {} port {}: {}; choose another --port or --host", endpoint.address().to_string(),
-                                                          endpoint.port(), error.message())};
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: cannot listen on {} port {}: {}; choose another port, or another --host", option,
+                                                          endpoint.address().to_string(), endpoint.port(), error.message())};
   }
   return {};
 }

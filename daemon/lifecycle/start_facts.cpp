@@ -1,19 +1,11 @@
 #include "daemon/lifecycle/start_facts.hpp"
 
 #include <algorithm>
-#include <sched.h>
-#include <unistd.h>
 
 #include <fmt/format.h>
 
 namespace lockstep::daemon {
 namespace {
-
-bool bound_to_some_cores() {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  return ::sched_getaffinity(0, sizeof cores, &cores) == 0 && CPU_COUNT(&cores) < ::sysconf(_SC_NPROCESSORS_ONLN);
-}
 
 std::string best_instructions() {
   if (__builtin_cpu_supports("avx512bf16") != 0) {
@@ -27,10 +19,21 @@ std::string best_instructions() {
 
 }  // namespace
 
-StartFacts read_start_facts(const comm::LaunchInfo& launch) {
+bool bound_by_launcher(const comm::LaunchInfo& launch, const comm::EnvironmentReader& environment) {
+  if (launch.launcher == "mpirun") {
+    return environment("OMPI_MCA_orte_bound_at_launch").has_value();  // Open MPI 4's word to MPI_Init, which must not bind once more
+  }
+  if (launch.launcher == "srun") {
+    const std::string kind = environment("SLURM_CPU_BIND_TYPE").value_or("none");  // "none", or "mask_cpu:" and its like
+    return kind != "none" && !kind.empty();
+  }
+  return false;
+}
+
+StartFacts read_start_facts(const comm::LaunchInfo& launch, const comm::EnvironmentReader& environment) {
   StartFacts facts;
   facts.cores_available = comm::available_core_count();
-  facts.bound = bound_to_some_cores();
+  facts.bound = bound_by_launcher(launch, environment);
   facts.cores_per_rank = facts.bound ? facts.cores_available : std::max(1, facts.cores_available / launch.local_size);
   facts.instructions = best_instructions();
   return facts;

@@ -17,8 +17,12 @@ struct StartFacts {
   std::string instructions;  ///< the best instruction set for matrix products that the CPU has
 };
 
-/// A process whose affinity leaves out some of the host's cores was bound by its launcher: then they are all its own. Else the host's ranks share them.
-[[nodiscard]] StartFacts read_start_facts(const comm::LaunchInfo& launch);
+/// Whether the launcher says that it gave this process cores of its own. Its affinity mask does not: a container's cpuset, a unit or taskset narrows the mask
+/// of all ranks alike, and they share what is left.
+[[nodiscard]] bool bound_by_launcher(const comm::LaunchInfo& launch, const comm::EnvironmentReader& environment);
+
+/// Cores that the launcher bound are all this rank's own. Else the host's ranks share them.
+[[nodiscard]] StartFacts read_start_facts(const comm::LaunchInfo& launch, const comm::EnvironmentReader& environment);
 
 /// The warning for ranks that share a core; "" when each has one.
 [[nodiscard]] std::string shared_core_warning(const StartFacts& facts, const comm::LaunchInfo& launch);

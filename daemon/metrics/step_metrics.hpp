@@ -39,7 +39,6 @@ class StepMetrics final : public scheduler::StepObserver {
   AtomicNumber& whole_steps_;
   AtomicNumber& wire_bytes_;
   AtomicNumber& crossed_rows_;
-  AtomicNumber& padding_tokens_;
   AtomicNumber& prompt_tokens_;
   AtomicNumber& generated_tokens_;
   AtomicNumber& running_;

@@ -1,11 +1,18 @@
 #include "daemon/served_model/served_model.hpp"
 
+#include <algorithm>
+#include <iterator>
+#include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "daemon/served_model/id_tokenizer.hpp"
+#include "lockstep/device/device.hpp"
+#include "lockstep/device/kv_cache.hpp"
 
 namespace lockstep::daemon {
 namespace {
@@ -30,6 +37,28 @@ Result<std::unique_ptr<model::WeightSource>> open_weights(const DaemonOptions& o
     return model::make_dummy_weights(options.dummy_seed);
   }
   return model::open_safetensors(folder);
+}
+
+/// The engine checks these too; here they end the process before a port opens, the group meets, and gigabytes are read.
+Status check_options(const DaemonOptions& options, const model::ModelConfig& config) {
+  const auto devices = device::device_backends();
+  if (std::ranges::find(devices, options.device, &device::DeviceBackend::name) == devices.end()) {
+    std::vector<std::string_view> names;
+    std::ranges::transform(devices, std::back_inserter(names), &device::DeviceBackend::name);
+    return Error{ErrorCode::kInvalidArgument, fmt::format("--device is \"{}\", expected one that this build has: {}", options.device, fmt::join(names, ", "))};
+  }
+  if (options.max_model_len > config.context_length) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("--max-model-len is {}, expected at most the model's context of {} tokens, or 0 for all of it",
+                                                          options.max_model_len, config.context_length)};
+  }
+  const device::KvCacheSpec layer{.kv_heads = config.kv_heads, .head_size = config.head_size};
+  const std::int64_t block_bytes = layer.bytes_per_token() * device::kKvBlockTokens * config.layer_count;
+  if (options.kv_cache_bytes < block_bytes) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("--kv-cache-memory is {} bytes, but one block of {} tokens takes {} bytes over {} layers: give at "
+                                                          "least that",
+                                                          options.kv_cache_bytes, device::kKvBlockTokens, block_bytes, config.layer_count)};
+  }
+  return {};
 }
 
 }  // namespace
@@ -63,6 +92,7 @@ Result<ServedModel> open_served_model(const DaemonOptions& options, const std::f
   }
   result.load_format = options.load_format == LoadFormat::kDummy ? "dummy" : "safetensors";
   LOCKSTEP_ASSIGN_OR_RETURN(result.config, model::read_model_config(folder));
+  LOCKSTEP_RETURN_IF_ERROR(check_options(options, result.config));
   LOCKSTEP_ASSIGN_OR_RETURN(result.weights, open_weights(options, folder));
   LOCKSTEP_RETURN_IF_ERROR(model::check_weights(*result.weights, result.config));
   LOCKSTEP_ASSIGN_OR_RETURN(result.tokenizer, open_tokenizer(options, folder, result.config));

@@ -94,6 +94,7 @@ class SafetensorsSource final : public WeightSource {
     for (const Shard& shard : shards_) {
       result = fnv1a(fmt::format(";{};", shard.file.bytes().size()), result);
       result = fnv1a(shard.header.text, result);
+      result = hash_samples(shard, result);
     }
     return result;
   }
@@ -105,6 +106,20 @@ class SafetensorsSource final : public WeightSource {
   };
 
   explicit SafetensorsSource(std::vector<Shard> shards) : shards_(std::move(shards)) {}
+
+  /// Two checkpoints of one model have equal headers, and a group that mixes them answers nonsense. All values would take as long to hash as to load; training
+  /// changes them everywhere, so a few places tell.
+  [[nodiscard]] static std::uint64_t hash_samples(const Shard& shard, std::uint64_t seed) {
+    constexpr std::size_t kSamples = 16;
+    constexpr std::size_t kSampleBytes = 64;
+    const auto data = shard.file.bytes().subspan(sizeof(std::uint64_t) + shard.header.text.size());  // behind the header's length and text
+    const std::size_t last = data.size() - std::min(data.size(), kSampleBytes);
+    for (std::size_t i = 0; i < kSamples; ++i) {
+      const auto sample = data.subspan(last / (kSamples - 1) * i, std::min(data.size(), kSampleBytes));
+      seed = fnv1a({reinterpret_cast<const char*>(sample.data()), sample.size()}, seed);  // char may alias a byte
+    }
+    return seed;
+  }
 
   [[nodiscard]] std::string place() const {
     return shards_.size() == 1 ? shards_.front().path : fmt::format("{} and {} more", shards_.front().path, shards_.size() - 1);

@@ -1,6 +1,7 @@
 // Goal: over tens of thousands of steps no rank hangs, all issue the same collectives, and every answer is that of world 1.
-// Method: four ranks as threads; seeded random arrivals at random ranks, cancellations, and gaps in which the whole group falls asleep; seeded random delays in
-// every collective call and every wake. The seed is printed and can be given by LOCKSTEP_TEST_SEED.
+// Method: four ranks as threads; seeded random arrivals at random ranks, cancellations, and gaps: some bursts begin while the group is about to fall asleep,
+// some after it has slept, some after it has slept for several keep-alive intervals; seeded random delays in every collective call and every wake. The seed is
+// printed and can be given by LOCKSTEP_TEST_SEED.
 #include <cstdlib>
 #include <optional>
 #include <random>
@@ -131,6 +132,16 @@ class Soak : public ::testing::Test {
     }
   }
 
+  /// Most often none: the next burst then comes while the ranks are on their way to sleep, each at another point of it.
+  void gap() {
+    const int rank = static_cast<int>(random_() % kWorldSize);
+    if (++bursts_ % 32 == 8) {
+      group_->wait_for_sleeps(rank, 5);
+    } else if (random_() % 16 == 0) {
+      group_->wait_for_sleeps(rank, 1);
+    }
+  }
+
   void check(const Completion& found, const Completion& answer, bool cancelled) const {
     if (found.finish == scheduler::FinishReason::kCancelled) {
       ASSERT_TRUE(cancelled) << "seed " << seed_;
@@ -161,6 +172,7 @@ class Soak : public ::testing::Test {
     start(micro_batches);
     while (group_->steps(0) < kStepTarget) {
       ASSERT_NO_FATAL_FAILURE(burst());
+      gap();
     }
     drain_and_compare();
   }
@@ -170,6 +182,7 @@ class Soak : public ::testing::Test {
   std::mt19937_64 random_;
   std::vector<Completion> expected_;
   scheduler::RequestId next_id_ = 1;
+  int bursts_ = 0;
   std::optional<GroupHarness> group_;
 };
 

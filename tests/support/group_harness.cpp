@@ -27,6 +27,7 @@ struct GroupHarness::Rank final : scheduler::OutputSink, scheduler::StepObserver
   std::thread thread;
   std::optional<Status> status;  // under the harness's mutex
   bool loaded = false;           // under the harness's mutex
+  std::int64_t sleeps = 0;       // steps that put the group to sleep; under the harness's mutex
   std::mutex counters_mutex;
   RankCounters counters;
 
@@ -48,6 +49,11 @@ struct GroupHarness::Rank final : scheduler::OutputSink, scheduler::StepObserver
   }
 
   void on_step(const scheduler::StepRecord& record) override {
+    if (record.action == comm::StepAction::kSleep) {
+      const std::lock_guard lock(harness->mutex_);
+      ++sleeps;
+      harness->changed_.notify_all();
+    }
     const std::lock_guard lock(counters_mutex);
     ++counters.steps;
     counters.running_steps += record.action == comm::StepAction::kRun ? 1 : 0;
@@ -181,6 +187,16 @@ std::size_t GroupHarness::token_count(scheduler::RequestId id) {
 void GroupHarness::wait_for_tokens(scheduler::RequestId id, std::size_t count) {
   wait_on([this, id, count] { return completions_[id].tokens.size() >= count || completions_[id].finish.has_value(); },
           fmt::format("{} tokens of request {}", count, id));
+}
+
+void GroupHarness::wait_for_sleeps(int rank, std::int64_t times) {
+  const Rank& chosen = *ranks_[static_cast<std::size_t>(rank)];
+  std::int64_t wanted = times;
+  {
+    const std::lock_guard lock(mutex_);
+    wanted += chosen.sleeps;
+  }
+  wait_on([&chosen, wanted] { return chosen.sleeps >= wanted; }, fmt::format("{} sleeps of rank {}", times, rank));
 }
 
 void GroupHarness::drain(int rank) {

@@ -71,6 +71,8 @@ class GroupHarness {
   [[nodiscard]] std::size_t token_count(scheduler::RequestId id);
   /// Blocks until request `id` has at least `count` tokens or has ended.
   void wait_for_tokens(scheduler::RequestId id, std::size_t count);
+  /// Blocks until the group has fallen asleep `times` more, as this rank sees it. From the second on it has slept through a whole keep-alive interval.
+  void wait_for_sleeps(int rank, std::int64_t times);
   void drain(int rank);
   /// Blocks until every engine has left `run`; its statuses by rank.
   std::vector<Status> join();

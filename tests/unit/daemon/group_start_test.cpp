@@ -5,6 +5,9 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <optional>
+#include <sched.h>
+#include <string_view>
 #include <thread>
 #include <unistd.h>
 
@@ -82,6 +85,40 @@ TEST(StartFacts, WarnOnlyWhenRanksShareCores) {
   EXPECT_THAT(shared_core_warning({.cores_available = 2}, launch), HasSubstr("4 ranks share 2 cores"));
   EXPECT_EQ(shared_core_warning({.cores_available = 4}, launch), "");
   EXPECT_EQ(shared_core_warning({.cores_available = 1, .bound = true}, launch), "") << "each has a core of its own";
+}
+
+TEST(StartFacts, OnlyTheLaunchersWordMakesCoresARanksOwn) {
+  const comm::LaunchInfo by_mpirun{.world_size = 2, .local_size = 2, .launcher = "mpirun"};
+  const comm::LaunchInfo by_srun{.world_size = 2, .local_size = 2, .launcher = "srun"};
+  const auto nothing = [](std::string_view) { return std::optional<std::string>{}; };
+  const auto only = [](std::string_view name, std::string_view value) {
+    return [=](std::string_view asked) { return asked == name ? std::optional<std::string>(value) : std::nullopt; };
+  };
+  EXPECT_FALSE(bound_by_launcher(by_mpirun, nothing));
+  EXPECT_TRUE(bound_by_launcher(by_mpirun, only("OMPI_MCA_orte_bound_at_launch", "1")));
+  EXPECT_FALSE(bound_by_launcher(by_srun, nothing));
+  EXPECT_FALSE(bound_by_launcher(by_srun, only("SLURM_CPU_BIND_TYPE", "none")));
+  EXPECT_TRUE(bound_by_launcher(by_srun, only("SLURM_CPU_BIND_TYPE", "mask_cpu:")));
+  EXPECT_FALSE(bound_by_launcher({}, only("OMPI_MCA_orte_bound_at_launch", "1"))) << "one rank alone has whatever there is";
+}
+
+TEST(StartFacts, ACpuSetThatAllRanksOfAHostHaveInCommonIsShared) {
+  // As in a container or under taskset: this thread's mask is narrowed, and no launcher has said a word.
+  cpu_set_t before;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof before, &before), 0);
+  int first = 0;
+  while (!CPU_ISSET(first, &before)) {
+    ++first;
+  }
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(first, &one);
+  ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
+  const comm::LaunchInfo launch{.world_size = 2, .local_size = 2, .launcher = "mpirun"};
+  const StartFacts facts = read_start_facts(launch, [](std::string_view) { return std::optional<std::string>{}; });
+  ASSERT_EQ(::sched_setaffinity(0, sizeof before, &before), 0);
+  EXPECT_FALSE(facts.bound);
+  EXPECT_THAT(shared_core_warning(facts, launch), HasSubstr("2 ranks share 1 core:"));
 }
 
 TEST(IdTokenizer, ReadsAndWritesTokenIds) {

@@ -67,7 +67,6 @@ TEST(Metrics, StepsAreCountedByKind) {
   EXPECT_THAT(text, HasSubstr("lockstep_step_tokens_count{rank=\"1\",kind=\"mixed\"} 2\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_prompt_tokens_total{rank=\"1\"} 50\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_generated_tokens_total{rank=\"1\"} 10\n"));
-  EXPECT_THAT(text, HasSubstr("lockstep_padding_tokens_total{rank=\"1\"} 4\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_microbatch_steps_total{rank=\"1\",decision=\"split\"} 2\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_comm_seconds_total{rank=\"1\",exposed=\"true\",op=\"dispatch\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_wire_bytes_total{rank=\"1\"} 2000\n"));

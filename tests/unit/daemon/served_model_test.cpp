@@ -13,6 +13,7 @@ namespace lockstep::daemon {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 class ServedModelTest : public ::testing::Test {
@@ -65,6 +66,26 @@ TEST_F(ServedModelTest, DummyWeightsNeedNothingButAConfig) {
   const auto model = open_served_model(options, executable_);
   ASSERT_TRUE(model) << model.error().message;
   EXPECT_EQ(*model->tokenizer->encode("1 2"), (std::vector<std::int32_t>{1, 2}));
+}
+
+TEST_F(ServedModelTest, OptionsThatDoNotFitTheModelOrTheBuildAreRefused) {
+  copy_model(root_ / "m");
+  DaemonOptions options;
+  options.model = root_ / "m";
+  const std::int64_t context = open_served_model(options, executable_)->config.context_length;
+  DaemonOptions long_context = options;
+  long_context.max_model_len = static_cast<std::int32_t>(context) + 1;
+  EXPECT_THAT(open_served_model(long_context, executable_).error().message,
+              AllOf(HasSubstr("--max-model-len is " + std::to_string(context + 1)), HasSubstr(std::to_string(context) + " tokens")));
+  DaemonOptions no_cache = options;
+  no_cache.kv_cache_bytes = 100;
+  EXPECT_THAT(open_served_model(no_cache, executable_).error().message, AllOf(HasSubstr("--kv-cache-memory is 100 bytes"), HasSubstr("give at least that")));
+  DaemonOptions other_device = options;
+  other_device.device = "abacus";
+  const auto refused = open_served_model(other_device, executable_);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, AllOf(HasSubstr("--device is \"abacus\""), HasSubstr("cpu")));
+  EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
 }
 
 TEST_F(ServedModelTest, TruncatedWeightsAndAMissingTokenizerAreRefused) {

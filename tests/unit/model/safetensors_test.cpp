@@ -150,7 +150,7 @@ TEST(Safetensors, AFolderWithoutWeightsSaysWhatItLooksFor) {
   EXPECT_THAT(source.error().message, AllOf(HasSubstr("model.safetensors"), HasSubstr("index.json"), HasSubstr("--load-format dummy")));
 }
 
-TEST(Safetensors, HashDependsOnHeadersAndSizesAndNotOnTheFolder) {
+TEST(Safetensors, HashDependsOnHeadersSizesAndValuesAndNotOnTheFolder) {
   const auto hash = [](std::string_view header, std::string_view data) {
     const TemporaryFolder folder;
     folder.write("model.safetensors", safetensors_file(header, data));
@@ -162,6 +162,14 @@ TEST(Safetensors, HashDependsOnHeadersAndSizesAndNotOnTheFolder) {
   EXPECT_EQ(hash(kHeader, "abcd"), hash(kHeader, "abcd"));
   EXPECT_NE(hash(kHeader, "abcd"), hash(R"({"b":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}})", "abcd"));
   EXPECT_NE(hash(kHeader, "abcd"), hash(R"({"a":{"dtype":"BF16","shape":[3],"data_offsets":[0,6]}})", "abcdef"));
+  EXPECT_NE(hash(kHeader, "abcd"), hash(kHeader, "abce")) << "another checkpoint of the same shape";
+  // Training moves values everywhere; a change of a sixteenth of a file somewhere inside is seen too.
+  constexpr std::string_view kLarge = R"({"a":{"dtype":"BF16","shape":[50000],"data_offsets":[0,100000]}})";
+  const std::string data(100000, 'x');
+  std::string changed = data;
+  changed.replace(60000, 7000, 7000, 'y');
+  EXPECT_EQ(hash(kLarge, data), hash(kLarge, data));
+  EXPECT_NE(hash(kLarge, data), hash(kLarge, changed));
 }
 
 }  // namespace
