@@ -20,6 +20,8 @@ constexpr std::string_view kSingleFile = "model.safetensors";
 constexpr std::string_view kIndexFile = "model.safetensors.index.json";
 constexpr std::size_t kIndexBytesMax = 64U << 20U;
 constexpr std::size_t kShardsMax = 4096;
+constexpr std::size_t kSampledTensors = 512;
+constexpr std::size_t kSampleBytes = 256;
 
 std::optional<device::DataType> float_type(std::string_view name) {
   if (name == "BF16") {
@@ -95,10 +97,32 @@ class SafetensorsSource final : public WeightSource {
       result = fnv1a(fmt::format(";{};", shard.file.bytes().size()), result);
       result = fnv1a(shard.header.text, result);
     }
-    return result;
+    return hash_samples(result);
   }
 
  private:
+  /// Sizes and headers do not tell a model from its fine-tuned one, and a group of both would answer with a mixture of the two: so a few bytes from the middle
+  /// of tensors spread over the model are hashed as well. Each costs a page from the disk, which bounds their number.
+  [[nodiscard]] std::uint64_t hash_samples(std::uint64_t result) const {
+    std::size_t count = 0;
+    for (const Shard& shard : shards_) {
+      count += shard.header.entries.size();
+    }
+    const std::size_t stride = count / kSampledTensors + 1;
+    std::size_t position = 0;
+    for (const Shard& shard : shards_) {
+      for (const SafetensorsEntry& entry : shard.header.entries) {
+        if (position++ % stride != 0) {
+          continue;
+        }
+        const auto bytes = shard.file.bytes().subspan(static_cast<std::size_t>(entry.begin), static_cast<std::size_t>(entry.end - entry.begin));
+        const auto sample = bytes.subspan(bytes.size() / 2, std::min(kSampleBytes, bytes.size() - bytes.size() / 2));
+        result = fnv1a(std::string_view(reinterpret_cast<const char*>(sample.data()), sample.size()), result);
+      }
+    }
+    return result;
+  }
+
   struct Location {
     const Shard* shard;
     const SafetensorsEntry* entry;

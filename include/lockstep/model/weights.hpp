@@ -33,7 +33,7 @@ class WeightSource {
   [[nodiscard]] virtual Result<TensorView> tensor(std::string_view name, std::span<const std::int64_t> expected_shape) = 0;
   /// Whether `tensor` would succeed, without reading or making the values.      Errors  as `tensor`.
   [[nodiscard]] virtual Status check(std::string_view name, std::span<const std::int64_t> expected_shape) = 0;
-  /// A hash of what identifies the content (file sizes and headers; the seed), for the configuration hash.
+  /// A hash of what identifies the content (file sizes, headers and samples of the values; the seed), for the configuration hash.
   [[nodiscard]] virtual std::uint64_t hash() const = 0;
 
  protected:

@@ -160,6 +160,7 @@ TEST(Safetensors, HashDependsOnHeadersAndSizesAndNotOnTheFolder) {
   };
   constexpr std::string_view kHeader = R"({"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}})";
   EXPECT_EQ(hash(kHeader, "abcd"), hash(kHeader, "abcd"));
+  EXPECT_NE(hash(kHeader, "abcd"), hash(kHeader, "abce")) << "a fine-tuned model has the headers of the one that it was made from";
   EXPECT_NE(hash(kHeader, "abcd"), hash(R"({"b":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}})", "abcd"));
   EXPECT_NE(hash(kHeader, "abcd"), hash(R"({"a":{"dtype":"BF16","shape":[3],"data_offsets":[0,6]}})", "abcdef"));
 }
