@@ -162,6 +162,7 @@ RankEvents Daemon::rank_events() {
             boost::asio::post(io_, [this, &engine] {
               start_guard_.cancel();
               engine_ = &engine;
+              logger_.info("configuration hash {:#018x}: {}", engine.config_hash(), engine.config_identity());
               life_->set_engine(&engine);
               life_->set_state(LifeState::kLoading);
               if (stop_wanted_) {
@@ -189,9 +190,6 @@ Status Daemon::open_http() {
   const DaemonOptions& options = prepared_.options;
   const comm::LaunchInfo& launch = prepared_.launch;
   const int port = options.port == 0 ? 0 : options.port + launch.local_rank;
-  if (port > 65535) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("--port: {} + local rank {} is beyond 65535; choose a lower one", options.port, launch.local_rank)};
-  }
   const std::int64_t context = prepared_.model.config.context_length;
   std::vector<Route> routes = make_routes({.completions = completions_.get(),
                                            .life = life_.get(),
@@ -324,11 +322,24 @@ void Daemon::run_on_asio(const std::function<void()>& task) {
   done.get_future().wait();
 }
 
+void warn_of_unknown_variables(spdlog::logger& logger) {
+  std::vector<std::string> names;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string_view text = *variable;
+    names.emplace_back(text.substr(0, text.find('=')));
+  }
+  for (const std::string& name : unknown_variables(names)) {
+    logger.warn("{} is set, but no option has that name: it does nothing", name);
+  }
+}
+
 Result<Prepared> prepare(DaemonOptions options, const comm::LaunchInfo& launch, const comm::EnvironmentReader& environment, spdlog::logger& logger) {
   Prepared prepared{.options = std::move(options), .launch = launch};
   std::error_code error;
   const std::filesystem::path executable = std::filesystem::read_symlink("/proc/self/exe", error);
   LOCKSTEP_ASSIGN_OR_RETURN(prepared.model, open_served_model(prepared.options, executable));
+  const std::int64_t host_memory_bytes = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
+  LOCKSTEP_RETURN_IF_ERROR(check_start(prepared.options, launch, prepared.model.config, host_memory_bytes));
   LOCKSTEP_ASSIGN_OR_RETURN(GroupSecret secret, find_group_secret(prepared.options.group_secret_file, launch, environment));
   if (!secret.warning.empty() && launch.rank == 0) {
     logger.warn("{}", secret.warning);
@@ -348,6 +359,9 @@ int run_rank(DaemonOptions options, const comm::LaunchInfo& launch, const Daemon
     return exit_code_of(prepared.error().code);
   }
   log_start_facts(*logger, prepared->facts, launch, prepared->model.name);
+  if (launch.rank == 0) {
+    warn_of_unknown_variables(*logger);
+  }
   Daemon daemon(std::move(*prepared), hooks, environment, *logger);
   daemon.set_check_time(std::chrono::steady_clock::now() - started);
   return daemon.run();

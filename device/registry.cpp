@@ -18,15 +18,20 @@ std::span<const DeviceBackend> device_backends() {
   return kBackends;
 }
 
-Result<std::unique_ptr<Device>> make_device(std::string_view name, const DeviceOptions& options) {
+Result<const DeviceBackend*> find_device_backend(std::string_view name) {
   std::string known;
   for (const DeviceBackend& backend : kBackends) {
     if (backend.name == name) {
-      return backend.make(options);
+      return &backend;
     }
     known += fmt::format("{}{}", known.empty() ? "" : ", ", backend.name);
   }
-  return Error{ErrorCode::kInvalidArgument, fmt::format("unknown device \"{}\": this build has {}; choose one of them", name, known)};
+  return Error{ErrorCode::kInvalidArgument, fmt::format("--device: unknown device \"{}\": this build has {}; choose one of them", name, known)};
+}
+
+Result<std::unique_ptr<Device>> make_device(std::string_view name, const DeviceOptions& options) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const DeviceBackend* backend, find_device_backend(name));
+  return backend->make(options);
 }
 
 }  // namespace lockstep::device

@@ -6,6 +6,9 @@
 
 #include <fmt/format.h>
 
+#include "lockstep/core/hash.hpp"
+#include "lockstep/device/device.hpp"
+
 namespace lockstep::daemon {
 namespace {
 
@@ -15,9 +18,6 @@ constexpr std::size_t kNumbersPerMember = 3;
 }  // namespace
 
 Result<GroupSecret> find_group_secret(const std::filesystem::path& file, const comm::LaunchInfo& launch, const comm::EnvironmentReader& environment) {
-  if (launch.world_size == 1) {
-    return GroupSecret{};
-  }
   if (!file.empty()) {
     std::ifstream stream(file);
     std::string text{std::istreambuf_iterator<char>(stream), {}};
@@ -27,6 +27,9 @@ Result<GroupSecret> find_group_secret(const std::filesystem::path& file, const c
                    fmt::format("--group-secret-file: {} cannot be read, is empty or is larger than {} bytes", file.string(), kSecretBytesMax)};
     }
     return GroupSecret{.value = std::move(text)};
+  }
+  if (launch.world_size == 1) {
+    return GroupSecret{};
   }
   if (auto value = environment("LOCKSTEP_GROUP_SECRET"); value && !value->empty()) {
     return GroupSecret{.value = std::move(*value)};
@@ -58,6 +61,43 @@ Result<std::vector<comm::PeerEndpoint>> exchange_endpoints(comm::Communicator& c
     endpoints[member].port = static_cast<std::uint16_t>(all[at + 2]);
   }
   return endpoints;
+}
+
+scheduler::EngineOptions engine_options(const DaemonOptions& options) {
+  return {.max_num_seqs = options.max_num_seqs,
+          .max_num_batched_tokens = options.max_num_batched_tokens,
+          .max_pending = options.max_pending,
+          .kv_cache_bytes = options.kv_cache_bytes,
+          .max_model_len = options.max_model_len,
+          .micro_batches = options.micro_batches,
+          .stall_timeout = options.stall_timeout,
+          .keep_alive_interval = options.keep_alive_interval,
+          // Two builds may round differently, even of one version.
+          .options_hash = fnv1a(LOCKSTEP_VERSION " " __VERSION__)};
+}
+
+Status check_start(const DaemonOptions& options, const comm::LaunchInfo& launch, const model::ModelConfig& config, std::int64_t host_memory_bytes) {
+  constexpr int kPortMax = 65535;
+  const int last_port = options.port + launch.local_size - 1;
+  if (options.port != 0 && last_port > kPortMax) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("--port: {} leaves no room for the {} ranks of this host, which count up from it; expected at most {}", options.port,
+                             launch.local_size, kPortMax + 1 - launch.local_size)};
+  }
+  if (options.port != 0 && options.shared_port >= options.port && options.shared_port <= last_port) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("--shared-port: {} is a port of one of this host's ranks, which have {} to {}; choose another",
+                                                          options.shared_port, options.port, last_port)};
+  }
+  LOCKSTEP_RETURN_IF_ERROR(device::find_device_backend(options.device));
+  const scheduler::EngineOptions engine = engine_options(options);
+  LOCKSTEP_RETURN_IF_ERROR(scheduler::check_engine_options(engine, config, launch.world_size));
+  const std::int64_t cache_bytes = scheduler::kv_cache_bytes_used(engine, config);
+  if (cache_bytes > host_memory_bytes / launch.local_size) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("--kv-cache-memory: {} bytes on each of {} ranks are more than this host's memory of {} bytes; give less, or lower --max-num-seqs",
+                             cache_bytes, launch.local_size, host_memory_bytes)};
+  }
+  return {};
 }
 
 }  // namespace lockstep::daemon

@@ -1,15 +1,18 @@
-// How the ranks of a group find each other: the secret, and the exchange of addresses.
+// What a rank settles before it joins its group, and how the ranks find each other: checks, the secret, the exchange of addresses.
 #pragma once
 
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include "daemon/options/options.hpp"
 #include "lockstep/comm/communicator.hpp"
 #include "lockstep/comm/launch.hpp"
 #include "lockstep/comm/peer_channel.hpp"
 #include "lockstep/core/deadline.hpp"
 #include "lockstep/core/result.hpp"
+#include "lockstep/model/model_config.hpp"
+#include "lockstep/scheduler/engine.hpp"
 
 namespace lockstep::daemon {
 
@@ -27,5 +30,14 @@ struct GroupSecret {
 /// Errors  the communicator's.
 [[nodiscard]] Result<std::vector<comm::PeerEndpoint>> exchange_endpoints(comm::Communicator& communicator, const comm::PeerEndpoint& mine,
                                                                          const Deadline& deadline);
+
+/// The engine's part of the daemon's options.
+[[nodiscard]] scheduler::EngineOptions engine_options(const DaemonOptions& options);
+
+/// What can be told of the options before any port opens, once model and launch are known. Every rank of a host comes to the same answer, so that none of them
+/// waits for one that is gone.
+/// Errors  kInvalidArgument naming option, value and what is expected: ports of all ranks, the device, the engine's limits, more KV cache than memory.
+[[nodiscard]] Status check_start(const DaemonOptions& options, const comm::LaunchInfo& launch, const model::ModelConfig& config,
+                                 std::int64_t host_memory_bytes);
 
 }  // namespace lockstep::daemon

@@ -8,7 +8,6 @@
 
 #include "daemon/group/group_start.hpp"
 #include "lockstep/comm/communicator.hpp"
-#include "lockstep/core/hash.hpp"
 
 namespace lockstep::daemon {
 namespace {
@@ -89,16 +88,6 @@ Status RankRunner::connect_peers(const Deadline& deadline) {
 Status RankRunner::make_engine() {
   const DaemonOptions& options = *parts_.options;
   LOCKSTEP_ASSIGN_OR_RETURN(device_, device::make_device(options.device, {.local_rank = parts_.launch.local_rank, .core_count = parts_.core_count}));
-  const scheduler::EngineOptions engine_options{.max_num_seqs = options.max_num_seqs,
-                                                .max_num_batched_tokens = options.max_num_batched_tokens,
-                                                .max_pending = options.max_pending,
-                                                .kv_cache_bytes = options.kv_cache_bytes,
-                                                .max_model_len = options.max_model_len,
-                                                .micro_batches = options.micro_batches,
-                                                .stall_timeout = options.stall_timeout,
-                                                .keep_alive_interval = options.keep_alive_interval,
-                                                // Two builds may round differently, even of one version.
-                                                .options_hash = fnv1a(LOCKSTEP_VERSION " " __VERSION__)};
   scheduler::EngineParts engine_parts{.config = &parts_.model->config,
                                       .weights = parts_.model->weights.get(),
                                       .device = device_.get(),
@@ -109,7 +98,7 @@ Status RankRunner::make_engine() {
                                       .watch = peers_.get(),
                                       .sink = parts_.sink,
                                       .observer = parts_.observer};
-  LOCKSTEP_ASSIGN_OR_RETURN(engine_, scheduler::Engine::create(engine_options, std::move(engine_parts)));
+  LOCKSTEP_ASSIGN_OR_RETURN(engine_, scheduler::Engine::create(engine_options(options), std::move(engine_parts)));
   if (peers_) {
     peers_->set_wake_receiver(engine_.get());
   }

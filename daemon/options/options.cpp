@@ -1,6 +1,7 @@
 #include "daemon/options/options.hpp"
 
 #include <algorithm>
+#include <arpa/inet.h>
 #include <array>
 #include <cctype>
 #include <limits>
@@ -47,6 +48,12 @@ template <auto kMember>
 bool apply_text(const std::string& text, DaemonOptions& options) {
   options.*kMember = text;
   return !text.empty();
+}
+
+bool apply_peer_bind(const std::string& text, DaemonOptions& options) {
+  options.peer_bind = text;
+  in_addr address{};
+  return ::inet_pton(AF_INET, text.c_str(), &address) == 1;
 }
 
 bool apply_load_format(const std::string& text, DaemonOptions& options) {
@@ -108,7 +115,7 @@ constexpr std::array kLines{
                apply_duration<&Options::drain_timeout>},
     OptionLine{"heartbeat-interval", kTime, "100ms", "How often ranks tell each other of their progress", apply_duration<&Options::heartbeat_interval>},
     OptionLine{"keep-alive-interval", kTime, "5s", "How often an idle group takes a step", apply_duration<&Options::keep_alive_interval>},
-    OptionLine{"peer-bind", "an IPv4 address of this machine", "chosen", "Address on which other ranks reach this one", apply_text<&Options::peer_bind>},
+    OptionLine{"peer-bind", "an IPv4 address of this machine", "chosen", "Address on which other ranks reach this one", apply_peer_bind},
     OptionLine{"group-secret-file", "the path of a file", "none", "File with the secret that all ranks share; or set LOCKSTEP_GROUP_SECRET",
                apply_text<&Options::group_secret_file>},
     OptionLine{"log-level", "trace, debug, info, warning or error", "info", "Least important kind of message that is logged", apply_log_level},
@@ -218,6 +225,19 @@ std::vector<OptionName> option_names() {
   }
   names.push_back({fmt::format("--{}", kConfigName), environment_name(kConfigName)});
   return names;
+}
+
+std::vector<std::string> unknown_variables(std::span<const std::string> names) {
+  const std::vector<OptionName> known = option_names();
+  std::vector<std::string> unknown;
+  for (const std::string& name : names) {
+    // The secret is no option; tests and their daemons have variables of their own.
+    const bool ours = name.starts_with("LOCKSTEP_") && name != "LOCKSTEP_GROUP_SECRET" && !name.starts_with("LOCKSTEP_TEST_");
+    if (ours && std::ranges::find(known, name, &OptionName::environment) == known.end()) {
+      unknown.push_back(name);
+    }
+  }
+  return unknown;
 }
 
 std::variant<DaemonOptions, EarlyExit> parse_options(std::span<const std::string> arguments, const comm::EnvironmentReader& environment,

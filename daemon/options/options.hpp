@@ -63,4 +63,7 @@ struct OptionName {
 [[nodiscard]] std::variant<DaemonOptions, EarlyExit> parse_options(std::span<const std::string> arguments, const comm::EnvironmentReader& environment,
                                                                    std::string_view version);
 
+/// Which of `names`, those of the whole environment, look like options of ours and are none: a slip of the pen that would otherwise do nothing.
+[[nodiscard]] std::vector<std::string> unknown_variables(std::span<const std::string> names);
+
 }  // namespace lockstep::daemon

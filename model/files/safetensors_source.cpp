@@ -20,6 +20,8 @@ constexpr std::string_view kSingleFile = "model.safetensors";
 constexpr std::string_view kIndexFile = "model.safetensors.index.json";
 constexpr std::size_t kIndexBytesMax = 64U << 20U;
 constexpr std::size_t kShardsMax = 4096;
+constexpr std::size_t kSampledTensors = 512;
+constexpr std::size_t kSampleBytes = 256;
 
 std::optional<device::DataType> float_type(std::string_view name) {
   if (name == "BF16") {
@@ -94,32 +96,39 @@ class SafetensorsSource final : public WeightSource {
     for (const Shard& shard : shards_) {
       result = fnv1a(fmt::format(";{};", shard.file.bytes().size()), result);
       result = fnv1a(shard.header.text, result);
-      result = hash_samples(shard, result);
+    }
+    return hash_samples(result);
+  }
+
+ private:
+  /// Sizes and headers do not tell a model from its fine-tuned one, and a group of both would answer with a mixture of the two: so a few bytes from the middle
+  /// of tensors spread over the model are hashed as well. Each costs a page from the disk, which bounds their number.
+  [[nodiscard]] std::uint64_t hash_samples(std::uint64_t result) const {
+    std::size_t count = 0;
+    for (const Shard& shard : shards_) {
+      count += shard.header.entries.size();
+    }
+    const std::size_t stride = count / kSampledTensors + 1;
+    std::size_t position = 0;
+    for (const Shard& shard : shards_) {
+      for (const SafetensorsEntry& entry : shard.header.entries) {
+        if (position++ % stride != 0) {
+          continue;
+        }
+        const auto bytes = shard.file.bytes().subspan(static_cast<std::size_t>(entry.begin), static_cast<std::size_t>(entry.end - entry.begin));
+        const auto sample = bytes.subspan(bytes.size() / 2, std::min(kSampleBytes, bytes.size() - bytes.size() / 2));
+        result = fnv1a(std::string_view(reinterpret_cast<const char*>(sample.data()), sample.size()), result);
+      }
     }
     return result;
   }
 
- private:
   struct Location {
     const Shard* shard;
     const SafetensorsEntry* entry;
   };
 
   explicit SafetensorsSource(std::vector<Shard> shards) : shards_(std::move(shards)) {}
-
-  /// Two checkpoints of one model have equal headers, and a group that mixes them answers nonsense. All values would take as long to hash as to load; training
-  /// changes them everywhere, so a few places tell.
-  [[nodiscard]] static std::uint64_t hash_samples(const Shard& shard, std::uint64_t seed) {
-    constexpr std::size_t kSamples = 16;
-    constexpr std::size_t kSampleBytes = 64;
-    const auto data = shard.file.bytes().subspan(sizeof(std::uint64_t) + shard.header.text.size());  // behind the header's length and text
-    const std::size_t last = data.size() - std::min(data.size(), kSampleBytes);
-    for (std::size_t i = 0; i < kSamples; ++i) {
-      const auto sample = data.subspan(last / (kSamples - 1) * i, std::min(data.size(), kSampleBytes));
-      seed = fnv1a({reinterpret_cast<const char*>(sample.data()), sample.size()}, seed);  // char may alias a byte
-    }
-    return seed;
-  }
 
   [[nodiscard]] std::string place() const {
     return shards_.size() == 1 ? shards_.front().path : fmt::format("{} and {} more", shards_.front().path, shards_.size() - 1);

@@ -9,6 +9,7 @@
 #include "lockstep/comm/step_agreement.hpp"
 #include "lockstep/core/check.hpp"
 #include "lockstep/core/hash.hpp"
+#include "lockstep/device/kv_cache.hpp"
 #include "lockstep/model/sampler.hpp"
 #include "lockstep/model/transformer.hpp"
 #include "scheduler/batch/batch_planner.hpp"
@@ -60,10 +61,11 @@ bool means_rank_lost(ErrorCode code) {
 
 class StepEngine final : public Engine {
  public:
-  StepEngine(const EngineOptions& options, EngineParts parts, std::uint64_t config_hash)
+  StepEngine(const EngineOptions& options, EngineParts parts, std::string config_identity)
       : options_(options),
         parts_(std::move(parts)),
-        config_hash_(config_hash),
+        config_identity_(std::move(config_identity)),
+        config_hash_(fnv1a(config_identity_)),
         max_model_len_(options.max_model_len > 0 ? options.max_model_len : parts_.config->context_length),
         placement_(comm::Placement::contiguous(parts_.config->expert_count, parts_.view)),
         inbox_(options.max_pending),
@@ -89,6 +91,7 @@ class StepEngine final : public Engine {
   std::int32_t open_requests() const override { return inbox_.open_requests(); }
   std::int32_t max_model_len() const override { return max_model_len_; }
   std::uint64_t config_hash() const override { return config_hash_; }
+  const std::string& config_identity() const override { return config_identity_; }
 
  private:
   [[nodiscard]] Status run_steps();
@@ -109,6 +112,7 @@ class StepEngine final : public Engine {
 
   const EngineOptions options_;
   EngineParts parts_;
+  const std::string config_identity_;
   const std::uint64_t config_hash_;
   const std::int32_t max_model_len_;
   const comm::Placement placement_;
@@ -464,18 +468,31 @@ void StepEngine::observe(const StepRecord& record) {
                              .kv_blocks_total = cache_->block_count()});
 }
 
-Status check_options(const EngineOptions& options, const EngineParts& parts) {
-  const model::ModelConfig& config = *parts.config;
+std::int64_t kv_block_bytes(const model::ModelConfig& config) {
+  const device::KvCacheSpec layer{.kv_heads = config.kv_heads, .head_size = config.head_size};
+  return layer.bytes_per_token() * device::kKvBlockTokens * config.layer_count;
+}
+
+}  // namespace
+
+std::int64_t kv_cache_bytes_used(const EngineOptions& options, const model::ModelConfig& config) {
+  const std::int32_t longest = options.max_model_len > 0 ? options.max_model_len : config.context_length;
+  const std::int64_t useful_blocks = std::int64_t{options.max_num_seqs} * KvCache::blocks_for(longest);
+  const std::int64_t block_bytes = kv_block_bytes(config);
+  return std::min(options.kv_cache_bytes / block_bytes, useful_blocks) * block_bytes;
+}
+
+Status check_engine_options(const EngineOptions& options, const model::ModelConfig& config, int ranks) {
   if (options.max_num_seqs < 1 || options.max_num_batched_tokens < 1 || options.max_pending < 1) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("--max-num-seqs {}, --max-num-batched-tokens {}, --max-pending {}: each must be at least 1",
                                                           options.max_num_seqs, options.max_num_batched_tokens, options.max_pending)};
   }
   // Counts of rows and of (row, expert) pairs of the whole group are int32.
-  const std::int64_t pairs_max = std::int64_t{options.max_num_batched_tokens} * parts.view.size() * std::max<std::int64_t>(config.experts_per_token, 1);
+  const std::int64_t pairs_max = std::int64_t{options.max_num_batched_tokens} * ranks * std::max<std::int64_t>(config.experts_per_token, 1);
   if (pairs_max > std::numeric_limits<std::int32_t>::max()) {
     return Error{ErrorCode::kInvalidArgument,
                  fmt::format("--max-num-batched-tokens is {}: times {} ranks and {} experts per token that is more than {} rows in a step; give less",
-                             options.max_num_batched_tokens, parts.view.size(), config.experts_per_token, std::numeric_limits<std::int32_t>::max())};
+                             options.max_num_batched_tokens, ranks, config.experts_per_token, std::numeric_limits<std::int32_t>::max())};
   }
   if (options.max_model_len < 0 || options.max_model_len > config.context_length) {
     return Error{ErrorCode::kInvalidArgument,
@@ -485,22 +502,25 @@ Status check_options(const EngineOptions& options, const EngineParts& parts) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("--stall-timeout {} ns, --keep-alive-interval {} ns: each must be more than 0",
                                                           options.stall_timeout.count(), options.keep_alive_interval.count())};
   }
+  if (options.kv_cache_bytes < kv_block_bytes(config)) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("--kv-cache-memory is {} bytes, but one block of {} tokens takes {} bytes over {} layers: give at least that",
+                             options.kv_cache_bytes, device::kKvBlockTokens, kv_block_bytes(config), config.layer_count)};
+  }
   if (options.micro_batches < 1 || options.micro_batches > 2) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("--micro-batches is {}, expected 1 or 2", options.micro_batches)};
   }
   return {};
 }
 
-}  // namespace
-
 Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options, EngineParts parts) {
-  LOCKSTEP_RETURN_IF_ERROR(check_options(options, parts));
+  LOCKSTEP_RETURN_IF_ERROR(check_engine_options(options, *parts.config, parts.view.size()));
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<device::Ops> ops, parts.device->make_ops());
   // Everything that must be equal on all ranks, for answers to be one and buffers to fit.
-  const std::string identity = fmt::format("options {:x}, model {:x}, weights {:x}, instruction set {}, batched tokens {}, micro-batches {}, block {}",
-                                           options.options_hash, model::hash_model_config(*parts.config), parts.weights->hash(), ops->instruction_set(),
-                                           options.max_num_batched_tokens, options.micro_batches, device::kKvBlockTokens);
-  return std::unique_ptr<Engine>(std::make_unique<StepEngine>(options, std::move(parts), fnv1a(identity)));
+  std::string identity = fmt::format("options {:x}, model {:x}, weights {:x}, instruction set {}, batched tokens {}, micro-batches {}, block {}",
+                                     options.options_hash, model::hash_model_config(*parts.config), parts.weights->hash(), ops->instruction_set(),
+                                     options.max_num_batched_tokens, options.micro_batches, device::kKvBlockTokens);
+  return std::unique_ptr<Engine>(std::make_unique<StepEngine>(options, std::move(parts), std::move(identity)));
 }
 
 }  // namespace lockstep::scheduler

@@ -69,6 +69,26 @@ class DevServe(unittest.TestCase):
         output = process.stdout.read()
         self.assertNotEqual(process.wait(timeout=LIMIT_SECONDS), 0)
         self.assertIn("stall-timeout", output)
+        self.assertNotIn("draining", output)
+
+    def test_names_an_option_without_a_value(self):
+        for option in ("--ranks", "--port", "--host"):
+            process = self.start(option)
+            output = process.stdout.read()
+            self.assertEqual(process.wait(timeout=LIMIT_SECONDS), 1)
+            self.assertIn(f"dev: serve: {option} needs a value", output)
+
+    def test_serves_on_an_ipv6_address_and_chooses_a_port_for_0(self):
+        host = "::1"
+        with socket.socket(socket.AF_INET6) as probe:
+            try:
+                probe.bind((host, 0))
+            except OSError:  # a machine without IPv6: the port is still to be chosen
+                host = HOST
+        process = self.start("--ranks", "1", "--host", host, "--port", "0", "--once")
+        output = process.stdout.read()
+        self.assertEqual(process.wait(timeout=LIMIT_SECONDS), 0, output)
+        self.assertIn('"text_completion"', output)
 
     def test_asks_itself_the_printed_line_when_told_to_serve_once(self):
         process = self.start("--once")

@@ -67,6 +67,8 @@ struct DeviceBackend {
 /// All devices built in.
 [[nodiscard]] std::span<const DeviceBackend> device_backends();
 /// Errors  kInvalidArgument: an unknown name, with the known ones.
+[[nodiscard]] Result<const DeviceBackend*> find_device_backend(std::string_view name);
+/// Errors  as find_device_backend, and the backend's own.
 [[nodiscard]] Result<std::unique_ptr<Device>> make_device(std::string_view name, const DeviceOptions& options);
 
 }  // namespace lockstep::device

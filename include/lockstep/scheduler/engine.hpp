@@ -33,6 +33,12 @@ struct EngineOptions {
   std::uint64_t options_hash = 0;  ///< of what else must be equal on all ranks (version, build)
 };
 
+/// Whether `options` can work for `config` in a group of `ranks`: asked before any port opens, and again by Engine::create.
+/// Errors  kInvalidArgument naming option, value and what is expected.
+[[nodiscard]] Status check_engine_options(const EngineOptions& options, const model::ModelConfig& config, int ranks);
+/// Bytes of KV cache that `options` make an engine allocate: no more than --max-num-seqs requests of the longest length can use.
+[[nodiscard]] std::int64_t kv_cache_bytes_used(const EngineOptions& options, const model::ModelConfig& config);
+
 /// What an engine is made of. Borrowed parts outlive it.
 struct EngineParts {
   const model::ModelConfig* config = nullptr;
@@ -76,6 +82,8 @@ class Engine : public comm::WakeReceiver {
   [[nodiscard]] virtual std::int32_t open_requests() const = 0;
   [[nodiscard]] virtual std::int32_t max_model_len() const = 0;
   [[nodiscard]] virtual std::uint64_t config_hash() const = 0;
+  /// What the hash is made of, for the log: two ranks that refuse each other can be compared.
+  [[nodiscard]] virtual const std::string& config_identity() const = 0;
 
  protected:
   Engine() = default;

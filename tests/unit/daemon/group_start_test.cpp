@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <optional>
 #include <sched.h>
@@ -49,9 +50,46 @@ TEST(GroupSecret, EmptyOrMissingOnesAreRefused) {
 }
 
 TEST(GroupSecret, OneRankNeedsNone) {
-  const auto none = find_group_secret("/nonexistent", comm::LaunchInfo{}, secret_in_environment({}));
+  const auto none = find_group_secret("", comm::LaunchInfo{}, secret_in_environment({}));
   ASSERT_TRUE(none);
   EXPECT_TRUE(none->value.empty());
+  EXPECT_FALSE(find_group_secret("/nonexistent", comm::LaunchInfo{}, secret_in_environment({}))) << "a wrong option is wrong for one rank too";
+}
+
+TEST(StartCheck, WhatCannotWorkIsNamedBeforeAnyPortOpens) {
+  constexpr std::int64_t kMemory = std::int64_t{8} << 30;
+  const model::ModelConfig config{.layer_count = 4, .query_heads = 8, .kv_heads = 8, .head_size = 128, .context_length = 1024, .experts_per_token = 2};
+  EXPECT_TRUE(check_start({}, kTwoRanks, config, kMemory));
+  struct Bad {
+    const char* name;
+    std::function<void(DaemonOptions& options)> change;
+  };
+  const std::vector<Bad> bad{{"--port: 65535", [](DaemonOptions& options) { options.port = 65535; }},
+                             {"--shared-port: 8001", [](DaemonOptions& options) { options.shared_port = 8001; }},
+                             {"--device", [](DaemonOptions& options) { options.device = "abacus"; }},
+                             {"--max-model-len is 1025", [](DaemonOptions& options) { options.max_model_len = 1025; }},
+                             {"--max-num-batched-tokens", [](DaemonOptions& options) { options.max_num_batched_tokens = 1'000'000'000; }},
+                             {"--kv-cache-memory is 1 ", [](DaemonOptions& options) { options.kv_cache_bytes = 1; }},
+                             {"--kv-cache-memory", [](DaemonOptions& options) {
+                                options.kv_cache_bytes = std::int64_t{100} << 40;
+                                options.max_num_seqs = 1'000'000;
+                              }}};
+  for (const Bad& each : bad) {
+    DaemonOptions options;
+    each.change(options);
+    const Status status = check_start(options, kTwoRanks, config, kMemory);
+    ASSERT_FALSE(status) << each.name;
+    EXPECT_EQ(status.error().code, ErrorCode::kInvalidArgument);
+    EXPECT_THAT(status.error().message, HasSubstr(each.name));
+  }
+}
+
+TEST(StartCheck, PortsAreOfNoConcernWhenTheKernelChoosesThem) {
+  const model::ModelConfig config{.layer_count = 1, .query_heads = 1, .kv_heads = 1, .head_size = 32, .context_length = 64};
+  DaemonOptions options;
+  options.port = 0;
+  options.shared_port = 1;
+  EXPECT_TRUE(check_start(options, kTwoRanks, config, std::int64_t{1} << 40));
 }
 
 TEST(Endpoints, EveryRankLearnsAllAddresses) {

@@ -139,6 +139,7 @@ TEST_F(Options, EnvironmentBeatsTheFileAndTheCommandLineBeatsBoth) {
 
 TEST_F(Options, BadValueIsNamedWithItsSourceAndWhatIsExpected) {
   EXPECT_THAT(bad({"--port", "70000"}), HasSubstr(R"(--port: "70000" (set on the command line) is not a port from 0 to 65535)"));
+  EXPECT_THAT(bad({"--peer-bind", "localhost"}), HasSubstr(R"(--peer-bind: "localhost" (set on the command line) is not an IPv4 address)"));
   environment_ = {{"LOCKSTEP_MICRO_BATCHES", "3"}};
   EXPECT_THAT(bad({}), HasSubstr(R"(--micro-batches: "3" (set by LOCKSTEP_MICRO_BATCHES) is not 1 or 2)"));
   environment_.clear();
@@ -160,6 +161,11 @@ TEST_F(Options, UnknownNamesAreRefusedEverywhere) {
   EXPECT_THAT(bad({"--config", file}), HasSubstr(file + R"(: "prot" is no option of lockstepd)"));
   EXPECT_THAT(bad({"--config", config_file("help = true\n")}), HasSubstr(file + ": help"));
   EXPECT_THAT(bad({"--config", "/nonexistent/file"}), HasSubstr("--config: /nonexistent/file"));
+}
+
+TEST_F(Options, VariableThatIsNoOptionIsFound) {
+  EXPECT_THAT(unknown_variables(std::vector<std::string>{"LOCKSTEP_MAX_NUM_SEQ", "LOCKSTEP_PORT", "LOCKSTEP_CONFIG", "LOCKSTEP_GROUP_SECRET", "PATH"}),
+              ::testing::ElementsAre("LOCKSTEP_MAX_NUM_SEQ"));
 }
 
 TEST_F(Options, OptionsThatContradictEachOtherAreRefused) {

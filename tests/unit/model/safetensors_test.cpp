@@ -160,9 +160,9 @@ TEST(Safetensors, HashDependsOnHeadersSizesAndValuesAndNotOnTheFolder) {
   };
   constexpr std::string_view kHeader = R"({"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}})";
   EXPECT_EQ(hash(kHeader, "abcd"), hash(kHeader, "abcd"));
+  EXPECT_NE(hash(kHeader, "abcd"), hash(kHeader, "abce")) << "a fine-tuned model has the headers of the one that it was made from";
   EXPECT_NE(hash(kHeader, "abcd"), hash(R"({"b":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}})", "abcd"));
   EXPECT_NE(hash(kHeader, "abcd"), hash(R"({"a":{"dtype":"BF16","shape":[3],"data_offsets":[0,6]}})", "abcdef"));
-  EXPECT_NE(hash(kHeader, "abcd"), hash(kHeader, "abce")) << "another checkpoint of the same shape";
   // Training moves values everywhere; a change of a sixteenth of a file somewhere inside is seen too.
   constexpr std::string_view kLarge = R"({"a":{"dtype":"BF16","shape":[50000],"data_offsets":[0,100000]}})";
   const std::string data(100000, 'x');
