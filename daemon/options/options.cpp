@@ -130,18 +130,55 @@ bool is_given(std::span<const std::string> arguments, std::string_view flag) {
 
 /// Checks and takes over what CLI11 has found for one line. The message on failure, else "".
 std::string take(const OptionLine& line, const CLI::Option& found, const std::string& text, std::span<const std::string> arguments,
-                 const comm::EnvironmentReader& environment, DaemonOptions& options) {
+                 const comm::EnvironmentReader& environment, const std::string& config_file, DaemonOptions& options) {
   if (found.count() == 0 || line.apply(text, options)) {
     return {};
   }
   const std::string variable = environment_name(line.name);
   const std::string flag = fmt::format("--{}", line.name);
-  const std::string source = is_given(arguments, flag) ? "on the command line" : environment(variable) ? "by " + variable : "in the config file";
+  const std::string source = is_given(arguments, flag) ? "on the command line" : environment(variable) ? "by " + variable : "in " + config_file;
   return fmt::format("{}: \"{}\" (set {}) is not {}", flag, text, source, line.expected);
+}
+
+/// The config file that was asked for, or "".
+std::string config_path(const CLI::App& app) {
+  const CLI::Option* option = app.get_config_ptr();
+  return option == nullptr || option->empty() ? std::string() : option->as<std::string>();
+}
+
+/// CLI11's words for what it could not read, with the file and in ours where they say too little.
+std::string describe(const CLI::Error& error, const CLI::App& app, const std::string& config_file) {
+  const std::string text = error.what();
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
+    const std::vector<std::string> unknown = app.remaining();
+    const std::string first = unknown.empty() ? text : unknown.front();
+    return first.starts_with('-') ? fmt::format("\"{}\" is no option of lockstepd", first)
+                                  : fmt::format("unexpected argument \"{}\": lockstepd takes options only", first);
+  }
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
+    return fmt::format("{}: a value must follow it", text.substr(0, text.find(':')));
+  }
+  if (dynamic_cast<const CLI::ConfigError*>(&error) != nullptr) {
+    constexpr std::string_view kUnknown = "INI was not able to parse ";
+    return text.starts_with(kUnknown) ? fmt::format("{}: \"{}\" is no option of lockstepd; expected lines of option = value, without sections", config_file,
+                                                    text.substr(kUnknown.size()))
+                                      : fmt::format("{}: {}", config_file, text);
+  }
+  return dynamic_cast<const CLI::FileError*>(&error) != nullptr ? fmt::format("--{}: {}", kConfigName, text) : text;
 }
 
 EarlyExit bad_input(std::string_view message) {
   return {.code = kExitBadInput, .text = fmt::format("lockstepd: {}\nTry lockstepd --help.\n", message)};
+}
+
+/// CLI11 takes "--name=" for an option without a value; in two parts it is one with an empty value, which our own checks refuse by name.
+void add_argument(const std::string& argument, std::vector<std::string>& all) {
+  if (argument.starts_with("--") && argument.ends_with('=') && argument.find('=') == argument.size() - 1) {
+    all.push_back(argument.substr(0, argument.size() - 1));
+    all.emplace_back();
+  } else {
+    all.push_back(argument);
+  }
 }
 
 /// The environment as arguments: they come before the user's own, and of two values the last counts.
@@ -149,14 +186,16 @@ std::vector<std::string> with_environment(std::span<const std::string> arguments
   std::vector<std::string> all;
   const auto add = [&](const char* name) {
     if (const auto value = environment(environment_name(name))) {
-      all.push_back(fmt::format("--{}={}", name, *value));
+      add_argument(fmt::format("--{}={}", name, *value), all);
     }
   };
   for (const OptionLine& line : kLines) {
     add(line.name);
   }
   add(kConfigName);
-  all.insert(all.end(), arguments.begin(), arguments.end());
+  for (const std::string& argument : arguments) {
+    add_argument(argument, all);
+  }
   return all;
 }
 
@@ -208,11 +247,11 @@ std::variant<DaemonOptions, EarlyExit> parse_options(std::span<const std::string
   } catch (const CLI::Success&) {
     return EarlyExit{.text = app.help()};
   } catch (const CLI::Error& error) {
-    return bad_input(error.what());
+    return bad_input(describe(error, app, config_path(app)));
   }
   DaemonOptions options;
   for (std::size_t i = 0; i < kLines.size(); ++i) {
-    if (const std::string message = take(kLines[i], *found[i], texts[i], arguments, environment, options); !message.empty()) {
+    if (const std::string message = take(kLines[i], *found[i], texts[i], arguments, environment, config_path(app), options); !message.empty()) {
       return bad_input(message);
     }
   }

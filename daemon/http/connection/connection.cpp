@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/error.hpp>
+#include <boost/beast/core/string.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/read.hpp>
 #include <fmt/format.h>
@@ -30,6 +32,29 @@ TimePoint now() {
 
 std::string_view to_view(boost::beast::string_view text) {
   return {text.data(), text.size()};
+}
+
+/// Whether the message's length is known: Beast takes a body of another coding, or of none that it knows, for chunked or for empty, and where a proxy reads it
+/// otherwise, what follows is a request of somebody else's making.
+bool is_framing_known(const http::fields& fields) {
+  const auto range = fields.equal_range(http::field::transfer_encoding);
+  if (range.first == range.second) {
+    return true;
+  }
+  return std::next(range.first) == range.second && boost::beast::iequals(range.first->value(), "chunked");
+}
+
+/// Path and query of a target: as it is, or after the authority of the absolute form that proxies send.
+std::string_view origin_form(std::string_view target) {
+  constexpr std::string_view kScheme = "http://";
+  if (target.size() < kScheme.size() || !boost::beast::iequals(boost::beast::string_view(target.data(), kScheme.size()), "http://")) {
+    return target;
+  }
+  const std::size_t end = target.find_first_of("/?", kScheme.size());
+  if (end == std::string_view::npos) {
+    return "/";
+  }
+  return target.substr(end);
 }
 
 }  // namespace
@@ -108,6 +133,10 @@ void Connection::on_header(error_code error) {
     return;
   }
   keep_alive_ = parser_->get().keep_alive();
+  if (!is_framing_known(parser_->get())) {
+    reject(501, "unsupported_transfer_encoding", "the only Transfer-Encoding that this server knows is chunked", "malformed");
+    return;
+  }
   if (!take_body_place()) {
     reject(503, "overloaded", "too many large requests are being read; try again later", "overload");
     return;
@@ -116,7 +145,7 @@ void Connection::on_header(error_code error) {
     dispatch();
     return;
   }
-  if (parser_->get()[http::field::expect] == "100-continue") {
+  if (boost::beast::iequals(parser_->get()[http::field::expect], "100-continue")) {
     queue("HTTP/1.1 100 Continue\r\n\r\n");
   }
   read_body();
@@ -186,7 +215,7 @@ void Connection::dispatch() {
   phase_ = Phase::kAnswering;
   deadline_ = TimePoint::max();
   const auto& message = parser_->get();
-  const std::string_view target = to_view(message.target());
+  const std::string_view target = origin_form(to_view(message.target()));
   const std::size_t mark = target.find('?');
   const std::string_view offered_id = to_view(message["x-request-id"]);
   std::string request_id =

@@ -96,7 +96,6 @@ class FaultGroup:
         self.gate = self.path / "gate"
         os.mkfifo(self.gate)
         self.gate_writer = None
-        self.pids = {}
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("LOCKSTEP_", "OMPI_", "PMIX_"))}
         if fault:
             environment.update(LOCKSTEP_TEST_FAULT=fault, LOCKSTEP_TEST_FAULT_RANK=str(fault_rank), LOCKSTEP_TEST_GATE=str(self.gate))
@@ -139,9 +138,7 @@ class FaultGroup:
         """The daemon's process id; waits until the launcher has written it."""
         file = self.status_dir / f"pid.{rank}"
         self.await_condition(lambda: file.exists() and file.read_text().endswith("\n"), f"rank {rank} to be started")
-        program, wrapper = file.read_text().split()
-        self.pids[rank] = (int(program), int(wrapper))
-        return int(program)
+        return int(file.read_text().split()[0])
 
     def await_condition(self, condition, what):
         def checked():
@@ -161,7 +158,6 @@ class FaultGroup:
 
     def await_ready(self):
         for rank in range(self.ranks):
-            self.pid(rank)
             self.await_state(rank, "ready")
 
     def await_idle(self):
@@ -231,27 +227,27 @@ class FaultGroup:
         return self.process.wait(timeout=60)
 
     def left_over(self):
-        """Processes of ours that still run."""
-        alive = []
-        for numbers in self.pids.values():
-            for pid in numbers:
-                try:
-                    command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-                except OSError:
-                    continue
-                if BINARY in command:
-                    alive.append((pid, command))
+        """Processes of this group that still run, by the folder that each has on its command line: daemons, their wrappers, mpirun."""
+        alive = {}
+        for folder in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                command = (folder / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+            except OSError:
+                continue  # ended meanwhile
+            if self.folder.name in command:
+                alive[int(folder.name)] = command
         return alive
 
     def close(self):
         if self.gate_writer is not None:
             os.close(self.gate_writer)
         if self.process.poll() is None:
-            for program, _ in self.pids.values():
-                try:
-                    os.kill(program, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+            for pid, command in self.left_over().items():
+                if command.startswith(BINARY):
+                    try:
+                        os.kill(pid, signal.SIGKILL)
+                    except ProcessLookupError:
+                        pass
             try:
                 self.process.wait(timeout=20)
             except subprocess.TimeoutExpired:
@@ -282,7 +278,7 @@ class FaultTest(unittest.TestCase):
         return row
 
     def assert_nothing_left(self, group):
-        self.assertEqual(group.left_over(), [])
+        self.assertEqual(group.left_over(), {})
 
     @classmethod
     def tearDownClass(cls):

@@ -20,6 +20,9 @@ constexpr std::size_t kHandshakeVersionWord = 1;
 
 // Far beyond what any batch of these tests may have.
 constexpr std::int32_t kMoreRows = 100000;
+// Below 4 KiB, where MPI copies a message whole into its own memory first. Longer ones Open MPI 4.1.4 fetches straight from the sender's memory, at the
+// sender's length: it writes past the receiver's buffer before it reports that the message was too long, and the receiver may abort instead of naming the
+// sender.
 constexpr std::size_t kMoreBytes = 2048;
 
 std::optional<StepField> field_of(Fault fault) {

@@ -40,7 +40,6 @@ class Health(FaultTest):
 
     def test_while_loading_a_rank_is_alive_and_takes_no_requests(self):
         group = self.start(fault="hold_before_load", fault_rank=1, stall=60)
-        group.pid(0), group.pid(1)
         group.await_state(0, "loading", "warming")
         for rank in (0, 1):
             self.assert_probes(group, rank, True, False, "loading")

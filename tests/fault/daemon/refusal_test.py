@@ -24,7 +24,7 @@ class Refusal(FaultTest):
             line, _ = group.error_line(rank)
             self.assertRegex(line or "no error", pattern, group.log())
         self.assertEqual(returned, group.first_error(), group.log())
-        self.assertEqual(group.left_over(), [])
+        self.assert_nothing_left(group)
         return group
 
     def test_two_versions_refuse_each_other(self):

@@ -160,6 +160,37 @@ TEST_F(HttpServerTest, ContinueIsSentToAClientThatWaitsForIt) {
   EXPECT_EQ(client.read_response().body, "3");
 }
 
+TEST_F(HttpServerTest, ContinueIsSentHoweverItsNameIsWritten) {
+  serve_pages();
+  HttpClient client(port_);
+  client.send("POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\nExpect: 100-Continue\r\n\r\n");
+  EXPECT_EQ(client.read_response().status, 100);
+}
+
+TEST_F(HttpServerTest, BodyWhoseLengthNobodyKnowsIsRefusedAndWhatFollowsIsNotReadAsARequest) {
+  serve_pages();
+  for (const char* coding : {"identity", "xchunked", "gzip, chunked", "chunked, gzip", "gzip", "chunked\r\nTransfer-Encoding: chunked"}) {
+    HttpClient client(port_);
+    client.send("POST /size HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: " + std::string(coding) + "\r\n\r\nGET /page HTTP/1.1\r\nHost: t\r\n\r\n");
+    const int status = client.read_response().status;
+    EXPECT_TRUE(status == 501 || status == 400) << coding << " " << status;
+    EXPECT_TRUE(client.read_end()) << coding;
+  }
+  HttpClient client(port_);
+  client.send("POST /size HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: Chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+  EXPECT_EQ(client.read_response().body, "3");
+}
+
+TEST_F(HttpServerTest, TargetMayNameTheServerAsProxiesDo) {
+  serve_pages();
+  HttpClient client(port_);
+  EXPECT_EQ(client.get("http://localhost:8000/page").body, "page");
+  EXPECT_EQ(client.get("HTTP://[::1]/page?query=1").body, "page");
+  EXPECT_EQ(client.get("http://localhost").status, 404);
+  EXPECT_EQ(client.get("http:///page").body, "page");
+  EXPECT_EQ(client.get("ftp://localhost/page").status, 404);
+}
+
 TEST_F(HttpServerTest, RequestThatDoesNotArriveInTimeIs408) {
   HttpLimits limits;
   limits.read_timeout = 40ms;

@@ -143,14 +143,23 @@ TEST_F(Options, BadValueIsNamedWithItsSourceAndWhatIsExpected) {
   EXPECT_THAT(bad({}), HasSubstr(R"(--micro-batches: "3" (set by LOCKSTEP_MICRO_BATCHES) is not 1 or 2)"));
   environment_.clear();
   EXPECT_THAT(bad({"--config", config_file("kv-cache-memory = lots\n")}),
-              HasSubstr(R"(--kv-cache-memory: "lots" (set in the config file) is not a size such as 256M or 2G)"));
+              HasSubstr(R"(--kv-cache-memory: "lots" (set in )" + config_file("kv-cache-memory = lots\n") + ") is not a size such as 256M or 2G"));
+}
+
+TEST_F(Options, ValueThatIsMissingOrEmptyIsNamed) {
+  EXPECT_THAT(bad({"--port"}), HasSubstr("--port: a value must follow it"));
+  EXPECT_THAT(bad({"--port="}), HasSubstr(R"(--port: "" (set on the command line) is not a port)"));
+  environment_ = {{"LOCKSTEP_PORT", ""}};
+  EXPECT_THAT(bad({}), HasSubstr(R"(--port: "" (set by LOCKSTEP_PORT) is not a port)"));
 }
 
 TEST_F(Options, UnknownNamesAreRefusedEverywhere) {
-  EXPECT_THAT(bad({"--prot", "1"}), HasSubstr("--prot"));
-  EXPECT_THAT(bad({"extra"}), HasSubstr("extra"));
-  EXPECT_THAT(bad({"--config", config_file("prot = 1\n")}), HasSubstr("prot"));
-  EXPECT_THAT(bad({"--config", "/nonexistent/file"}), HasSubstr("/nonexistent/file"));
+  EXPECT_THAT(bad({"--prot", "1"}), HasSubstr(R"("--prot" is no option of lockstepd)"));
+  EXPECT_THAT(bad({"extra"}), HasSubstr(R"(unexpected argument "extra")"));
+  const std::string file = config_file("prot = 1\n");
+  EXPECT_THAT(bad({"--config", file}), HasSubstr(file + R"(: "prot" is no option of lockstepd)"));
+  EXPECT_THAT(bad({"--config", config_file("help = true\n")}), HasSubstr(file + ": help"));
+  EXPECT_THAT(bad({"--config", "/nonexistent/file"}), HasSubstr("--config: /nonexistent/file"));
 }
 
 TEST_F(Options, OptionsThatContradictEachOtherAreRefused) {
