@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <future>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <thread>
@@ -61,6 +62,15 @@ int exit_code_of(ErrorCode code) {
       break;
   }
   return kExitInternal;
+}
+
+/// The standard library's word for "no memory" must not end the process before peers and clients are told. What the runner owns is still there afterwards.
+Status run_to_the_end(RankRunner& runner) {
+  try {
+    return runner.run();
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::kResourceExhausted, "out of memory: start more ranks, each holds fewer experts, or use a machine with more memory"};
+  }
 }
 
 /// What is known before any port opens.
@@ -231,7 +241,7 @@ int Daemon::run() {
 }
 
 void Daemon::step_thread() {
-  if (const Status status = runner_.run(); !status) {
+  if (const Status status = run_to_the_end(runner_); !status) {
     fail(status.error());
     return;
   }

@@ -27,7 +27,7 @@ struct StepRecord {
   std::int32_t nonempty_micro_batches = 0;
   std::span<const std::int32_t> tokens_per_member;  ///< [members]; valid during the call
   Duration agreement_time{};                        ///< from our proposal to the plan, waiting for others included
-  Duration dispatch_time{};                         ///< time in which the step thread waited in dispatch
+  Duration dispatch_time{};                         ///< in dispatch, packing included; with several micro-batches the comm stream's time, under compute or not
   Duration combine_time{};
   Duration step_time{};            ///< from the plan to delivery
   std::uint64_t wire_bytes = 0;    ///< put on the wire in this step

@@ -58,20 +58,28 @@ TEST(Metrics, StepsAreCountedByKind) {
                                .crossed_rows = 7};
   metrics->step_observer().on_step(record);
   metrics->step_observer().on_step(record);
+  record.micro_batches = 1;
+  record.kind = scheduler::StepKind::kDecode;
+  metrics->step_observer().on_step(record);
+  metrics->step_observer().on_step({.action = comm::StepAction::kSleep});
   const std::string text = metrics->text();
   EXPECT_THAT(text, HasSubstr("lockstep_steps_total{rank=\"1\",kind=\"mixed\"} 2\n"));
-  EXPECT_THAT(text, HasSubstr("lockstep_steps_total{rank=\"1\",kind=\"idle\"} 0\n")) << "absent must not mean zero";
+  EXPECT_THAT(text, HasSubstr("lockstep_steps_total{rank=\"1\",kind=\"prefill\"} 0\n")) << "absent must not mean zero";
+  EXPECT_THAT(text, HasSubstr("lockstep_steps_total{rank=\"1\",kind=\"idle\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_step_duration_seconds_count{rank=\"1\",kind=\"idle\"} 0\n")) << "asleep is no step of no duration";
   EXPECT_THAT(text, HasSubstr("lockstep_step_tokens_sum{rank=\"1\",kind=\"mixed\"} 60\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_step_tokens_bucket{rank=\"1\",kind=\"mixed\",le=\"16\"} 0\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_step_tokens_bucket{rank=\"1\",kind=\"mixed\",le=\"32\"} 2\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_step_tokens_count{rank=\"1\",kind=\"mixed\"} 2\n"));
-  EXPECT_THAT(text, HasSubstr("lockstep_prompt_tokens_total{rank=\"1\"} 50\n"));
-  EXPECT_THAT(text, HasSubstr("lockstep_generated_tokens_total{rank=\"1\"} 10\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_prompt_tokens_total{rank=\"1\"} 75\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_generated_tokens_total{rank=\"1\"} 15\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_microbatch_steps_total{rank=\"1\",decision=\"split\"} 2\n"));
-  EXPECT_THAT(text, HasSubstr("lockstep_comm_seconds_total{rank=\"1\",exposed=\"true\",op=\"dispatch\"} 1\n"));
-  EXPECT_THAT(text, HasSubstr("lockstep_wire_bytes_total{rank=\"1\"} 2000\n"));
-  EXPECT_THAT(text, HasSubstr("lockstep_crossed_rows_total{rank=\"1\"} 14\n"));
-  EXPECT_THAT(text, HasSubstr("lockstep_coordination_duration_seconds_count{rank=\"1\",transport=\"mpi\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_comm_seconds_total{rank=\"1\",exposed=\"true\",op=\"dispatch\"} 0.5\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_comm_seconds_total{rank=\"1\",exposed=\"partly\",op=\"dispatch\"} 1\n"))
+      << "compute of the other micro-batch hides some";
+  EXPECT_THAT(text, HasSubstr("lockstep_wire_bytes_total{rank=\"1\"} 3000\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_crossed_rows_total{rank=\"1\"} 21\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_coordination_duration_seconds_count{rank=\"1\",transport=\"mpi\"} 4\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_load_balance_ratio{rank=\"1\",resource=\"tokens\"} 0.66"));
 }
 
