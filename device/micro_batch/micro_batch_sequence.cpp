@@ -68,6 +68,8 @@ MicroBatchSequence::Scope::Scope(State& state, std::int32_t index, bool complete
   State::Slot& slot = state_.slot_locked(index);
   try {
     state_.enter_locked(slot);
+  } catch (const MicroBatchCancelled&) {
+    throw;  // another one failed; this one never began
   } catch (const std::exception& thrown) {
     if (completes_ && slot.info.state == MicroBatchState::kPending) {  // claimed: no other thread will ever take it
       state_.fail_locked(slot.info);
