@@ -33,7 +33,8 @@ def layer_of(path):
     if parts[0] in LAYERS:
         return parts[0]
     if parts[:2] == ["include", "lockstep"]:
-        return FLAT_HEADERS.get(parts[2]) if len(parts) == 3 else parts[2]
+        # include/lockstep/micro_batch/ holds the parts of micro_batch.hpp.
+        return FLAT_HEADERS.get(parts[2]) if len(parts) == 3 else FLAT_HEADERS.get(f"{parts[2]}.hpp", parts[2])
     return None
 
 

@@ -21,7 +21,7 @@ BANNED = [
 ]
 
 # Where exceptions of ours may be thrown: the seeds' public API, whose misuse throws by contract.
-MAY_THROW = ("core/dp_metadata.cpp", "core/forward_context.cpp", "include/lockstep/micro_batch", "include/lockstep/microbatcher", "core/micro_batch", "core/microbatcher")
+MAY_THROW = ("core/dp_metadata.cpp", "core/forward_context.cpp", "include/lockstep/micro_batch", "include/lockstep/microbatcher", "device/micro_batch", "core/microbatcher")
 
 PROMISE = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b(?!\(#\d+\))")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(work|home|root|Users)/\w")
