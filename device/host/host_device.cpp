@@ -2,12 +2,12 @@
 
 #include <fmt/format.h>
 
-#include "device/host/streams/host_event.hpp"
 #include "device/host/host_memory.hpp"
 #include "device/host/host_ops.hpp"
+#include "device/host/instruction_set.hpp"
+#include "device/host/streams/host_event.hpp"
 #include "device/host/streams/host_stream.hpp"
 #include "device/host/streams/inline_stream.hpp"
-#include "device/host/instruction_set.hpp"
 
 namespace lockstep::device::host {
 

@@ -58,7 +58,7 @@ class ProcessCommunicators : public ::testing::Environment {
 
 ProcessCommunicators& process_communicators() {
   // GoogleTest owns it.
-  static auto* const environment = new ProcessCommunicators;
+  static auto* const environment = new ProcessCommunicators;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables): one process, one MPI
   return *environment;
 }
 

@@ -19,7 +19,7 @@ inline Deadline hang_limit() {
 inline void run_members(LocalGroup& group, int size, const std::function<void(int rank, Communicator& communicator)>& member) {
   std::vector<std::jthread> threads;
   for (int rank = 0; rank < size; ++rank) {
-    threads.emplace_back([&group, &member, rank, communicator = std::shared_ptr<Communicator>(group.communicator(rank))] { member(rank, *communicator); });
+    threads.emplace_back([&member, rank, communicator = std::shared_ptr<Communicator>(group.communicator(rank))] { member(rank, *communicator); });
   }
 }
 

@@ -11,9 +11,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/unit/agreement/exchange/uncounted_communicator.hpp"
 #include "tests/unit/agreement/matrices.hpp"
 #include "tests/unit/agreement/members.hpp"
-#include "tests/unit/agreement/exchange/uncounted_communicator.hpp"
 
 namespace lockstep::comm {
 namespace {

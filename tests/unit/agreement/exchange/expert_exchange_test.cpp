@@ -14,8 +14,8 @@
 
 #include "tests/unit/agreement/exchange/allocation_count.hpp"
 #include "tests/unit/agreement/exchange/exchange_case.hpp"
-#include "tests/unit/agreement/members.hpp"
 #include "tests/unit/agreement/exchange/uncounted_communicator.hpp"
+#include "tests/unit/agreement/members.hpp"
 
 namespace lockstep::comm {
 namespace {
