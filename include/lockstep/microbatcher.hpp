@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <condition_variable>
 #include <exception>
 #include <future>
 #include <memory>
@@ -78,20 +79,33 @@ class AsyncMicrobatcher {
 
 namespace detail {
 
+/// A caller that waits, and its place for the outcome. On the caller's stack: it holds the only reference to an exception, so it alone destroys it.
 template <typename Out>
-class PromiseCompletion final : public ItemCompletion<Out> {
+class WaitingCaller {
  public:
-  [[nodiscard]] std::future<Out> get_future() { return promise_.get_future(); }
-  void complete(BatchOutcome<Out> outcome) noexcept override {
-    if (outcome.index() == 0) {
-      promise_.set_value(std::get<0>(std::move(outcome)));
-    } else {
-      promise_.set_exception(std::get<1>(std::move(outcome)));
+  class Completion final : public ItemCompletion<Out> {
+   public:
+    explicit Completion(WaitingCaller& caller) : caller_(caller) {}
+    void complete(BatchOutcome<Out> outcome) noexcept override {
+      const std::lock_guard lock(caller_.mutex_);
+      caller_.outcome_.emplace(std::move(outcome));
+      caller_.ended_.notify_one();  // under the lock: without it the caller may be gone
     }
+
+   private:
+    WaitingCaller& caller_;
+  };
+
+  [[nodiscard]] BatchOutcome<Out> wait() {
+    std::unique_lock lock(mutex_);
+    ended_.wait(lock, [this] { return outcome_.has_value(); });
+    return std::move(*outcome_);
   }
 
  private:
-  std::promise<Out> promise_;
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  std::optional<BatchOutcome<Out>> outcome_;
 };
 
 class PromiseDrainWaiter final : public DrainWaiter {
@@ -152,10 +166,14 @@ class SyncMicrobatcher {
   /// the batch function, which would wait for itself.
   Out submit(In item) {
     refuse_inside_batch("submit");
-    auto completion = std::make_unique<detail::PromiseCompletion<Out>>();
-    std::future<Out> result = completion->get_future();
+    detail::WaitingCaller<Out> caller;
+    auto completion = std::make_unique<typename detail::WaitingCaller<Out>::Completion>(caller);
     core_->submit(std::make_shared<BatchItem<In, Out>>(BatchItem<In, Out>{.item = std::move(item), .completion = std::move(completion)}));
-    return result.get();
+    BatchOutcome<Out> outcome = caller.wait();
+    if (outcome.index() != 0) {
+      std::rethrow_exception(std::get<1>(std::move(outcome)));
+    }
+    return std::get<0>(std::move(outcome));
   }
 
   [[nodiscard]] BatchStats stats() const { return core_->stats(); }

@@ -15,9 +15,7 @@ template <typename T>
 void BatchCore<In, Out>::finish(std::exception_ptr error, std::vector<T> results) {
   std::unique_lock lock(mutex_);
   const std::size_t count = running_.size();
-  if (!error && results.size() != count) {
-    error = result_count_error(options_, results.size(), count);
-  }
+  const bool wrong_count = !error && results.size() != count;
   std::vector<std::pair<std::unique_ptr<ItemCompletion<Out>>, BatchOutcome<Out>>> ended;
   ended.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
@@ -26,6 +24,8 @@ void BatchCore<In, Out>::finish(std::exception_ptr error, std::vector<T> results
     }
     if (error) {
       ended.emplace_back(std::move(running_[i]->completion), error);
+    } else if (wrong_count) {
+      ended.emplace_back(std::move(running_[i]->completion), result_count_error(options_, results.size(), count));
     } else if constexpr (std::is_same_v<T, BatchOutcome<Out>>) {
       ended.emplace_back(std::move(running_[i]->completion), std::move(results[i]));
     } else {
@@ -33,6 +33,7 @@ void BatchCore<In, Out>::finish(std::exception_ptr error, std::vector<T> results
     }
     recorder_.add_failures(ended.back().second.index());
   }
+  error = nullptr;  // the exception belongs to the submitters now: it must not be destroyed here while they read it
   const std::vector<ItemPtr> dropped = std::exchange(running_, {});
   busy_ = false;
   const Waiters waiters = take_waiters_if_drained();
