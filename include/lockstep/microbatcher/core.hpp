@@ -1,0 +1,119 @@
+// BatchCore: the batching rule and the life of items, shared by both microbatchers. Use through lockstep/microbatcher.hpp.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/cancellation_type.hpp>
+
+#include "lockstep/microbatcher/stats.hpp"
+#include "lockstep/microbatcher/types.hpp"
+
+namespace lockstep::detail {
+
+[[nodiscard]] std::shared_ptr<BatchTimer> make_asio_batch_timer(const boost::asio::any_io_executor& executor);
+[[nodiscard]] std::exception_ptr full_error(const MicrobatcherOptions& options);
+[[nodiscard]] std::exception_ptr stopped_error(const MicrobatcherOptions& options);
+[[nodiscard]] std::exception_ptr destroyed_error(const MicrobatcherOptions& options);
+[[nodiscard]] std::exception_ptr result_count_error(const MicrobatcherOptions& options, std::size_t results, std::size_t items);
+[[nodiscard]] std::exception_ptr cancelled_error();
+
+/// Someone who waits until all accepted items have ended.
+class DrainWaiter {
+ public:
+  virtual ~DrainWaiter() = default;
+  DrainWaiter(const DrainWaiter&) = delete;
+  DrainWaiter& operator=(const DrainWaiter&) = delete;
+  virtual void drained() noexcept = 0;
+
+ protected:
+  DrainWaiter() = default;
+};
+
+/// Items in order of acceptance, at most one running batch, and the rule when the next leaves.
+/// Threads  any. One mutex, held for a few moves of pointers and never while user code runs: completions, batch function and posts come after it.
+template <typename In, typename Out>
+class BatchCore : public std::enable_shared_from_this<BatchCore<In, Out>> {
+ public:
+  static_assert(std::is_nothrow_move_constructible_v<In> && std::is_nothrow_move_constructible_v<Out>, "an item that throws on the way could be lost");
+  static_assert(!std::is_same_v<Out, std::exception_ptr>, "a result and a failure could not be told apart");
+  using Item = BatchItem<In, Out>;
+  // Shared: the queue or the running batch owns it, and a cancellation that is under way.
+  using ItemPtr = std::shared_ptr<Item>;
+  using Completions = std::vector<std::unique_ptr<ItemCompletion<Out>>>;
+  using Waiters = std::vector<std::unique_ptr<DrainWaiter>>;
+
+  virtual ~BatchCore() = default;
+  BatchCore(const BatchCore&) = delete;
+  BatchCore& operator=(const BatchCore&) = delete;
+
+  [[nodiscard]] const MicrobatcherOptions& options() const { return options_; }
+  [[nodiscard]] const boost::asio::any_io_executor& executor() const { return executor_; }
+  [[nodiscard]] BatchStats stats() const;
+  [[nodiscard]] bool is_open() const;
+  void open();
+  /// Accepts the item or ends it at once.
+  void submit(const ItemPtr& item);
+  /// Ends the item now if it has not ended. A batch that it is in goes on and its result is dropped; `type` has to allow that side effect then.
+  void cancel(const ItemPtr& item, boost::asio::cancellation_type type);
+  /// Accepts nothing more; `waiter` is told when all that was accepted has ended. Nothing waits for the timeout from here on.
+  void stop(std::unique_ptr<DrainWaiter> waiter);
+  /// Ends every item now. A running batch goes on, its results are dropped.
+  void abandon();
+
+ protected:
+  BatchCore(boost::asio::any_io_executor executor, MicrobatcherOptions options)
+      : executor_(std::move(executor)), options_(std::move(options)), timer_(options_.timer ? options_.timer : make_asio_batch_timer(executor_)) {
+    check_microbatcher_options(options_);
+  }
+  /// Calls the batch function, then `finish` once, now or later.
+  virtual void run(std::vector<In> inputs) = 0;
+  /// Gives each item of the running batch its outcome: `error` if there is one, or that of its place in `results`. T: Out or BatchOutcome<Out>.
+  template <typename T>
+  void finish(std::exception_ptr error, std::vector<T> results);
+
+ private:
+  // Under the lock:
+  /// True: `dispatch` has to be posted. Otherwise the timer is set for when that changes by itself.
+  [[nodiscard]] bool plan();
+  [[nodiscard]] bool may_leave() const;
+  void arm();
+  void disarm();
+  [[nodiscard]] std::vector<In> take_batch();
+  [[nodiscard]] Waiters take_waiters_if_drained();
+  template <typename Items>
+  static void take_completions(const Items& items, Completions& completions);
+
+  // Outside of it:
+  void on_timer();
+  void dispatch();
+  /// Ends the lock first: waking a thread under it would make that thread wait at once.
+  void post_dispatch_if(bool wanted, std::unique_lock<std::mutex>& lock);
+  static void notify(const Waiters& waiters);
+
+  const boost::asio::any_io_executor executor_;
+  const MicrobatcherOptions options_;
+  const std::shared_ptr<BatchTimer> timer_;  // shared with the options
+  mutable std::mutex mutex_;
+  bool open_ = false;
+  bool scheduled_ = false;  // dispatch is posted and has not begun
+  bool busy_ = false;       // a batch runs
+  std::optional<TimePoint> armed_for_;
+  std::uint64_t last_sequence_ = 0;
+  std::deque<ItemPtr> pending_;  // by sequence; all have a completion
+  std::vector<ItemPtr> running_;
+  Waiters waiters_;
+  BatchStatsRecorder recorder_;
+};
+
+}  // namespace lockstep::detail
+
+// The definitions, in two files of a readable size.
+#include "lockstep/microbatcher/core_batches.hpp"
+#include "lockstep/microbatcher/core_items.hpp"

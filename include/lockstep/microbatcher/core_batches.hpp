@@ -1,0 +1,138 @@
+// BatchCore: when a batch leaves, and how it ends. Included by core.hpp only.
+#pragma once
+
+#include <algorithm>
+#include <iterator>
+
+#include <boost/asio/post.hpp>
+
+#include "lockstep/microbatcher/core.hpp"
+
+namespace lockstep::detail {
+
+template <typename In, typename Out>
+template <typename T>
+void BatchCore<In, Out>::finish(std::exception_ptr error, std::vector<T> results) {
+  std::unique_lock lock(mutex_);
+  const std::size_t count = running_.size();
+  const bool wrong_count = !error && results.size() != count;
+  std::vector<std::pair<std::unique_ptr<ItemCompletion<Out>>, BatchOutcome<Out>>> ended;
+  ended.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (running_[i]->completion == nullptr) {
+      continue;  // cancelled
+    }
+    if (error) {
+      ended.emplace_back(std::move(running_[i]->completion), error);
+    } else if (wrong_count) {
+      ended.emplace_back(std::move(running_[i]->completion), result_count_error(options_, results.size(), count));
+    } else if constexpr (std::is_same_v<T, BatchOutcome<Out>>) {
+      ended.emplace_back(std::move(running_[i]->completion), std::move(results[i]));
+    } else {
+      ended.emplace_back(std::move(running_[i]->completion), BatchOutcome<Out>(std::in_place_index<0>, std::move(results[i])));
+    }
+    recorder_.add_failures(ended.back().second.index());
+  }
+  error = nullptr;  // the exception belongs to the submitters now: it must not be destroyed here while they read it
+  const std::vector<ItemPtr> dropped = std::exchange(running_, {});
+  busy_ = false;
+  const Waiters waiters = take_waiters_if_drained();
+  post_dispatch_if(plan(), lock);
+  for (auto& [completion, outcome] : ended) {
+    completion->complete(std::move(outcome));
+  }
+  notify(waiters);
+}
+
+template <typename In, typename Out>
+bool BatchCore<In, Out>::plan() {
+  if (scheduled_ || busy_ || pending_.empty()) {
+    return false;
+  }
+  if (!may_leave()) {
+    arm();
+    return false;
+  }
+  disarm();
+  scheduled_ = true;
+  return true;
+}
+
+template <typename In, typename Out>
+bool BatchCore<In, Out>::may_leave() const {
+  return options_.dispatch_when_idle || !open_ || pending_.size() >= options_.max_batch_size ||
+         timer_->now() >= pending_.front()->submitted + options_.batch_wait_timeout;
+}
+
+template <typename In, typename Out>
+void BatchCore<In, Out>::arm() {
+  const TimePoint when = pending_.front()->submitted + options_.batch_wait_timeout;
+  if (armed_for_ != when) {
+    armed_for_ = when;
+    timer_->arm(when, [weak = this->weak_from_this()] {
+      if (const auto self = weak.lock()) {
+        self->on_timer();
+      }
+    });
+  }
+}
+
+template <typename In, typename Out>
+void BatchCore<In, Out>::disarm() {
+  if (armed_for_) {
+    armed_for_.reset();
+    timer_->cancel();
+  }
+}
+
+template <typename In, typename Out>
+void BatchCore<In, Out>::on_timer() {
+  std::unique_lock lock(mutex_);
+  armed_for_.reset();  // a call that was on its way when the timer was set anew sets it once more, to the same time
+  post_dispatch_if(plan(), lock);
+}
+
+template <typename In, typename Out>
+void BatchCore<In, Out>::post_dispatch_if(bool wanted, std::unique_lock<std::mutex>& lock) {
+  lock.unlock();
+  if (wanted) {
+    boost::asio::post(executor_, [self = this->shared_from_this()] { self->dispatch(); });
+  }
+}
+
+template <typename In, typename Out>
+void BatchCore<In, Out>::dispatch() {
+  std::vector<In> inputs;
+  {
+    const std::lock_guard lock(mutex_);
+    scheduled_ = false;
+    if (pending_.empty()) {
+      return;  // cancelled meanwhile
+    }
+    if (!may_leave()) {
+      arm();  // some were cancelled meanwhile, and the rest can wait
+      return;
+    }
+    inputs = take_batch();
+  }
+  run(std::move(inputs));
+}
+
+template <typename In, typename Out>
+std::vector<In> BatchCore<In, Out>::take_batch() {
+  const auto end = pending_.begin() + static_cast<std::ptrdiff_t>(std::min(options_.max_batch_size, pending_.size()));
+  running_.assign(std::make_move_iterator(pending_.begin()), std::make_move_iterator(end));
+  pending_.erase(pending_.begin(), end);
+  busy_ = true;
+  const TimePoint now = timer_->now();
+  std::vector<In> inputs;
+  inputs.reserve(running_.size());
+  for (const ItemPtr& item : running_) {
+    inputs.push_back(std::move(item->item));
+    recorder_.add_wait(now - item->submitted);
+  }
+  recorder_.add_batch(running_.size());
+  return inputs;
+}
+
+}  // namespace lockstep::detail
