@@ -126,6 +126,9 @@ Status MpiCommunicator::complete(MpiOperation& operation, const Deadline& deadli
       continue;
     }
     if (Status status = deadline.check(); !status) {
+      if (operation.poll()) {
+        break;  // it came while we were off the core (stopped, say): then the time that passed is no peer's fault
+      }
       const std::string missing = operation.missing_peers();
       status.error().message = fmt::format("rank {}: {}: {}{}{}", rank(), operation.describe(), status.error().message, missing.empty() ? "" : "; ", missing);
       return status;
