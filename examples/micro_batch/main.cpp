@@ -1,11 +1,11 @@
 // A batch of rows goes through a "model" in micro-batches: first plainly, then with compute and communication overlapped, then with an adaptive size.
-#include "lockstep/micro_batch.hpp"
-
 #include <cstdint>
 #include <cstdio>
 #include <memory>
 #include <span>
 #include <vector>
+
+#include "lockstep/micro_batch.hpp"
 
 namespace {
 
