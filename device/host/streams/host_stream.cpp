@@ -82,7 +82,7 @@ void HostStream::push(Entry entry) {
 
 void HostStream::run(const std::stop_token& stop) {
   pthread_setname_np(pthread_self(), name_.substr(0, kThreadNameMax).c_str());
-  while (timeline_->wait_submitted_after(timeline_->completed(), stop)) {
+  while (timeline_->wait_for_work(stop)) {
     Entry& entry = ring_[(timeline_->completed() + 1) % kCapacity];
     if (!run_entry(entry, stop)) {
       return;  // not done, so not completed: the destructor fires the rest

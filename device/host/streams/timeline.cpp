@@ -64,8 +64,9 @@ Status Timeline::clear_failure() {
   failure.last = submitted();
   failed_.store(false, std::memory_order_release);
   // A number that no work has: an event recorded from here on, before any new work, must not be taken for one recorded during the failure.
-  submitted_.fetch_add(1, std::memory_order_release);
+  // `completed_` first: the stream's thread looks at both without the lock, and would take the step between them for work.
   completed_.fetch_add(1, std::memory_order_release);
+  submitted_.fetch_add(1, std::memory_order_release);
   return failure.error;
 }
 
@@ -116,8 +117,11 @@ bool Timeline::wait(std::uint64_t point, const std::stop_token& stop) {
   return changed_.wait(lock, stop, done);
 }
 
-bool Timeline::wait_submitted_after(std::uint64_t point, const std::stop_token& stop) {
-  const auto more = [this, point] { return submitted() > point; };
+bool Timeline::wait_for_work(const std::stop_token& stop) {
+  const auto more = [this] {
+    const std::uint64_t submitted_now = submitted();  // first: clear_failure moves both numbers, this one last, and must not look like work in between
+    return submitted_now > completed();
+  };
   if (!spin(more)) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, stop, more);

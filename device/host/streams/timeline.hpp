@@ -43,8 +43,8 @@ class Timeline {
   [[nodiscard]] Status wait(std::uint64_t point, const Deadline& deadline);
   /// The same without a deadline, ended by `stop`: false then.
   bool wait(std::uint64_t point, const std::stop_token& stop);
-  /// Waits until something after `point` was submitted; false when stopped.
-  bool wait_submitted_after(std::uint64_t point, const std::stop_token& stop);
+  /// Waits until something is submitted that has not completed; false when stopped. For the stream's own thread.
+  bool wait_for_work(const std::stop_token& stop);
 
  private:
   /// The points from `first` to `last` carry `error`; `last` is none while the failure lasts.

@@ -2,6 +2,9 @@
 // Method  One thread plays the stream by calling submit, complete and fail.
 #include "device/host/streams/timeline.hpp"
 
+#include <atomic>
+#include <thread>
+
 #include <gtest/gtest.h>
 
 namespace lockstep::device::host {
@@ -104,7 +107,22 @@ TEST(Timeline, AStoppedWaitReturnsWithoutThePoint) {
   std::stop_source stop;
   stop.request_stop();
   EXPECT_FALSE(timeline.wait(1, stop.get_token()));
-  EXPECT_FALSE(timeline.wait_submitted_after(1, stop.get_token()));
+  EXPECT_FALSE(timeline.wait_for_work(stop.get_token()));
+}
+
+TEST(Timeline, ClearingAFailureNeverLooksLikeWorkToTheStreamsThread) {
+  for (int round = 0; round < 100; ++round) {
+    Timeline timeline(100000);  // so that the thread looks without the lock all the while
+    std::atomic<bool> saw_work = false;
+    {
+      const std::jthread stream([&](const std::stop_token& stop) { saw_work = timeline.wait_for_work(stop); });
+      for (int i = 0; i < 200; ++i) {
+        timeline.fail({ErrorCode::kInternal, "on purpose"});
+        EXPECT_FALSE(timeline.clear_failure());
+      }
+    }
+    ASSERT_FALSE(saw_work) << "round " << round;
+  }
 }
 
 }  // namespace
