@@ -224,7 +224,7 @@ class TextRules(TreeTest):
         self.assert_rule({"comm/a.cpp": "  throw std::runtime_error(x);\n"}, "throw", "comm/a.cpp", 1)
 
     def test_refuse_paths_of_one_machine(self):
-        self.assert_clean({"docs/a.md": "build/work/x https://example.org/home/x ./work/y\n"})
+        self.assert_clean({"docs/a.md": "build/home/x https://example.org/home/x ./home/y\n"})
         self.assert_rule({"docs/a.md": "run /home/someone/x\n"}, "machine-path", "docs/a.md")
 
 
