@@ -7,7 +7,7 @@ function(lockstep_library name)
   add_library(lockstep::${name} ALIAS lockstep_${name})
   target_include_directories(lockstep_${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>
                                               PRIVATE ${PROJECT_SOURCE_DIR})
-  target_link_libraries(lockstep_${name} PUBLIC ${ARG_PUBLIC} PRIVATE lockstep_options ${ARG_PRIVATE})
+  target_link_libraries(lockstep_${name} PUBLIC ${ARG_PUBLIC} PRIVATE $<BUILD_INTERFACE:lockstep_options> ${ARG_PRIVATE})
 endfunction()
 
 # lockstep_test(unit_tokenizer LABEL unit [gpu] SOURCES ... LIBRARIES ... [COMMAND_PREFIX ...] [TIMEOUT seconds])
