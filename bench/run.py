@@ -17,6 +17,8 @@ import subprocess
 import sys
 import time
 
+import library.sections
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROMPT = "And it came to pass in those days, that there went out a decree that all the world should be taxed."
 GENERATED_TOKENS = 128
@@ -170,7 +172,7 @@ def section_serving(build_dir):
     return figures
 
 
-SECTIONS = {"agreement": section_agreement, "idle": section_idle, "serving": section_serving}
+SECTIONS = {"agreement": section_agreement, "idle": section_idle, "serving": section_serving, **library.sections.SECTIONS}
 
 
 def main():
