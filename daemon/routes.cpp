@@ -4,6 +4,9 @@
 #include <utility>
 
 #include <boost/json.hpp>
+#include <fmt/format.h>
+
+#include "daemon/http/error_body.hpp"
 
 namespace lockstep::daemon {
 namespace {
@@ -14,17 +17,34 @@ std::string version_body(const std::string& version) {
   return boost::json::serialize(object);
 }
 
-std::string models_body(const RouteParts& parts) {
+boost::json::object model_object(const RouteParts& parts, std::int64_t created) {
   boost::json::object model;
   model["id"] = parts.model;
   model["object"] = "model";
-  model["created"] = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  model["created"] = created;
   model["owned_by"] = "lockstep";
   model["max_model_len"] = parts.max_model_len;
+  return model;
+}
+
+std::string models_body(const RouteParts& parts, std::int64_t created) {
   boost::json::object list;
   list["object"] = "list";
-  list["data"] = boost::json::array{std::move(model)};
+  list["data"] = boost::json::array{model_object(parts, created)};
   return boost::json::serialize(list);
+}
+
+constexpr std::string_view kModelPath = "/v1/models/{id}";
+
+Handler model_by_id(const RouteParts& parts, std::int64_t created) {
+  return [name = parts.model, body = boost::json::serialize(model_object(parts, created))](const std::shared_ptr<Exchange>& exchange) {
+    if (path_parameter(kModelPath, exchange->request().path) == name) {
+      exchange->respond({.body = body});
+    } else {
+      exchange->respond(error_response(
+          {.status = 404, .message = fmt::format("this server has no such model; it serves \"{}\"", name), .code = "model_not_found", .param = "model"}));
+    }
+  };
 }
 
 /// A handler that always gives the same answer.
@@ -42,15 +62,28 @@ std::vector<Route> make_routes(const RouteParts& parts) {
     exchange->respond({.content_type = "text/plain; version=0.0.4; charset=utf-8", .body = source->text()});
   };
   const Handler completions = [service = parts.completions](std::shared_ptr<Exchange> exchange) { service->handle(std::move(exchange)); };
+  const std::int64_t created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  const RouteDoc health_doc{
+      .summary = "200 while the rank is sound, also while it loads or drains; else 503", .answer_schema = "Health", .error_statuses = {503}};
+  const RouteDoc ready_doc{.summary = "200 when the rank takes requests; else 503", .answer_schema = "Health", .error_statuses = {503}};
   return {
-      {"/health", "GET", health},
-      {"/health/live", "GET", health},
-      {"/ready", "GET", ready},
-      {"/health/ready", "GET", ready},
-      {"/version", "GET", fixed(version_body(parts.version))},
-      {"/metrics", "GET", metrics},
-      {"/v1/models", "GET", fixed(models_body(parts))},
-      {"/v1/completions", "POST", completions},
+      {"/health", "GET", health, Access::kOpen, health_doc},
+      {"/health/live", "GET", health, Access::kOpen, health_doc},
+      {"/ready", "GET", ready, Access::kOpen, ready_doc},
+      {"/health/ready", "GET", ready, Access::kOpen, ready_doc},
+      {"/metrics", "GET", metrics, Access::kOpen, {.summary = "metrics.md", .answer_type = "text/plain"}},
+      {"/version", "GET", fixed(version_body(parts.version)), Access::kKey, {.summary = "the version of lockstep", .answer_schema = "Version"}},
+      {"/v1/models", "GET", fixed(models_body(parts, created)), Access::kKey, {.summary = "the models that are served", .answer_schema = "ModelList"}},
+      {kModelPath, "GET", model_by_id(parts, created), Access::kKey, {.summary = "one model, by its name", .answer_schema = "Model", .error_statuses = {404}}},
+      {"/v1/completions",
+       "POST",
+       completions,
+       Access::kKey,
+       {.summary = "a completion, whole or as a stream",
+        .request_schema = "CompletionRequest",
+        .answer_schema = "Completion",
+        .streams = true,
+        .error_statuses = {400, 404, 415, 429, 500, 503}}},
   };
 }
 

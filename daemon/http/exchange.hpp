@@ -20,6 +20,7 @@ struct HttpRequest {
   std::string path;
   std::string query;
   std::string content_type;
+  std::string authorization;  ///< for the router; not to be logged
   std::string body;
 };
 

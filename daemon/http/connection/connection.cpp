@@ -224,11 +224,17 @@ void Connection::dispatch() {
                       .path = std::string(target.substr(0, mark)),
                       .query = mark == std::string_view::npos ? "" : std::string(target.substr(mark + 1)),
                       .content_type = std::string(to_view(message[http::field::content_type])),
+                      .authorization = std::string(to_view(message[http::field::authorization])),
                       .body = std::move(parser_->get().body())};
-  exchange_ = std::make_shared<ExchangeImpl>(*this, std::move(request), std::move(body_place_), std::move(request_id), message.version() >= 11);
+  RouteMatch match = state_->router.match(request);
+  exchange_ = std::make_shared<ExchangeImpl>(*this, std::move(request), std::move(body_place_), std::move(request_id), match.label, message.version() >= 11);
   state_->count_exchange(+1);
   const std::shared_ptr<Connection> self = shared_from_this();  // a handler may close this connection
-  state_->router.dispatch(exchange_);
+  if (match.answer) {
+    exchange_->respond(std::move(*match.answer));
+  } else {
+    match.route->handler(exchange_);
+  }
   if (phase_ == Phase::kAnswering) {
     watch_client();
   }

@@ -2,8 +2,14 @@
 
 namespace lockstep::daemon {
 
-Connection::ExchangeImpl::ExchangeImpl(Connection& connection, HttpRequest request, std::shared_ptr<void> body_place, std::string request_id, bool http_1_1)
-    : connection_(&connection), request_(std::move(request)), body_place_(std::move(body_place)), request_id_(std::move(request_id)), http_1_1_(http_1_1) {}
+Connection::ExchangeImpl::ExchangeImpl(Connection& connection, HttpRequest request, std::shared_ptr<void> body_place, std::string request_id,
+                                       std::string_view route, bool http_1_1)
+    : connection_(&connection),
+      request_(std::move(request)),
+      body_place_(std::move(body_place)),
+      request_id_(std::move(request_id)),
+      route_(route),
+      http_1_1_(http_1_1) {}
 
 void Connection::ExchangeImpl::respond(HttpResponse response) {
   if (connection_ == nullptr) {
@@ -66,7 +72,7 @@ void Connection::ExchangeImpl::finish() {
 void Connection::ExchangeImpl::complete() {
   Connection* connection = std::exchange(connection_, nullptr);
   if (HttpObserver* observer = connection->state_->options.observer) {
-    observer->on_response(connection->state_->router.label(request_.path), request_.method, status_, std::chrono::steady_clock::now() - started_);
+    observer->on_response(route_, request_.method, status_, std::chrono::steady_clock::now() - started_);
   }
   abandoned_ = nullptr;
   connection->end_exchange();
@@ -76,7 +82,7 @@ std::function<void()> Connection::ExchangeImpl::detach() {
   if (connection_ != nullptr) {
     if (HttpObserver* observer = connection_->state_->options.observer) {
       // 499 is nginx's word for a client that left before its answer.
-      observer->on_response(connection_->state_->router.label(request_.path), request_.method, 499, std::chrono::steady_clock::now() - started_);
+      observer->on_response(route_, request_.method, 499, std::chrono::steady_clock::now() - started_);
     }
   }
   connection_ = nullptr;

@@ -15,7 +15,7 @@ namespace lockstep::daemon {
 
 class Connection::ExchangeImpl final : public Exchange {
  public:
-  ExchangeImpl(Connection& connection, HttpRequest request, std::shared_ptr<void> body_place, std::string request_id, bool http_1_1);
+  ExchangeImpl(Connection& connection, HttpRequest request, std::shared_ptr<void> body_place, std::string request_id, std::string_view route, bool http_1_1);
 
   [[nodiscard]] const HttpRequest& request() const override { return request_; }
   [[nodiscard]] const std::string& request_id() const override { return request_id_; }
@@ -37,6 +37,7 @@ class Connection::ExchangeImpl final : public Exchange {
   HttpRequest request_;
   std::shared_ptr<void> body_place_;  ///< shared with nobody; its deleter counts
   std::string request_id_;
+  std::string_view route_;  ///< as in the table, which outlives this
   std::function<void()> abandoned_;
   TimePoint started_ = std::chrono::steady_clock::now();
   int status_ = 0;

@@ -1,0 +1,96 @@
+#include "daemon/http/access/api_keys.hpp"
+
+#include <algorithm>
+#include <fstream>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <optional>
+#include <sys/stat.h>
+
+#include <fmt/format.h>
+
+namespace lockstep::daemon {
+namespace {
+
+constexpr std::size_t kFileBytesMax = std::size_t{1} << 20;
+
+std::optional<std::array<unsigned char, 32>> digest_of(std::string_view text) {
+  std::array<unsigned char, 32> digest{};
+  unsigned int length = 0;
+  if (EVP_Digest(text.data(), text.size(), digest.data(), &length, EVP_sha256(), nullptr) != 1 || length != digest.size()) {
+    return std::nullopt;
+  }
+  return digest;
+}
+
+/// What follows the scheme "Bearer", or nothing.
+std::string_view bearer_token(std::string_view authorization) {
+  constexpr std::string_view kScheme = "bearer";
+  const auto same = [](char given, char wanted) { return static_cast<char>(given >= 'A' && given <= 'Z' ? given | 0x20 : given) == wanted; };
+  if (authorization.size() <= kScheme.size() || authorization[kScheme.size()] != ' ' ||
+      !std::ranges::equal(authorization.substr(0, kScheme.size()), kScheme, same)) {
+    return {};
+  }
+  const std::size_t begin = authorization.find_first_not_of(' ', kScheme.size());
+  return begin == std::string_view::npos ? std::string_view() : authorization.substr(begin, authorization.find_last_not_of(' ') + 1 - begin);
+}
+
+}  // namespace
+
+Result<ApiKeys> ApiKeys::create(const std::vector<std::string>& keys) {
+  ApiKeys result;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    if (keys[i].empty() || !std::ranges::all_of(keys[i], [](char c) { return c > ' ' && c < '\x7f'; })) {
+      return Error{ErrorCode::kInvalidArgument, fmt::format("API key {} of {} is {}; expected printable ASCII characters without spaces", i + 1, keys.size(),
+                                                            keys[i].empty() ? "empty" : "not such that a header could carry it")};
+    }
+    const auto digest = digest_of(keys[i]);
+    if (!digest) {
+      return Error{ErrorCode::kInternal, "OpenSSL has no SHA-256 (EVP_Digest failed): cannot check API keys"};
+    }
+    result.digests_.push_back(*digest);
+  }
+  return result;
+}
+
+bool ApiKeys::accepts(std::string_view authorization) const {
+  const auto digest = digest_of(bearer_token(authorization));
+  if (!digest) {
+    return false;
+  }
+  unsigned accepted = 0;
+  for (const Digest& known : digests_) {  // all of them, so that the time does not tell which one it was
+    accepted |= static_cast<unsigned>(CRYPTO_memcmp(known.data(), digest->data(), known.size()) == 0);
+  }
+  return accepted != 0;
+}
+
+Result<KeyFile> read_key_file(const std::filesystem::path& file) {
+  KeyFile result;
+  struct stat facts {};
+  std::ifstream input(file);
+  if (!input || ::stat(file.c_str(), &facts) != 0 || !S_ISREG(facts.st_mode)) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("--api-key-file {}: cannot be read; expected a file with one API key a line", file.string())};
+  }
+  if (static_cast<std::size_t>(facts.st_size) > kFileBytesMax) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("--api-key-file {}: is larger than {} bytes; expected one API key a line", file.string(), kFileBytesMax)};
+  }
+  if ((facts.st_mode & (S_IRGRP | S_IROTH)) != 0) {
+    result.warning = fmt::format("--api-key-file {} may be read by other users: chmod 600 it", file.string());
+  }
+  for (std::string line; std::getline(input, line);) {
+    while (!line.empty() && (line.back() == '\r' || line.back() == ' ' || line.back() == '\t')) {
+      line.pop_back();
+    }
+    if (!line.empty() && line.front() != '#') {
+      result.keys.push_back(line);
+    }
+  }
+  if (result.keys.empty()) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("--api-key-file {}: holds no key; expected one a line", file.string())};
+  }
+  return result;
+}
+
+}  // namespace lockstep::daemon
