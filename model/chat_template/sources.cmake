@@ -1,0 +1,1 @@
+target_sources(lockstep_model PRIVATE chat_template/template_value.cpp)
