@@ -338,8 +338,9 @@ void warn_of_unknown_variables(spdlog::logger& logger) {
     const std::string_view text = *variable;
     names.emplace_back(text.substr(0, text.find('=')));
   }
-  for (const std::string& name : unknown_variables(names)) {
-    logger.warn("{} is set, but no option has that name: it does nothing", name);
+  for (const UnknownVariable& variable : unknown_variables(names)) {
+    logger.warn("{} is set, but no option has that name: it does nothing{}", variable.name,
+                variable.nearest.empty() ? "" : fmt::format("; did you mean {}?", variable.nearest));
   }
 }
 

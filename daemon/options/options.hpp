@@ -44,6 +44,9 @@ struct DaemonOptions {
   std::filesystem::path group_secret_file;
 
   std::string log_level = "info";
+  std::filesystem::path config_file;  ///< that these were read from; "" is none
+
+  friend bool operator==(const DaemonOptions& a, const DaemonOptions& b) = default;
 };
 
 /// The process is to end at once: --help, --version, or a value that cannot be used.
@@ -59,11 +62,18 @@ struct OptionName {
 };
 [[nodiscard]] std::vector<OptionName> option_names();
 
-/// `arguments` without the program's name. Config file < environment < command line. An error names option, value, where it was set and what is expected.
+/// `arguments` without the program's name. Config file < environment < command line; of an option that is given twice on the command line the last counts.
+/// An error names option, value, where it was set, what is expected, and the nearest name where one is near. Values that another source overrides are not read.
 [[nodiscard]] std::variant<DaemonOptions, EarlyExit> parse_options(std::span<const std::string> arguments, const comm::EnvironmentReader& environment,
                                                                    std::string_view version);
 
-/// Which of `names`, those of the whole environment, look like options of ours and are none: a slip of the pen that would otherwise do nothing.
-[[nodiscard]] std::vector<std::string> unknown_variables(std::span<const std::string> names);
+/// A variable that looks like an option of ours and is none: a slip of the pen that would otherwise do nothing.
+struct UnknownVariable {
+  std::string name;
+  std::string nearest;  ///< the variable that was probably meant; "" when none is near
+  friend bool operator==(const UnknownVariable& a, const UnknownVariable& b) = default;
+};
+/// Those among `names`, the names of the whole environment.
+[[nodiscard]] std::vector<UnknownVariable> unknown_variables(std::span<const std::string> names);
 
 }  // namespace lockstep::daemon

@@ -1,4 +1,4 @@
-#include "daemon/options/values.hpp"
+#include "daemon/options/values/values.hpp"
 
 #include <array>
 #include <charconv>
@@ -76,6 +76,13 @@ std::optional<Duration> read_duration(std::string_view text) {
     return std::nullopt;  // NaN too
   }
   return Duration(static_cast<std::int64_t>(nanoseconds));
+}
+
+std::optional<bool> read_boolean(std::string_view text) {
+  if (text == "true" || text == "yes" || text == "on" || text == "1") {
+    return true;
+  }
+  return text == "false" || text == "no" || text == "off" || text == "0" ? std::optional(false) : std::nullopt;
 }
 
 }  // namespace lockstep::daemon

@@ -18,4 +18,7 @@ namespace lockstep::daemon {
 /// Seconds, or with ms, s, m or h; fractions are allowed. At least 1 ms, at most 30 days.
 [[nodiscard]] std::optional<Duration> read_duration(std::string_view text);
 
+/// true, yes, on or 1; false, no, off or 0.
+[[nodiscard]] std::optional<bool> read_boolean(std::string_view text);
+
 }  // namespace lockstep::daemon

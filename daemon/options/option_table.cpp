@@ -1,0 +1,130 @@
+#include "daemon/options/option_table.hpp"
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <array>
+#include <cctype>
+#include <utility>
+
+#include "lockstep/device/device.hpp"
+
+namespace lockstep::daemon {
+namespace {
+
+using Options = DaemonOptions;
+
+constexpr std::array<std::pair<std::string_view, LoadFormat>, 3> kLoadFormats{
+    {{"auto", LoadFormat::kAuto}, {"safetensors", LoadFormat::kSafetensors}, {"dummy", LoadFormat::kDummy}}};
+constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kLogLevels{
+    {{"trace", "trace"}, {"debug", "debug"}, {"info", "info"}, {"warning", "warning"}, {"error", "error"}}};
+
+constexpr const char* kFolder = "the path of a folder";
+constexpr const char* kFile = "the path of a file";
+constexpr const char* kName = "a name";
+constexpr const char* kAddress = "an address of this machine";
+
+constexpr OptionKind unsigned_seed() {
+  return {.placeholder = "N",
+          .expected = [] { return std::string("a whole number of at most 64 bits"); },
+          .apply =
+              [](std::string_view text, DaemonOptions& options) {
+                const auto value = read_unsigned(text);
+                options.dummy_seed = value.value_or(0);
+                return value.has_value();
+              }};
+}
+
+std::vector<std::string> device_names() {
+  std::vector<std::string> names;
+  for (const device::DeviceBackend& backend : device::device_backends()) {
+    names.emplace_back(backend.name);
+  }
+  return names;
+}
+
+constexpr OptionKind device_name() {
+  return {.placeholder = "NAME",
+          .expected = [] { return "a device that this build has: " + any_of(device_names()); },
+          .apply =
+              [](std::string_view text, DaemonOptions& options) {
+                options.device = text;
+                const auto devices = device::device_backends();
+                return std::ranges::find(devices, text, &device::DeviceBackend::name) != devices.end();
+              },
+          .choices = device_names};
+}
+
+constexpr OptionKind ipv4_address() {
+  return {.placeholder = "ADDRESS",
+          .expected = [] { return std::string("an IPv4 address of this machine"); },
+          .apply =
+              [](std::string_view text, DaemonOptions& options) {
+                options.peer_bind = text;
+                in_addr address{};
+                return ::inet_pton(AF_INET, options.peer_bind.c_str(), &address) == 1;
+              }};
+}
+
+constexpr const char* kModel = "Model";
+constexpr const char* kHttp = "HTTP";
+constexpr const char* kBatching = "Batching and memory, on each rank";
+constexpr const char* kGroup = "Group";
+constexpr const char* kProcess = "Process";
+
+// clang-format off: one line is one option
+constexpr std::array kLines{
+    OptionLine{kModel, "model", text_of<&Options::model, kFolder>("PATH"), "(the embedded model)", "Folder of a Hugging Face model"},
+    OptionLine{kModel, "served-model-name", text_of<&Options::served_model_name, kName>("NAME"), "(the folder's name)", "Name of the model in the API"},
+    OptionLine{kModel, "load-format", one_of<&Options::load_format, kLoadFormats>(), "auto", "Where weights come from; dummy makes them from --dummy-seed"},
+    OptionLine{kModel, "dummy-seed", unsigned_seed(), "0", "Seed of --load-format dummy"},
+    OptionLine{kModel, "device", device_name(), "cpu", "Where to compute"},
+
+    OptionLine{kHttp, "host", text_of<&Options::host, kAddress>("ADDRESS"), "127.0.0.1", "Address that HTTP listens on"},
+    OptionLine{kHttp, "port", port_number<&Options::port>(), "8000", "Port of this host's first rank; the others count up from it. 0: any free one"},
+    OptionLine{kHttp, "shared-port", port_number<&Options::shared_port>(), "0", "One more port on which all ranks of this host accept. 0: none"},
+
+    OptionLine{kBatching, "max-num-seqs", count_from<&Options::max_num_seqs, 1>(), "64", "Requests computed in one step"},
+    OptionLine{kBatching, "max-num-batched-tokens", count_from<&Options::max_num_batched_tokens, 1>(), "512", "Tokens computed in one step"},
+    OptionLine{kBatching, "max-pending", count_from<&Options::max_pending, 1>(), "1024", "Requests accepted and not finished; more get 429"},
+    OptionLine{kBatching, "max-model-len", count_from<&Options::max_model_len, 0>(), "0", "Longest prompt with its answer, in tokens. 0: the model's context"},
+    OptionLine{kBatching, "kv-cache-memory", byte_size<&Options::kv_cache_bytes>(), "256M", "Memory of the KV cache"},
+    OptionLine{kBatching, "micro-batches", whole_number<&Options::micro_batches, 1, 2>(), "1", "Into how many micro-batches a step may be split"},
+
+    OptionLine{kGroup, "stall-timeout", duration<&Options::stall_timeout>(), "10s", "How long a rank may make no progress before its group ends"},
+    OptionLine{kGroup, "start-timeout", duration<&Options::start_timeout>(), "60s", "How long all ranks may take to find each other"},
+    OptionLine{kGroup, "drain-timeout", duration<&Options::drain_timeout>(), "30s", "How long accepted requests may take to finish after SIGTERM or SIGUSR1"},
+    OptionLine{kGroup, "heartbeat-interval", duration<&Options::heartbeat_interval>(), "100ms", "How often ranks tell each other of their progress"},
+    OptionLine{kGroup, "keep-alive-interval", duration<&Options::keep_alive_interval>(), "5s", "How often an idle group takes a step"},
+    OptionLine{kGroup, "peer-bind", ipv4_address(), "(chosen)", "Address on which other ranks reach this one"},
+    OptionLine{kGroup, "group-secret-file", text_of<&Options::group_secret_file, kFile>("PATH"), "(none)",
+               "File with the secret that all ranks share; or set LOCKSTEP_GROUP_SECRET"},
+
+    OptionLine{kProcess, "log-level", one_of<&Options::log_level, kLogLevels>(), "info", "Least important kind of message that is logged"},
+    OptionLine{kProcess, "config", text_of<&Options::config_file, kFile>("PATH"), "(none)", "File of lines such as port = 8000", false},
+};
+// clang-format on
+
+}  // namespace
+
+std::span<const OptionLine> option_table() {
+  return kLines;
+}
+
+std::string option_flag(std::string_view name) {
+  return fmt::format("--{}", name);
+}
+
+std::string option_variable(std::string_view name) {
+  std::string result = "LOCKSTEP_";
+  for (const char c : name) {
+    result += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  }
+  return result;
+}
+
+std::string option_default(const OptionLine& line) {
+  const std::string_view text = line.fallback;
+  return std::string(text.starts_with('(') ? text.substr(1, text.size() - 2) : text);
+}
+
+}  // namespace lockstep::daemon
