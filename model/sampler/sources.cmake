@@ -1,1 +1,1 @@
-target_sources(lockstep_model PRIVATE sampler/sampler.cpp)
+target_sources(lockstep_model PRIVATE sampler/sampler.cpp sampler/token_counts.cpp)

@@ -6,15 +6,21 @@
 #include <vector>
 
 #include "lockstep/core/deadline.hpp"
+#include "lockstep/model/model_config.hpp"
+#include "lockstep/model/sampler.hpp"
+#include "lockstep/model/token_counts.hpp"
 #include "lockstep/scheduler/request.hpp"
 
 namespace lockstep::scheduler {
 
 /// Owned by the batch planner; the step batch points at it for one step.
 struct Sequence {
-  GenerationRequest request;         ///< its prompt has moved to `tokens`
-  std::vector<std::int32_t> tokens;  ///< prompt, then generated; capacity for both from the start
-  std::vector<std::int32_t> blocks;  ///< KV blocks in order of position; all that it will ever need, from admission on
+  GenerationRequest request;                ///< its prompt has moved to `tokens`
+  std::vector<std::int32_t> tokens;         ///< prompt, then generated; capacity for both from the start
+  std::vector<std::int32_t> end_token_ids;  ///< the model's, unless ignored, and the request's own
+  model::TokenCounts counts;                ///< where `has_counts`
+  bool has_counts = false;                  ///< a penalty asks for them
+  std::vector<std::int32_t> blocks;         ///< KV blocks in order of position; all that it will ever need, from admission on
   std::int32_t prompt_tokens = 0;
   std::int32_t computed = 0;  ///< tokens whose keys and values are in the cache
   std::int32_t prefill_chunks = 0;
@@ -26,5 +32,10 @@ struct Sequence {
   [[nodiscard]] std::int32_t generated() const { return static_cast<std::int32_t>(tokens.size()) - prompt_tokens; }
   [[nodiscard]] std::int32_t pending() const { return static_cast<std::int32_t>(tokens.size()) - computed; }
 };
+
+/// Makes the sequence of a checked request, which is moved from, with all the memory that it will ever need: no step allocates for it.
+[[nodiscard]] std::unique_ptr<Sequence> accept_request(GenerationRequest& request, const model::ModelConfig& config, TimePoint arrival);
+/// How the next token of `sequence` is chosen; points into it.
+[[nodiscard]] model::SamplerInput sampler_input(const Sequence& sequence);
 
 }  // namespace lockstep::scheduler

@@ -1,7 +1,6 @@
 #include "lockstep/scheduler/engine.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include <fmt/format.h>
@@ -75,8 +74,9 @@ class StepEngine final : public Engine {
 
   Status load() override;
   Status run() override;
-  Status submit(GenerationRequest request) override;
-  void cancel(RequestId id) override { inbox_.cancel(id); }
+  Status submit_all(std::span<GenerationRequest> requests) override;
+  void cancel(RequestId id) override { inbox_.end(id, FinishReason::kCancelled); }
+  void complete(RequestId id) override { inbox_.end(id, FinishReason::kStop); }
   void request_drain() override {
     draining_.store(true, std::memory_order_release);
     inbox_.wish(comm::ControlWish::kDrain);
@@ -90,6 +90,9 @@ class StepEngine final : public Engine {
   bool running() const override { return running_.load(std::memory_order_acquire); }
   std::int32_t open_requests() const override { return inbox_.open_requests(); }
   std::int32_t max_model_len() const override { return max_model_len_; }
+  std::int32_t max_request_tokens() const override {
+    return static_cast<std::int32_t>(std::min<std::int64_t>(max_model_len_, kv_cache_tokens_.load(std::memory_order_acquire)));
+  }
   std::uint64_t config_hash() const override { return config_hash_; }
   const std::string& config_identity() const override { return config_identity_; }
 
@@ -103,7 +106,7 @@ class StepEngine final : public Engine {
   [[nodiscard]] Status check_plan() const;
   [[nodiscard]] Status compute(StepRecord& record);
   void sample(TimePoint now, StepRecord& record);
-  void append_token(Sequence& sequence, const model::SampledToken& token, TimePoint now);
+  void append_token(Sequence& sequence, const model::SampledToken& token, std::span<const model::TokenLogProbability> likeliest, TimePoint now);
   void end_request(RequestId id, FinishReason reason, const Error* error);
   void finish(const Sequence& sequence, FinishReason reason);
   void end_all(FinishReason reason, const Error* error);
@@ -124,7 +127,8 @@ class StepEngine final : public Engine {
   std::unique_ptr<BatchPlanner> planner_;
   std::unique_ptr<StepExecutor> executor_;
   model::Sampler sampler_;
-  const Error no_distribution_{ErrorCode::kInternal, "the model's logits are not numbers: its weights are damaged or overflow; check the model's files"};
+  const Error no_distribution_{ErrorCode::kInternal,
+                               "the model's logits are not numbers, or every token is forbidden: its weights are damaged or overflow; check the model's files"};
 
   // The step thread's own.
   std::int64_t step_ = 0;
@@ -132,6 +136,7 @@ class StepEngine final : public Engine {
   StepBatch batch_;
   comm::StepPlan plan_;
   std::vector<TokenEvent> events_;
+  std::vector<model::TokenLogProbability> likeliest_;  ///< [logit rows][kLogProbabilitiesMax], what this step's events point at
   TimePoint last_agreement_{};
 
   std::atomic<bool> running_{false};
@@ -155,6 +160,7 @@ Status StepEngine::load() {
   const std::int32_t blocks_per_table = KvCache::blocks_for(max_model_len_);
   const std::int64_t useful_blocks = std::int64_t{options_.max_num_seqs} * blocks_per_table;
   LOCKSTEP_ASSIGN_OR_RETURN(cache_, KvCache::create(*parts_.device, transformer_->kv_cache_specs(), options_.kv_cache_bytes, useful_blocks));
+  likeliest_.resize(static_cast<std::size_t>(logit_rows) * static_cast<std::size_t>(kLogProbabilitiesMax));
   planner_ = std::make_unique<BatchPlanner>(
       BatchLimits{.sequences_max = logit_rows, .tokens_max = options_.max_num_batched_tokens, .blocks_per_table = blocks_per_table}, *cache_);
   LOCKSTEP_ASSIGN_OR_RETURN(
@@ -176,21 +182,21 @@ Status StepEngine::load() {
   return {};
 }
 
-Status StepEngine::submit(GenerationRequest request) {
-  if (kv_cache_tokens_.load(std::memory_order_acquire) == 0) {
+Status StepEngine::submit_all(std::span<GenerationRequest> requests) {
+  const std::int64_t kv_cache_tokens = kv_cache_tokens_.load(std::memory_order_acquire);
+  if (kv_cache_tokens == 0) {
     return Error{ErrorCode::kResourceExhausted, "this rank is still loading its weights: try again when /ready says so"};
   }
-  LOCKSTEP_RETURN_IF_ERROR(check_request(request, {.vocabulary_size = parts_.config->vocabulary_size,
-                                                   .max_model_len = max_model_len_,
-                                                   .kv_cache_tokens = kv_cache_tokens_.load(std::memory_order_acquire)}));
-  auto sequence = std::make_unique<Sequence>();
-  sequence->arrival = parts_.clock->now();
-  sequence->prompt_tokens = static_cast<std::int32_t>(request.prompt_token_ids.size());
-  sequence->tokens.reserve(request.prompt_token_ids.size() + static_cast<std::size_t>(request.max_tokens));
-  sequence->tokens.assign(request.prompt_token_ids.begin(), request.prompt_token_ids.end());
-  request.prompt_token_ids = {};
-  sequence->request = std::move(request);
-  return inbox_.submit(std::move(sequence));
+  for (const GenerationRequest& request : requests) {
+    LOCKSTEP_RETURN_IF_ERROR(
+        check_request(request, {.vocabulary_size = parts_.config->vocabulary_size, .max_model_len = max_model_len_, .kv_cache_tokens = kv_cache_tokens}));
+  }
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  sequences.reserve(requests.size());
+  for (GenerationRequest& request : requests) {
+    sequences.push_back(accept_request(request, *parts_.config, parts_.clock->now()));
+  }
+  return inbox_.submit(sequences);
 }
 
 Status StepEngine::run() {
@@ -271,8 +277,8 @@ void StepEngine::take_messages() {
   for (std::unique_ptr<Sequence>& sequence : messages_.submitted) {
     planner_->add(std::move(sequence));
   }
-  for (const RequestId id : messages_.cancelled) {
-    end_request(id, FinishReason::kCancelled, nullptr);
+  for (const EngineInbox::End& end : messages_.ends) {
+    end_request(end.id, end.reason, nullptr);
   }
   deliver();
 }
@@ -373,24 +379,25 @@ void StepEngine::sample(TimePoint now, StepRecord& record) {
     if (!entry.samples) {
       continue;
     }
-    const SamplingParams& sampling = sequence.request.sampling;
-    const model::SampledToken token = sampler_.sample(transformer_->logits(logit_row++), {.temperature = sampling.temperature,
-                                                                                          .top_k = sampling.top_k,
-                                                                                          .top_p = sampling.top_p,
-                                                                                          .seed = sampling.seed,
-                                                                                          .position = static_cast<std::int64_t>(sequence.tokens.size())});
-    if (std::isnan(token.log_probability)) {
+    const auto likeliest = std::span(likeliest_)
+                               .subspan(static_cast<std::size_t>(logit_row) * static_cast<std::size_t>(kLogProbabilitiesMax),
+                                        static_cast<std::size_t>(std::max(sequence.request.sampling.log_probabilities, 0)));
+    const model::SampledToken token = sampler_.sample(transformer_->logits(logit_row++), sampler_input(sequence), likeliest);
+    if (!token.valid) {
       end_request(sequence.request.id, FinishReason::kError, &no_distribution_);
       continue;
     }
     ++record.generated_tokens;
-    append_token(sequence, token, now);  // may end and free the sequence
+    append_token(sequence, token, likeliest, now);  // may end and free the sequence
   }
 }
 
-void StepEngine::append_token(Sequence& sequence, const model::SampledToken& token, TimePoint now) {
+void StepEngine::append_token(Sequence& sequence, const model::SampledToken& token, std::span<const model::TokenLogProbability> likeliest, TimePoint now) {
   sequence.tokens.push_back(token.id);
-  events_.push_back({.request = sequence.request.id, .token = token.id, .log_probability = token.log_probability});
+  if (sequence.has_counts) {
+    sequence.counts.add_output(token.id);
+  }
+  events_.push_back({.request = sequence.request.id, .token = token.id, .log_probability = token.log_probability, .likeliest = likeliest});
   if (parts_.observer != nullptr) {
     if (sequence.first_token == TimePoint{}) {
       parts_.observer->on_first_token(now - sequence.arrival);
@@ -403,8 +410,7 @@ void StepEngine::append_token(Sequence& sequence, const model::SampledToken& tok
   }
   sequence.last_token = now;
   const GenerationRequest& request = sequence.request;
-  const auto contains = [&token](const std::vector<std::int32_t>& ids) { return std::ranges::find(ids, token.id) != ids.end(); };
-  const bool stops = (!request.ignore_eos && contains(parts_.config->end_token_ids)) || contains(request.stop_token_ids);
+  const bool stops = std::ranges::find(sequence.end_token_ids, token.id) != sequence.end_token_ids.end();
   if (!stops && sequence.generated() < request.max_tokens) {
     return;
   }
@@ -423,7 +429,7 @@ void StepEngine::end_request(RequestId id, FinishReason reason, const Error* err
 }
 
 void StepEngine::finish(const Sequence& sequence, FinishReason reason) {
-  inbox_.request_ended();
+  inbox_.request_ended(sequence.request.id);
   if (parts_.observer == nullptr) {
     return;
   }

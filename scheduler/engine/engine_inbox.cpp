@@ -1,32 +1,44 @@
 #include "scheduler/engine/engine_inbox.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include <fmt/format.h>
 
 namespace lockstep::scheduler {
 
-Status EngineInbox::submit(std::unique_ptr<Sequence> sequence) {
+Status EngineInbox::submit(std::span<std::unique_ptr<Sequence>> sequences) {
   {
     const std::lock_guard lock(mutex_);
     if (closed_) {
       return Error{ErrorCode::kCancelled, "this group is draining or stopped and takes no new requests: send it to another"};
     }
-    if (open_requests_ >= max_pending_) {
-      return Error{ErrorCode::kResourceExhausted,
-                   fmt::format("{} requests are open, the limit is {} (--max-pending): try again later", open_requests_, max_pending_)};
+    const auto limit = static_cast<std::size_t>(max_pending_);
+    if (sequences.size() > limit) {
+      return Error{ErrorCode::kInvalidArgument,
+                   fmt::format("{} texts are asked for at once, but only {} may be open (--max-pending): ask for fewer", sequences.size(), max_pending_)};
     }
-    ++open_requests_;
-    submitted_.push_back(std::move(sequence));
+    if (open_.size() + sequences.size() > limit) {
+      return Error{ErrorCode::kResourceExhausted,
+                   fmt::format("{} requests are open, the limit is {} (--max-pending): try again later", open_.size(), max_pending_)};
+    }
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      const RequestId id = sequences[i]->request.id;
+      if (!open_.insert(id).second) {
+        std::ranges::for_each(sequences.first(i), [this](const auto& sequence) { open_.erase(sequence->request.id); });
+        return Error{ErrorCode::kInvalidArgument, fmt::format("request id {} is open already, expected one of its own for each request", id)};
+      }
+    }
+    submitted_.insert(submitted_.end(), std::make_move_iterator(sequences.begin()), std::make_move_iterator(sequences.end()));
   }
   changed_.notify_one();
   return {};
 }
 
-void EngineInbox::cancel(RequestId id) {
+void EngineInbox::end(RequestId id, FinishReason reason) {
   {
     const std::lock_guard lock(mutex_);
-    cancelled_.push_back(id);
+    ends_.push_back({.id = id, .reason = reason});
   }
   changed_.notify_one();
 }
@@ -46,17 +58,17 @@ void EngineInbox::wish(comm::ControlWish wish) {
   changed_.notify_one();
 }
 
-void EngineInbox::request_ended() {
+void EngineInbox::request_ended(RequestId id) {
   const std::lock_guard lock(mutex_);
-  --open_requests_;
+  open_.erase(id);
 }
 
 void EngineInbox::take(Messages& messages) {
   messages.submitted.clear();
-  messages.cancelled.clear();
+  messages.ends.clear();
   const std::lock_guard lock(mutex_);
   std::swap(messages.submitted, submitted_);
-  std::swap(messages.cancelled, cancelled_);
+  std::swap(messages.ends, ends_);
   messages.wish = wish_;
   wish_changed_ = false;
 }
@@ -107,7 +119,7 @@ Result<bool> EngineInbox::woken() {
 
 std::int32_t EngineInbox::open_requests() const {
   const std::lock_guard lock(mutex_);
-  return open_requests_;
+  return static_cast<std::int32_t>(open_.size());
 }
 
 }  // namespace lockstep::scheduler

@@ -6,6 +6,8 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
+#include <unordered_set>
 #include <vector>
 
 #include "lockstep/comm/step_plan.hpp"
@@ -20,18 +22,24 @@ class EngineInbox {
  public:
   explicit EngineInbox(std::int32_t max_pending) : max_pending_(max_pending) {}
 
-  /// Errors  kResourceExhausted at max_pending open requests; kCancelled once closed.
-  [[nodiscard]] Status submit(std::unique_ptr<Sequence> sequence);
-  void cancel(RequestId id);
+  /// Takes all of `sequences` or none.
+  /// Errors  kResourceExhausted at max_pending open requests; kInvalidArgument: more than that at once, or an id that is open; kCancelled once closed.
+  [[nodiscard]] Status submit(std::span<std::unique_ptr<Sequence>> sequences);
+  /// Asks for the end of `id`, which will be told `reason`.
+  void end(RequestId id, FinishReason reason);
   /// Closes admission for good; requests already in are still taken.
   void close();
   void wish(comm::ControlWish wish);
-  /// One open request less.
-  void request_ended();
+  /// `id` is no longer open.
+  void request_ended(RequestId id);
 
+  struct End {
+    RequestId id = 0;
+    FinishReason reason = FinishReason::kCancelled;
+  };
   struct Messages {
     std::vector<std::unique_ptr<Sequence>> submitted;
-    std::vector<RequestId> cancelled;
+    std::vector<End> ends;
     comm::ControlWish wish = comm::ControlWish::kNone;
   };
   /// Takes everything; reuses the vectors' memory.
@@ -50,17 +58,17 @@ class EngineInbox {
   [[nodiscard]] std::int32_t open_requests() const;
 
  private:
-  [[nodiscard]] bool has_messages() const { return !submitted_.empty() || !cancelled_.empty() || wish_changed_; }
+  [[nodiscard]] bool has_messages() const { return !submitted_.empty() || !ends_.empty() || wish_changed_; }
 
   const std::int32_t max_pending_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::unique_ptr<Sequence>> submitted_;
-  std::vector<RequestId> cancelled_;
+  std::vector<End> ends_;
   comm::ControlWish wish_ = comm::ControlWish::kNone;
   bool wish_changed_ = false;
   bool closed_ = false;
-  std::int32_t open_requests_ = 0;
+  std::unordered_set<RequestId> open_;
   std::int32_t epoch_ = 0;
   std::int64_t entered_step_ = -1;
   std::int64_t woken_step_ = -1;

@@ -1,6 +1,8 @@
 #include "scheduler/engine/request_checks.hpp"
 
 #include <algorithm>
+#include <string_view>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -21,6 +23,44 @@ Status check_sampling(const SamplingParams& sampling) {
   }
   if (sampling.top_k < 0) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("top_k is {}, expected 0 (all) or more", sampling.top_k)};
+  }
+  if (!(sampling.min_p >= 0.0F && sampling.min_p <= 1.0F)) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("min_p is {}, expected 0 to 1", sampling.min_p)};
+  }
+  if (!(sampling.repetition_penalty > 0.0F && sampling.repetition_penalty <= 10.0F)) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("repetition_penalty is {}, expected more than 0 and at most 10", sampling.repetition_penalty)};
+  }
+  for (const auto& [name, value] : {std::pair("presence_penalty", sampling.presence_penalty), std::pair("frequency_penalty", sampling.frequency_penalty)}) {
+    if (!(value >= -2.0F && value <= 2.0F)) {
+      return Error{ErrorCode::kInvalidArgument, fmt::format("{} is {}, expected -2 to 2", name, value)};
+    }
+  }
+  if (sampling.log_probabilities < -1 || sampling.log_probabilities > kLogProbabilitiesMax) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("log probabilities are asked for {} tokens, expected -1 (none) to {}", sampling.log_probabilities, kLogProbabilitiesMax)};
+  }
+  return {};
+}
+
+Status check_token_ids(std::string_view field, const std::vector<std::int32_t>& ids, std::int32_t vocabulary_size) {
+  const auto unknown = std::ranges::find_if(ids, [vocabulary_size](std::int32_t id) { return id < 0 || id >= vocabulary_size; });
+  if (unknown == ids.end()) {
+    return {};
+  }
+  return Error{ErrorCode::kInvalidArgument, fmt::format("{} {} is {}, expected 0 to {}", field, unknown - ids.begin(), *unknown, vocabulary_size - 1)};
+}
+
+Status check_logit_bias(const std::vector<model::LogitBias>& biases, std::int32_t vocabulary_size) {
+  if (biases.size() > kLogitBiasesMax) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("logit_bias has {} entries, expected at most {}", biases.size(), kLogitBiasesMax)};
+  }
+  for (const model::LogitBias& entry : biases) {
+    if (entry.token < 0 || entry.token >= vocabulary_size) {
+      return Error{ErrorCode::kInvalidArgument, fmt::format("logit_bias names token {}, expected 0 to {}", entry.token, vocabulary_size - 1)};
+    }
+    if (!(entry.bias >= -100.0F && entry.bias <= 100.0F)) {
+      return Error{ErrorCode::kInvalidArgument, fmt::format("logit_bias of token {} is {}, expected -100 to 100", entry.token, entry.bias)};
+    }
   }
   return {};
 }
@@ -46,11 +86,12 @@ Status check_request(const GenerationRequest& request, const RequestLimits& limi
                  fmt::format("{} prompt tokens and max_tokens {} make {}, but this rank's KV cache holds {} tokens: ask for fewer, or raise --kv-cache-memory",
                              prompt_tokens, request.max_tokens, total, limits.kv_cache_tokens)};
   }
-  const auto unknown = std::ranges::find_if(request.prompt_token_ids, [&limits](std::int32_t id) { return id < 0 || id >= limits.vocabulary_size; });
-  if (unknown != request.prompt_token_ids.end()) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("prompt token {} is {}, expected 0 to {}", unknown - request.prompt_token_ids.begin(), *unknown, limits.vocabulary_size - 1)};
+  if (request.min_tokens < 0 || request.min_tokens > request.max_tokens) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("min_tokens is {}, expected 0 to max_tokens, which is {}", request.min_tokens, request.max_tokens)};
   }
+  LOCKSTEP_RETURN_IF_ERROR(check_token_ids("prompt token", request.prompt_token_ids, limits.vocabulary_size));
+  LOCKSTEP_RETURN_IF_ERROR(check_token_ids("stop token", request.stop_token_ids, limits.vocabulary_size));
+  LOCKSTEP_RETURN_IF_ERROR(check_logit_bias(request.sampling.logit_bias, limits.vocabulary_size));
   return check_sampling(request.sampling);
 }
 

@@ -31,8 +31,14 @@ struct Subject {
     GenerationRequest request = greedy_request(static_cast<scheduler::RequestId>(index + 1), std::move(prompt), 20);
     request.ignore_eos = true;
     if (index % 2 == 1) {
-      request.sampling = {
-          .temperature = 0.9F, .top_k = index % 4 == 1 ? 40 : 0, .top_p = index % 3 == 0 ? 0.9F : 1.0F, .seed = static_cast<std::uint64_t>(index) * 1000003};
+      request.sampling = {.temperature = 0.9F,
+                          .top_k = index % 4 == 1 ? 40 : 0,
+                          .top_p = index % 3 == 0 ? 0.9F : 1.0F,
+                          .min_p = index % 5 == 0 ? 0.05F : 0.0F,
+                          .repetition_penalty = index % 3 == 1 ? 1.2F : 1.0F,
+                          .frequency_penalty = index % 7 == 0 ? 0.5F : 0.0F,
+                          .seed = static_cast<std::uint64_t>(index) * 1000003,
+                          .log_probabilities = 0};
     }
     return request;
   }

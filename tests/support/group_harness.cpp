@@ -39,6 +39,7 @@ struct GroupHarness::Rank final : scheduler::OutputSink, scheduler::StepObserver
       if (event.token >= 0) {
         completion.tokens.push_back(event.token);
         completion.log_probabilities.push_back(event.log_probability);
+        completion.likeliest.emplace_back(event.likeliest.begin(), event.likeliest.end());
       }
       completion.finish = event.finish;
       if (event.error != nullptr) {
@@ -247,6 +248,7 @@ scheduler::GenerationRequest greedy_request(scheduler::RequestId id, std::vector
   request.id = id;
   request.prompt_token_ids = std::move(prompt);
   request.sampling.temperature = 0.0F;
+  request.sampling.log_probabilities = 0;
   request.max_tokens = max_tokens;
   return request;
 }

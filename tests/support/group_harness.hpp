@@ -22,6 +22,7 @@ namespace lockstep::tests {
 struct Completion {
   std::vector<std::int32_t> tokens;
   std::vector<float> log_probabilities;
+  std::vector<std::vector<model::TokenLogProbability>> likeliest;  ///< by token
   std::optional<scheduler::FinishReason> finish{};
   std::string error;
 };
@@ -97,7 +98,7 @@ class GroupHarness {
 /// A small MoE with random weights; every field may be changed before use.
 model::ModelConfig small_config();
 
-/// A request with the given prompt and everything else at its default, greedy.
+/// A request with the given prompt greedy, with log probabilities, and everything else at its default.
 scheduler::GenerationRequest greedy_request(scheduler::RequestId id, std::vector<std::int32_t> prompt, std::int32_t max_tokens);
 
 }  // namespace lockstep::tests

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "lockstep/comm/communicator.hpp"
@@ -55,8 +56,9 @@ struct EngineParts {
 };
 
 /// Ownership  owns requests, KV cache, weights and streams.
-/// Threads    create, load, run: one thread (the step thread), in this order. submit, cancel, request_drain, on_wake and the queries: any, never blocking on a
-/// step. Failure    `run` returns the first error after it ended every open request through the sink (kRankLost); the process then leaves the group.
+/// Threads    create, load, run: one thread (the step thread), in this order. submit, cancel, complete, request_drain, on_wake and the queries: any, never
+/// blocking on a step. Failure    `run` returns the first error after it ended every open request through the sink (kRankLost); the process then leaves the
+/// group.
 class Engine : public comm::WakeReceiver {
  public:
   /// Checks that parts and options fit each other and computes the configuration hash. Reads no weights.
@@ -66,12 +68,16 @@ class Engine : public comm::WakeReceiver {
   /// Takes steps until the group has agreed to stop (success) or something failed. The first thing that it does is the handshake.
   [[nodiscard]] virtual Status run() = 0;
 
+  /// Accepts all of `requests` or none; they are moved from when it accepts them.
   /// Errors  kInvalidArgument: empty prompt, prompt + max_tokens beyond the context or beyond the whole KV cache, a token id outside the vocabulary, a sampling
-  /// value out of range;
+  /// value out of range, an id that is open already, more requests than max_pending;
   ///         kResourceExhausted: max_pending; kCancelled: draining or stopped.
-  [[nodiscard]] virtual Status submit(GenerationRequest request) = 0;
+  [[nodiscard]] virtual Status submit_all(std::span<GenerationRequest> requests) = 0;
+  [[nodiscard]] Status submit(GenerationRequest request) { return submit_all({&request, 1}); }
   /// Ends a request at the next step (kCancelled is delivered); an unknown or finished id is ignored.
   virtual void cancel(RequestId id) = 0;
+  /// The same for one whose caller has all that it wants, a stop string for example: kStop is delivered, without a token.
+  virtual void complete(RequestId id) = 0;
   /// Asks the group to drain: no admission anywhere, accepted requests finish, all leave after one agreed step.
   virtual void request_drain() = 0;
   /// Asks the group to stop after the next step: open requests end with kCancelled.
@@ -81,6 +87,8 @@ class Engine : public comm::WakeReceiver {
   [[nodiscard]] virtual bool running() const = 0;  ///< handshake done, `run` not returned
   [[nodiscard]] virtual std::int32_t open_requests() const = 0;
   [[nodiscard]] virtual std::int32_t max_model_len() const = 0;
+  /// Tokens that prompt and output of one request may have: those of the context or of the whole KV cache, whichever are fewer. 0 before `load` is done.
+  [[nodiscard]] virtual std::int32_t max_request_tokens() const = 0;
   [[nodiscard]] virtual std::uint64_t config_hash() const = 0;
   /// What the hash is made of, for the log: two ranks that refuse each other can be compared.
   [[nodiscard]] virtual const std::string& config_identity() const = 0;

@@ -8,17 +8,27 @@
 #include <vector>
 
 #include "lockstep/core/result.hpp"
+#include "lockstep/model/sampler.hpp"
 
 namespace lockstep::scheduler {
 
 using RequestId = std::uint64_t;
 
-/// How tokens are chosen. Ranges are checked by the daemon and once more by Engine::submit.
+inline constexpr std::int32_t kLogProbabilitiesMax = 20;  ///< likeliest tokens that come with a token
+inline constexpr std::size_t kLogitBiasesMax = 1024;
+
+/// How tokens are chosen; SamplerInput says what each does and in which order. Ranges are checked by the daemon and once more by Engine::submit.
 struct SamplingParams {
-  float temperature = 1.0F;  ///< [0, 2]; 0 is greedy
-  std::int32_t top_k = 0;    ///< tokens; 0 is all
-  float top_p = 1.0F;        ///< (0, 1]
-  std::uint64_t seed = 0;    ///< noise depends on (seed, position) alone
+  float temperature = 1.0F;                    ///< [0, 2]; 0 is greedy
+  std::int32_t top_k = 0;                      ///< tokens; 0 is all
+  float top_p = 1.0F;                          ///< (0, 1]
+  float min_p = 0.0F;                          ///< [0, 1]
+  float repetition_penalty = 1.0F;             ///< (0, 10]; of tokens in prompt and output
+  float presence_penalty = 0.0F;               ///< [-2, 2]; of tokens in the output
+  float frequency_penalty = 0.0F;              ///< [-2, 2]; of tokens in the output, times their count
+  std::vector<model::LogitBias> logit_bias{};  ///< at most kLogitBiasesMax, each in [-100, 100]
+  std::uint64_t seed = 0;                      ///< noise depends on (seed, position) alone
+  std::int32_t log_probabilities = -1;         ///< -1: none; else the token's own, and of that many likeliest ones
 };
 
 struct GenerationRequest {
@@ -26,6 +36,7 @@ struct GenerationRequest {
   std::vector<std::int32_t> prompt_token_ids;  ///< at least one
   SamplingParams sampling;
   std::int32_t max_tokens = 16;  ///< generated tokens, at least 1; prompt + max_tokens <= context
+  std::int32_t min_tokens = 0;   ///< until so many are generated, no token that would end the text is chosen; at most max_tokens
   bool ignore_eos = false;
   std::vector<std::int32_t> stop_token_ids;  ///< beside the model's end tokens
 };
@@ -36,8 +47,9 @@ enum class FinishReason : std::uint8_t { kStop, kLength, kCancelled, kError, kRa
 /// One token of one request, or its end. A request's events come in order; the one with `finish` is its last.
 struct TokenEvent {
   RequestId request = 0;
-  std::int32_t token = -1;       ///< -1: no token with this event; an end token is delivered too
-  float log_probability = 0.0F;  ///< of `token` under the unmodified distribution
+  std::int32_t token = -1;                                  ///< -1: no token with this event; an end token is delivered too
+  float log_probability = 0.0F;                             ///< of `token` under the unmodified distribution; 0 where the request asked for none
+  std::span<const model::TokenLogProbability> likeliest{};  ///< likeliest first, where the request asked for them; valid during the call
   std::optional<FinishReason> finish{};
   const Error* error = nullptr;  ///< with kError and kRankLost; valid during the call
 };

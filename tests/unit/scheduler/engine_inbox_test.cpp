@@ -21,7 +21,6 @@ namespace lockstep::scheduler {
 namespace {
 
 using comm::ControlWish;
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::make_sequence;
 
@@ -29,45 +28,76 @@ TimePoint far_off() {
   return SteadyClock::instance().now() + std::chrono::hours(1);
 }
 
+Status submit(EngineInbox& inbox, std::unique_ptr<Sequence> sequence) {
+  return inbox.submit({&sequence, 1});
+}
+
 TEST(EngineInbox, TakeReturnsEverythingOnceInOrder) {
   EngineInbox inbox(8);
-  ASSERT_TRUE(inbox.submit(make_sequence(1, 1, 1)));
-  ASSERT_TRUE(inbox.submit(make_sequence(2, 1, 1)));
-  inbox.cancel(9);
-  inbox.cancel(1);
+  ASSERT_TRUE(submit(inbox, make_sequence(1, 1, 1)));
+  ASSERT_TRUE(submit(inbox, make_sequence(2, 1, 1)));
+  inbox.end(9, FinishReason::kCancelled);
+  inbox.end(1, FinishReason::kStop);
   EngineInbox::Messages messages;
   inbox.take(messages);
   ASSERT_EQ(messages.submitted.size(), 2U);
   EXPECT_EQ(messages.submitted[0]->request.id, 1U);
   EXPECT_EQ(messages.submitted[1]->request.id, 2U);
-  EXPECT_THAT(messages.cancelled, ElementsAre(9, 1));
+  ASSERT_EQ(messages.ends.size(), 2U);
+  EXPECT_EQ(messages.ends[0].id, 9U);
+  EXPECT_EQ(messages.ends[0].reason, FinishReason::kCancelled);
+  EXPECT_EQ(messages.ends[1].id, 1U);
+  EXPECT_EQ(messages.ends[1].reason, FinishReason::kStop);
   EXPECT_EQ(messages.wish, ControlWish::kNone);
   inbox.take(messages);
   EXPECT_TRUE(messages.submitted.empty());
-  EXPECT_TRUE(messages.cancelled.empty());
+  EXPECT_TRUE(messages.ends.empty());
 }
 
 TEST(EngineInbox, RefusesMoreThanMaxPendingOpenRequestsUntilOneEnds) {
   EngineInbox inbox(2);
-  ASSERT_TRUE(inbox.submit(make_sequence(1, 1, 1)));
-  ASSERT_TRUE(inbox.submit(make_sequence(2, 1, 1)));
+  ASSERT_TRUE(submit(inbox, make_sequence(1, 1, 1)));
+  ASSERT_TRUE(submit(inbox, make_sequence(2, 1, 1)));
   EngineInbox::Messages messages;
   inbox.take(messages);  // taken is still open
-  const Status refused = inbox.submit(make_sequence(3, 1, 1));
+  const Status refused = submit(inbox, make_sequence(3, 1, 1));
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kResourceExhausted);
   EXPECT_THAT(refused.error().message, HasSubstr("the limit is 2"));
   EXPECT_EQ(inbox.open_requests(), 2);
-  inbox.request_ended();
+  inbox.request_ended(1);
   EXPECT_EQ(inbox.open_requests(), 1);
-  EXPECT_TRUE(inbox.submit(make_sequence(3, 1, 1)));
+  EXPECT_TRUE(submit(inbox, make_sequence(3, 1, 1)));
+}
+
+TEST(EngineInbox, TakesAllOfSeveralOrNone) {
+  EngineInbox inbox(3);
+  ASSERT_TRUE(submit(inbox, make_sequence(1, 1, 1)));
+  const auto submit_ids = [&inbox](const std::vector<RequestId>& ids) {
+    std::vector<std::unique_ptr<Sequence>> sequences;
+    for (const RequestId id : ids) {
+      sequences.push_back(make_sequence(id, 1, 1));
+    }
+    return inbox.submit(sequences);
+  };
+  EXPECT_EQ(submit_ids({2, 3, 4, 5}).error().code, ErrorCode::kInvalidArgument) << "they never fit, however long one waits";
+  EXPECT_EQ(submit_ids({2, 3, 4}).error().code, ErrorCode::kResourceExhausted);
+  EXPECT_EQ(submit_ids({2, 1}).error().code, ErrorCode::kInvalidArgument) << "1 is open";
+  EXPECT_EQ(submit_ids({2, 2}).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(inbox.open_requests(), 1);
+  EXPECT_TRUE(submit_ids({2, 3}));
+  EngineInbox::Messages messages;
+  inbox.take(messages);
+  EXPECT_EQ(messages.submitted.size(), 3U);
+  inbox.request_ended(1);
+  EXPECT_TRUE(submit_ids({1})) << "an id may come again once it has ended";
 }
 
 TEST(EngineInbox, CloseRefusesNewRequestsAndKeepsThoseThatAreIn) {
   EngineInbox inbox(8);
-  ASSERT_TRUE(inbox.submit(make_sequence(1, 1, 1)));
+  ASSERT_TRUE(submit(inbox, make_sequence(1, 1, 1)));
   inbox.close();
-  const Status refused = inbox.submit(make_sequence(2, 1, 1));
+  const Status refused = submit(inbox, make_sequence(2, 1, 1));
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kCancelled);
   EngineInbox::Messages messages;
@@ -78,7 +108,7 @@ TEST(EngineInbox, CloseRefusesNewRequestsAndKeepsThoseThatAreIn) {
 TEST(EngineInbox, AWishClosesAdmissionStaysAndTheStrongestHolds) {
   EngineInbox inbox(8);
   inbox.wish(ControlWish::kDrain);
-  EXPECT_FALSE(inbox.submit(make_sequence(1, 1, 1)));
+  EXPECT_FALSE(submit(inbox, make_sequence(1, 1, 1)));
   EngineInbox::Messages messages;
   inbox.take(messages);
   EXPECT_EQ(messages.wish, ControlWish::kDrain);
@@ -156,12 +186,12 @@ TEST(EngineInboxWake, ALaterStepOrEpochIsADivergenceThatNamesBothSides) {
 TEST(EngineInboxSleep, EndsAtOnceForWhatCameBeforeIt) {
   {
     EngineInbox inbox(8);
-    ASSERT_TRUE(inbox.submit(make_sequence(1, 1, 1)));
+    ASSERT_TRUE(submit(inbox, make_sequence(1, 1, 1)));
     EXPECT_TRUE(inbox.sleep(far_off()));
   }
   {
     EngineInbox inbox(8);
-    inbox.cancel(1);
+    inbox.end(1, FinishReason::kCancelled);
     EXPECT_TRUE(inbox.sleep(far_off()));
   }
   {
@@ -185,8 +215,8 @@ TEST(EngineInboxSleep, EndsAtItsLimitWhenNothingComes) {
 
 TEST(EngineInboxSleep, EndsForEachKindOfMessageFromAnotherThread) {
   const std::vector<std::function<void(EngineInbox&)>> messages{
-      [](EngineInbox& inbox) { EXPECT_TRUE(inbox.submit(make_sequence(1, 1, 1))); },
-      [](EngineInbox& inbox) { inbox.cancel(1); },
+      [](EngineInbox& inbox) { EXPECT_TRUE(submit(inbox, make_sequence(1, 1, 1))); },
+      [](EngineInbox& inbox) { inbox.end(1, FinishReason::kCancelled); },
       [](EngineInbox& inbox) { inbox.wish(ControlWish::kDrain); },
       [](EngineInbox& inbox) { inbox.on_wake(1, 0, 0); },
       [](EngineInbox& inbox) { inbox.on_wake(1, 0, 7); },  // a divergence
@@ -212,7 +242,7 @@ TEST(EngineInboxRace, NothingAcceptedIsLostWhenAdmissionClosesUnderSubmitters) {
       threads.emplace_back([&, i] {
         start.arrive_and_wait();
         for (int n = 0; n < 1000; ++n) {
-          if (!inbox.submit(make_sequence(static_cast<RequestId>(i) * 1000 + static_cast<RequestId>(n), 1, 1))) {
+          if (!submit(inbox, make_sequence(static_cast<RequestId>(i) * 1000 + static_cast<RequestId>(n), 1, 1))) {
             return;  // closed: every later one is refused too
           }
           accepted.fetch_add(1);

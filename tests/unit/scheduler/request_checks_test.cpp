@@ -76,10 +76,44 @@ TEST(RequestChecks, RefusesATokenOutsideTheVocabularyAndNamesItsPlace) {
   }
 }
 
+TEST(RequestChecks, RefusesStopTokensAndBiasesOutsideTheVocabulary) {
+  GenerationRequest request = good_request();
+  request.stop_token_ids = {5, 100};
+  expect_refused(request, kLimits, {"stop token 1 is 100", "0 to 99"});
+  request = good_request();
+  for (const model::LogitBias& bias :
+       {model::LogitBias{-1, 0.0F}, model::LogitBias{100, 0.0F}, model::LogitBias{5, 100.5F}, model::LogitBias{5, std::numeric_limits<float>::quiet_NaN()}}) {
+    request.sampling.logit_bias = {bias};
+    expect_refused(request, kLimits, {"logit_bias", std::to_string(bias.token)});
+  }
+  request.sampling.logit_bias.assign(kLogitBiasesMax + 1, {5, 0.0F});
+  expect_refused(request, kLimits, {"at most 1024"});
+}
+
+TEST(RequestChecks, RefusesMoreLikelyTokensThanComeWithOne) {
+  for (const std::int32_t count : {-2, 21}) {
+    GenerationRequest request = good_request();
+    request.sampling.log_probabilities = count;
+    expect_refused(request, kLimits, {std::to_string(count), "to 20"});
+  }
+}
+
+TEST(RequestChecks, RefusesMoreMinTokensThanMaxTokens) {
+  GenerationRequest request = good_request();
+  request.min_tokens = request.max_tokens;
+  EXPECT_TRUE(check_request(request, kLimits));
+  request.min_tokens = request.max_tokens + 1;
+  expect_refused(request, kLimits, {"min_tokens"});
+  request.min_tokens = -1;
+  expect_refused(request, kLimits, {"min_tokens is -1"});
+}
+
 TEST(RequestChecks, AcceptsTheEndsOfEverySamplingRange) {
   for (const SamplingParams& sampling :
        {SamplingParams{.temperature = 0.0F}, SamplingParams{.temperature = 2.0F}, SamplingParams{.temperature = 1e-3F}, SamplingParams{.top_k = 0},
-        SamplingParams{.top_k = std::numeric_limits<std::int32_t>::max()}, SamplingParams{.top_p = 1.0F}, SamplingParams{.top_p = 1e-30F}}) {
+        SamplingParams{.top_k = std::numeric_limits<std::int32_t>::max()}, SamplingParams{.top_p = 1.0F}, SamplingParams{.top_p = 1e-30F},
+        SamplingParams{.min_p = 1.0F}, SamplingParams{.repetition_penalty = 10.0F}, SamplingParams{.presence_penalty = -2.0F, .frequency_penalty = 2.0F},
+        SamplingParams{.logit_bias = {{0, -100.0F}, {99, 100.0F}}}, SamplingParams{.log_probabilities = 20}}) {
     GenerationRequest request = good_request();
     request.sampling = sampling;
     EXPECT_TRUE(check_request(request, kLimits)) << sampling.temperature << " " << sampling.top_k << " " << sampling.top_p;
@@ -99,7 +133,16 @@ TEST(RequestChecks, RefusesSamplingValuesOutsideTheirRangeAndNotANumber) {
                                                                 {{.top_p = -0.5F}, "top_p"},
                                                                 {{.top_p = 1.01F}, "top_p"},
                                                                 {{.top_p = kNan}, "top_p"},
-                                                                {{.top_p = kInfinity}, "top_p"}};
+                                                                {{.top_p = kInfinity}, "top_p"},
+                                                                {{.min_p = -0.01F}, "min_p"},
+                                                                {{.min_p = 1.01F}, "min_p"},
+                                                                {{.min_p = kNan}, "min_p"},
+                                                                {{.repetition_penalty = 0.0F}, "repetition_penalty"},
+                                                                {{.repetition_penalty = 10.1F}, "repetition_penalty"},
+                                                                {{.repetition_penalty = kNan}, "repetition_penalty"},
+                                                                {{.presence_penalty = 2.1F}, "presence_penalty"},
+                                                                {{.presence_penalty = kNan}, "presence_penalty"},
+                                                                {{.frequency_penalty = -2.1F}, "frequency_penalty"}};
   for (const auto& [sampling, field] : bad) {
     GenerationRequest request = good_request();
     request.sampling = sampling;

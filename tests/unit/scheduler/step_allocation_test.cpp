@@ -93,7 +93,9 @@ TEST(StepAllocation, ADecodeStepAllocatesNothingOnceWarm) {
   for (RequestId id = 1; id <= 3; ++id) {
     GenerationRequest request = tests::greedy_request(id, {3, 4, static_cast<std::int32_t>(id)}, 100);
     request.ignore_eos = true;
-    request.sampling.temperature = id == 3 ? 1.0F : 0.0F;  // the sampler's scratch too
+    if (id == 3) {  // the sampler's scratch and counts too
+      request.sampling = {.temperature = 1.0F, .top_p = 0.9F, .min_p = 0.01F, .repetition_penalty = 1.1F, .logit_bias = {{5, 1.0F}}, .log_probabilities = 5};
+    }
     ASSERT_TRUE((*engine)->submit(request));
   }
   (*engine)->request_drain();

@@ -43,20 +43,24 @@ void FakeEngine::refuse_with(std::optional<Error> error) {
   refusal_ = std::move(error);
 }
 
-Status FakeEngine::submit(scheduler::GenerationRequest request) {
+Status FakeEngine::submit_all(std::span<scheduler::GenerationRequest> requests) {
   std::vector<scheduler::TokenEvent> events;
   {
     const std::lock_guard lock(mutex_);
     if (refusal_) {
       return *refusal_;
     }
-    for (std::int32_t i = 0; echo_ && i < request.max_tokens; ++i) {
-      events.push_back({.request = request.id, .token = request.prompt_token_ids[static_cast<std::size_t>(i) % request.prompt_token_ids.size()]});
+    for (scheduler::GenerationRequest& request : requests) {
+      for (std::int32_t i = 0; echo_ && i < request.max_tokens; ++i) {
+        events.push_back({.request = request.id, .token = request.prompt_token_ids[static_cast<std::size_t>(i) % request.prompt_token_ids.size()]});
+      }
+      if (echo_) {
+        events.back().finish = scheduler::FinishReason::kLength;
+      }
+      submitted_.push_back(std::move(request));
     }
-    submitted_.push_back(std::move(request));
   }
   if (!events.empty()) {
-    events.back().finish = scheduler::FinishReason::kLength;
     sink_->deliver(events);
   }
   changed_.notify_all();
@@ -67,6 +71,17 @@ void FakeEngine::cancel(scheduler::RequestId id) {
   const std::lock_guard lock(mutex_);
   cancelled_.insert(id);
   changed_.notify_all();
+}
+
+void FakeEngine::complete(scheduler::RequestId id) {
+  const std::lock_guard lock(mutex_);
+  completed_.insert(id);
+  changed_.notify_all();
+}
+
+bool FakeEngine::wait_for_completion(scheduler::RequestId id) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, kPatience, [this, id] { return completed_.contains(id); });
 }
 
 scheduler::GenerationRequest FakeEngine::wait_for_request() {

@@ -41,20 +41,23 @@ class FakeEngine final : public scheduler::Engine {
   void refuse_with(std::optional<Error> error);
   /// Blocks until a request was submitted, and returns it.
   scheduler::GenerationRequest wait_for_request();
-  /// Blocks until `id` was cancelled; false after ten seconds.
+  /// Blocks until `id` was cancelled, or completed; false after twenty seconds.
   bool wait_for_cancel(scheduler::RequestId id);
+  bool wait_for_completion(scheduler::RequestId id);
   void deliver(scheduler::RequestId id, std::int32_t token, std::optional<scheduler::FinishReason> finish = {}, const Error* error = nullptr);
 
   Status load() override { return {}; }
   Status run() override { return {}; }
-  Status submit(scheduler::GenerationRequest request) override;
+  Status submit_all(std::span<scheduler::GenerationRequest> requests) override;
   void cancel(scheduler::RequestId id) override;
+  void complete(scheduler::RequestId id) override;
   void request_drain() override { draining_ = true; }
   void request_stop() override { draining_ = true; }
   bool draining() const override { return draining_; }
   bool running() const override { return true; }
   std::int32_t open_requests() const override { return 0; }
   std::int32_t max_model_len() const override { return 4096; }
+  std::int32_t max_request_tokens() const override { return 4096; }
   std::uint64_t config_hash() const override { return 1; }
   const std::string& config_identity() const override { return identity_; }
   void on_wake(std::int32_t, std::int32_t, std::int64_t) override {}
@@ -69,6 +72,7 @@ class FakeEngine final : public scheduler::Engine {
   std::optional<Error> refusal_;
   std::vector<scheduler::GenerationRequest> submitted_;
   std::set<scheduler::RequestId> cancelled_;
+  std::set<scheduler::RequestId> completed_;
 };
 
 }  // namespace lockstep::daemon::testing
