@@ -32,6 +32,9 @@
 #include "daemon/lifecycle/start_facts.hpp"
 #include "daemon/metrics/metrics.hpp"
 #include "daemon/options/options.hpp"
+#include "daemon/preflight/exit_status.hpp"
+#include "daemon/preflight/preflight.hpp"
+#include "daemon/preflight/prepared.hpp"
 #include "daemon/routes.hpp"
 #include "daemon/served_model/served_model.hpp"
 #include "lockstep/core/exit_codes.hpp"
@@ -46,24 +49,6 @@ constexpr Duration kLastWords = std::chrono::seconds(1);
 constexpr Duration kLastWordsPoll = std::chrono::milliseconds(2);
 constexpr int kRetryAfterSeconds = 1;
 
-int exit_code_of(ErrorCode code) {
-  switch (code) {
-    case ErrorCode::kTimeout:
-    case ErrorCode::kPeerLost:
-    case ErrorCode::kDiverged:
-      return kExitPeerLost;
-    case ErrorCode::kInvalidArgument:
-    case ErrorCode::kUnsupported:
-      return kExitBadInput;
-    case ErrorCode::kCancelled:
-      return kExitOk;
-    case ErrorCode::kResourceExhausted:
-    case ErrorCode::kInternal:
-      break;
-  }
-  return kExitInternal;
-}
-
 /// The standard library's word for "no memory" must not end the process before peers and clients are told. What the runner owns is still there afterwards.
 Status run_to_the_end(RankRunner& runner) {
   try {
@@ -72,15 +57,6 @@ Status run_to_the_end(RankRunner& runner) {
     return Error{ErrorCode::kResourceExhausted, "out of memory: start more ranks, each holds fewer experts, or use a machine with more memory"};
   }
 }
-
-/// What is known before any port opens.
-struct Prepared {
-  DaemonOptions options;
-  comm::LaunchInfo launch;
-  std::string secret;
-  ServedModel model;
-  StartFacts facts;
-};
 
 MetricsOptions metrics_options(const Prepared& prepared) {
   return {.rank = prepared.launch.rank,
@@ -344,22 +320,6 @@ void warn_of_unknown_variables(spdlog::logger& logger) {
   }
 }
 
-Result<Prepared> prepare(DaemonOptions options, const comm::LaunchInfo& launch, const comm::EnvironmentReader& environment, spdlog::logger& logger) {
-  Prepared prepared{.options = std::move(options), .launch = launch};
-  std::error_code error;
-  const std::filesystem::path executable = std::filesystem::read_symlink("/proc/self/exe", error);
-  LOCKSTEP_ASSIGN_OR_RETURN(prepared.model, open_served_model(prepared.options, executable));
-  const std::int64_t host_memory_bytes = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
-  LOCKSTEP_RETURN_IF_ERROR(check_start(prepared.options, launch, prepared.model.config, host_memory_bytes));
-  LOCKSTEP_ASSIGN_OR_RETURN(GroupSecret secret, find_group_secret(prepared.options.group_secret_file, launch, environment));
-  if (!secret.warning.empty() && launch.rank == 0) {
-    logger.warn("{}", secret.warning);
-  }
-  prepared.secret = std::move(secret.value);
-  prepared.facts = read_start_facts(launch, environment);
-  return prepared;
-}
-
 int run_rank(DaemonOptions options, const comm::LaunchInfo& launch, const DaemonHooks& hooks, const comm::EnvironmentReader& environment) {
   const TimePoint started = std::chrono::steady_clock::now();
   std::signal(SIGPIPE, SIG_IGN);  // a log pipe whose reader is gone must not end the group
@@ -393,7 +353,8 @@ int run_daemon(int argc, char** argv, const DaemonHooks& hooks) {
     fmt::print(stderr, "lockstepd: {}\n", launch.error().message);
     return exit_code_of(launch.error().code);
   }
-  return run_rank(std::move(std::get<DaemonOptions>(parsed)), *launch, hooks, environment);
+  DaemonOptions& options = std::get<DaemonOptions>(parsed);
+  return wants_preflight(options) ? run_preflight(std::move(options), *launch, environment) : run_rank(std::move(options), *launch, hooks, environment);
 }
 
 }  // namespace lockstep::daemon

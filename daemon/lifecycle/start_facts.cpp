@@ -5,20 +5,6 @@
 #include <fmt/format.h>
 
 namespace lockstep::daemon {
-namespace {
-
-std::string best_instructions() {
-  if (__builtin_cpu_supports("avx512bf16") != 0) {
-    return "avx512_bf16";
-  }
-  if (__builtin_cpu_supports("avx512f") != 0) {
-    return "avx512";
-  }
-  return __builtin_cpu_supports("avx2") != 0 ? "avx2" : "sse";
-}
-
-}  // namespace
-
 bool bound_by_launcher(const comm::LaunchInfo& launch, const comm::EnvironmentReader& environment) {
   if (launch.launcher == "mpirun") {
     return environment("OMPI_MCA_orte_bound_at_launch").has_value();  // Open MPI 4's word to MPI_Init, which must not bind once more
@@ -35,7 +21,6 @@ StartFacts read_start_facts(const comm::LaunchInfo& launch, const comm::Environm
   facts.cores_available = comm::available_core_count();
   facts.bound = bound_by_launcher(launch, environment);
   facts.cores_per_rank = facts.bound ? facts.cores_available : std::max(1, facts.cores_available / launch.local_size);
-  facts.instructions = best_instructions();
   return facts;
 }
 
@@ -48,9 +33,9 @@ std::string shared_core_warning(const StartFacts& facts, const comm::LaunchInfo&
 }
 
 void log_start_facts(spdlog::logger& logger, const StartFacts& facts, const comm::LaunchInfo& launch, std::string_view model) {
-  logger.info("lockstepd {}: model {}, started by {}, local rank {} of {}, {} core{} for this rank ({}), CPU with {}", LOCKSTEP_VERSION, model, launch.launcher,
-              launch.local_rank, launch.local_size, facts.cores_per_rank, facts.cores_per_rank == 1 ? "" : "s", facts.bound ? "bound" : "not bound",
-              facts.instructions);
+  logger.info("lockstepd {}: model {}, started by {}, local rank {} of {}, {} core{} for this rank ({}), computing with {}", LOCKSTEP_VERSION, model,
+              launch.launcher, launch.local_rank, launch.local_size, facts.cores_per_rank, facts.cores_per_rank == 1 ? "" : "s",
+              facts.bound ? "bound" : "not bound", facts.instructions);
   if (const std::string warning = shared_core_warning(facts, launch); !warning.empty()) {
     logger.warn("{}", warning);
   }

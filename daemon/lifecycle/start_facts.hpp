@@ -14,7 +14,7 @@ struct StartFacts {
   int cores_available = 1;   ///< that this process may run on
   int cores_per_rank = 1;    ///< its share of them
   bool bound = false;        ///< the launcher gave this process cores of its own
-  std::string instructions;  ///< the best instruction set for matrix products that the CPU has
+  std::string instructions;  ///< that matrix products use, as the device names it; filled in by the one who asks it
 };
 
 /// Whether the launcher says that it gave this process cores of its own. Its affinity mask does not: a container's cpuset, a unit or taskset narrows the mask

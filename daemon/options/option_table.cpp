@@ -65,11 +65,14 @@ constexpr OptionKind ipv4_address() {
               }};
 }
 
+constexpr std::int64_t kRanksMax = 4096;
+
 constexpr const char* kModel = "Model";
 constexpr const char* kHttp = "HTTP";
 constexpr const char* kBatching = "Batching and memory, on each rank";
 constexpr const char* kGroup = "Group";
 constexpr const char* kProcess = "Process";
+constexpr const char* kPreflight = "Instead of serving";
 
 // clang-format off: one line is one option
 constexpr std::array kLines{
@@ -101,6 +104,11 @@ constexpr std::array kLines{
 
     OptionLine{kProcess, "log-level", one_of<&Options::log_level, kLogLevels>(), "info", "Least important kind of message that is logged"},
     OptionLine{kProcess, "config", text_of<&Options::config_file, kFile>("PATH"), "(none)", "File of lines such as port = 8000", false},
+
+    OptionLine{kPreflight, "check", on_or_off<&Options::check>(), "false", "Check options, environment, model and memory, then leave: 0 when all is well"},
+    OptionLine{kPreflight, "dry-run", on_or_off<&Options::dry_run>(), "false", "Print ranks, device, memory and which rank holds which experts, then leave"},
+    OptionLine{kPreflight, "assume-ranks", whole_number<&Options::assume_ranks, 0, kRanksMax>(), "0",
+               "Of these two: a group of that many ranks on this host. 0: as started"},
 };
 // clang-format on
 

@@ -69,6 +69,10 @@ Status check_together(const DaemonOptions& options) {
   if (options.shared_port != 0 && options.shared_port == options.port) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("--shared-port: {} is also --port; choose another", options.shared_port)};
   }
+  if (options.assume_ranks != 0 && !options.check && !options.dry_run) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--assume-ranks belongs to --check and --dry-run; to serve, start so many ranks: lockstep-run -n RANKS -- lockstepd"};
+  }
   return {};
 }
 

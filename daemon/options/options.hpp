@@ -46,6 +46,10 @@ struct DaemonOptions {
   std::string log_level = "info";
   std::filesystem::path config_file;  ///< that these were read from; "" is none
 
+  bool check = false;             ///< instead of serving: is all well?
+  bool dry_run = false;           ///< instead of serving: which rank would hold what?
+  std::int32_t assume_ranks = 0;  ///< of these two: a group of this size; 0: as launched
+
   friend bool operator==(const DaemonOptions& a, const DaemonOptions& b) = default;
 };
 
