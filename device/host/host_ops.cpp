@@ -42,23 +42,29 @@ const HostWeight& host_weight(const PackedWeight& weight) {
 
 }  // namespace
 
-Result<std::unique_ptr<Ops>> HostOps::create(const InstructionSet& instruction_set) {
+Result<std::unique_ptr<Ops>> HostOps::create(const InstructionSet& instruction_set, ComputePool& pool) {
   std::unique_ptr<OneDnnProduct> onednn;
-  if (instruction_set.product != ProductKind::kPanels) {
+  if (instruction_set.product == ProductKind::kOneDnnBFloat16 || instruction_set.product == ProductKind::kOneDnnFloat32) {
     LOCKSTEP_ASSIGN_OR_RETURN(onednn, OneDnnProduct::create(instruction_set.product, kernels_for(instruction_set.kernels)));
   }
-  return std::unique_ptr<Ops>(new HostOps(instruction_set, std::move(onednn)));
+  return std::unique_ptr<Ops>(new HostOps(instruction_set, std::move(onednn), pool));
 }
 
-HostOps::HostOps(const InstructionSet& instruction_set, std::unique_ptr<OneDnnProduct> onednn)
+HostOps::HostOps(const InstructionSet& instruction_set, std::unique_ptr<OneDnnProduct> onednn, ComputePool& pool)
     : instruction_set_(instruction_set.name),
       kernels_(&kernels_for(instruction_set.kernels)),
+      pool_(&pool),
+      uses_amx_(instruction_set.product == ProductKind::kAmx),
+      amx_(kernels_for(instruction_set.kernels), pool),
       onednn_(std::move(onednn)),
       panels_(kernels_for(instruction_set.kernels)) {}
 
 Result<WeightHandle> HostOps::pack_weight(const MatrixSource& source) {
   if (source.rows < 1 || source.columns < 1 || source.data == nullptr) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("a weight of {} x {}: expected at least 1 x 1", source.rows, source.columns)};
+  }
+  if (uses_amx_) {
+    return amx_.pack(source);
   }
   if (onednn_ != nullptr) {
     Result<WeightHandle> packed = onednn_->pack(source);
@@ -72,7 +78,15 @@ Result<WeightHandle> HostOps::pack_weight(const MatrixSource& source) {
 
 Status HostOps::prepare(const WeightHandle& weight, std::int64_t rows_max) {
   const HostWeight& packed = host_weight(*weight);
-  return packed.memory() ? onednn_->prepare(packed.shape(), rows_max) : panels_.prepare(packed.shape());
+  switch (packed.layout()) {
+    case WeightLayout::kTiles:
+      return amx_.prepare(packed.shape(), rows_max);
+    case WeightLayout::kOneDnn:
+      return onednn_->prepare(packed.shape(), rows_max);
+    case WeightLayout::kPanels:
+      break;
+  }
+  return panels_.prepare(packed.shape());
 }
 
 void HostOps::multiply(const BFloat16* x, const PackedWeight& weight, std::int64_t rows, float* out) {
@@ -80,10 +94,16 @@ void HostOps::multiply(const BFloat16* x, const PackedWeight& weight, std::int64
   if (rows == 0) {
     return;
   }
-  if (packed.memory()) {
-    onednn_->multiply(x, packed, rows, out);
-  } else {
-    panels_.multiply(x, packed, rows, out);
+  switch (packed.layout()) {
+    case WeightLayout::kTiles:
+      amx_.multiply(x, packed, rows, out);
+      break;
+    case WeightLayout::kOneDnn:
+      onednn_->multiply(x, packed, rows, out);
+      break;
+    case WeightLayout::kPanels:
+      panels_.multiply(x, packed, rows, out);
+      break;
   }
 }
 
@@ -93,6 +113,10 @@ void HostOps::matmul(Stream& /*stream*/, const BFloat16* x, const WeightHandle& 
 
 void HostOps::grouped_matmul(Stream& /*stream*/, const BFloat16* x, const GroupedRows& groups, float* out) {
   LOCKSTEP_CHECK(groups.offsets.size() == groups.weights.size() + 1, "{} offsets for {} groups", groups.offsets.size(), groups.weights.size());
+  if (uses_amx_) {
+    amx_.multiply_groups(x, groups, out);
+    return;
+  }
   for (std::size_t g = 0; g < groups.weights.size(); ++g) {
     const PackedWeight& weight = *groups.weights[g];
     const std::int64_t first = groups.offsets[g];

@@ -1,4 +1,4 @@
-// Ops of the host device: computes at once, on the thread that calls.
+// Ops of the host device: computes at once, on the thread that calls and those of the pool.
 #pragma once
 
 #include <memory>
@@ -6,6 +6,7 @@
 
 #include "device/host/instruction_set.hpp"
 #include "device/host/kernels/kernels.hpp"
+#include "device/host/product/amx_product.hpp"
 #include "device/host/product/onednn_product.hpp"
 #include "device/host/product/panel_product.hpp"
 #include "lockstep/device/ops.hpp"
@@ -14,7 +15,7 @@ namespace lockstep::device::host {
 
 class HostOps final : public Ops {
  public:
-  [[nodiscard]] static Result<std::unique_ptr<Ops>> create(const InstructionSet& instruction_set);
+  [[nodiscard]] static Result<std::unique_ptr<Ops>> create(const InstructionSet& instruction_set, ComputePool& pool);
 
   [[nodiscard]] Result<WeightHandle> pack_weight(const MatrixSource& source) override;
   [[nodiscard]] Status prepare(const WeightHandle& weight, std::int64_t rows_max) override;
@@ -35,12 +36,15 @@ class HostOps final : public Ops {
   [[nodiscard]] std::string instruction_set() const override { return instruction_set_; }
 
  private:
-  HostOps(const InstructionSet& instruction_set, std::unique_ptr<OneDnnProduct> onednn);
+  HostOps(const InstructionSet& instruction_set, std::unique_ptr<OneDnnProduct> onednn, ComputePool& pool);
   void multiply(const BFloat16* x, const PackedWeight& weight, std::int64_t rows, float* out);
 
   const std::string instruction_set_;
   const Kernels* kernels_;
-  const std::unique_ptr<OneDnnProduct> onednn_;  ///< null below AVX-512
+  ComputePool* pool_;
+  const bool uses_amx_;
+  AmxProduct amx_;
+  const std::unique_ptr<OneDnnProduct> onednn_;  ///< null with AMX, and below AVX-512
   PanelProduct panels_;
   Buffer attention_scratch_;
 };

@@ -8,12 +8,12 @@ namespace lockstep::device::host {
 /// Which compilation of the kernels runs.
 enum class KernelSet { kBaseline, kAvx2, kAvx512 };
 
-/// How matrix products are computed; docs/decisions/0003-host-matmul.md says why.
+/// How matrix products are computed; docs/decisions/0003-host-matmul.md and 0009-amx-kernel.md say why.
 enum class ProductKind {
-  kOneDnnAmx,       ///< oneDNN, bfloat16 weights, calls of exactly 16 rows
+  kAmx,             ///< our own kernel over bfloat16 tiles
   kOneDnnBFloat16,  ///< oneDNN, bfloat16 weights
   kOneDnnFloat32,   ///< oneDNN, float32 weights: AVX-512 without bfloat16
-  kPanels,          ///< our own kernel, float32 weights: oneDNN's below AVX-512 depends on the number of rows
+  kPanels,          ///< our own kernel over float32 panels: oneDNN's below AVX-512 depends on the number of rows
 };
 
 struct InstructionSet {

@@ -18,24 +18,31 @@ struct WeightShape {
   friend bool operator==(const WeightShape&, const WeightShape&) = default;
 };
 
-/// Either oneDNN's blocked layout or our panels.
+/// Whose layout a weight has.
+enum class WeightLayout { kOneDnn, kTiles, kPanels };
+
 class HostWeight final : public PackedWeight {
  public:
-  HostWeight(WeightShape shape, Buffer buffer, std::optional<dnnl::memory> memory) : shape_(shape), buffer_(std::move(buffer)), memory_(std::move(memory)) {}
+  HostWeight(WeightShape shape, WeightLayout layout, Buffer buffer) : shape_(shape), layout_(layout), buffer_(std::move(buffer)) {}
+  HostWeight(WeightShape shape, Buffer buffer, dnnl::memory memory)
+      : shape_(shape), layout_(WeightLayout::kOneDnn), buffer_(std::move(buffer)), memory_(std::move(memory)) {}
 
   [[nodiscard]] std::int64_t output_features() const override { return shape_.output; }
   [[nodiscard]] std::int64_t input_features() const override { return shape_.input; }
   [[nodiscard]] std::int64_t bytes() const override { return static_cast<std::int64_t>(buffer_.bytes()); }
 
   [[nodiscard]] const WeightShape& shape() const { return shape_; }
-  /// oneDNN's view of the buffer; none: panels. Made once and never re-pointed: setting a handle writes the layout's padding, under the eyes of other threads.
-  [[nodiscard]] const std::optional<dnnl::memory>& memory() const { return memory_; }
+  [[nodiscard]] WeightLayout layout() const { return layout_; }
+  /// oneDNN's view of the buffer. Made once and never re-pointed: setting a handle writes the layout's padding, under the eyes of other threads.
+  [[nodiscard]] const dnnl::memory& memory() const { return *memory_; }
   [[nodiscard]] const float* panels() const { return buffer_.as<float>(); }
+  [[nodiscard]] const std::byte* tiles() const { return buffer_.as<std::byte>(); }
 
  private:
   WeightShape shape_;
+  WeightLayout layout_;
   Buffer buffer_;
-  std::optional<dnnl::memory> memory_;
+  std::optional<dnnl::memory> memory_;  ///< of oneDNN's layout only
 };
 
 }  // namespace lockstep::device::host

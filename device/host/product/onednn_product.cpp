@@ -19,8 +19,6 @@ using dnnl::memory;
 
 /// oneDNN's batch-reduce kernels: measured to compute each row alone. Its general matrix product ("gemm:jit") does not.
 constexpr std::string_view kPinnedImplementation = "brg";
-/// Rows of the call that chooses the layout of the weights, unless the number of rows is fixed.
-constexpr int kLayoutRows = 64;
 
 /// oneDNN would start a team of threads at the first call from each of ours, and the team would spin between calls: one thread each, and no team is made.
 /// The setting belongs to the calling thread, and so is repeated; it costs a store.
@@ -50,10 +48,8 @@ Result<std::unique_ptr<OneDnnProduct>> OneDnnProduct::create(ProductKind kind, c
 }
 
 OneDnnProduct::OneDnnProduct(ProductKind kind, const Kernels& kernels)
-    : kind_(kind),
-      kernels_(&kernels),
+    : kernels_(&kernels),
       type_(kind == ProductKind::kOneDnnFloat32 ? memory::data_type::f32 : memory::data_type::bf16),
-      call_rows_(kind == ProductKind::kOneDnnAmx ? std::span<const int>(kAmxCallRows) : std::span<const int>(kCallRows)),
       engine_(dnnl::engine::kind::cpu, 0),
       stream_(engine_) {}
 
@@ -68,9 +64,9 @@ dnnl::matmul::primitive_desc OneDnnProduct::describe(const WeightShape& shape, i
 Result<memory::desc> OneDnnProduct::pinned_layout(const WeightShape& shape) const {
   return guarded("lay out", shape, [&]() -> Result<memory::desc> {
     const memory::desc any({shape.input, shape.output}, type_, memory::format_tag::any);
-    const memory::desc layout = describe(shape, std::min(kLayoutRows, call_rows_.front()), any).weights_desc();
+    const memory::desc layout = describe(shape, kCallRows.front(), any).weights_desc();
     std::string_view first;
-    for (const int rows : call_rows_) {
+    for (const int rows : kCallRows) {
       const dnnl::matmul::primitive_desc description = describe(shape, rows, layout);
       // The name has static storage in oneDNN.
       const std::string_view implementation = description.impl_info_str();
@@ -102,7 +98,7 @@ Result<OneDnnProduct::Call*> OneDnnProduct::call_for(Shape& shape, std::size_t i
     return &*call;
   }
   return guarded("make code for", shape.weight, [&]() -> Result<Call*> {
-    const dnnl::matmul::primitive_desc description = describe(shape.weight, call_rows_[index], shape.layout);
+    const dnnl::matmul::primitive_desc description = describe(shape.weight, kCallRows[index], shape.layout);
     call.emplace(Call{.code = dnnl::matmul(description),
                       .x = memory(description.src_desc(), engine_, nullptr),
                       .out = memory(description.dst_desc(), engine_, nullptr),
@@ -112,18 +108,10 @@ Result<OneDnnProduct::Call*> OneDnnProduct::call_for(Shape& shape, std::size_t i
 }
 
 Status OneDnnProduct::grow_scratch(const WeightShape& shape) {
-  const auto rows = static_cast<std::size_t>(call_rows_.front());
-  const auto grow = [](Buffer& buffer, std::size_t bytes) -> Status {
-    if (buffer.bytes() < bytes) {
-      LOCKSTEP_ASSIGN_OR_RETURN(buffer, allocate_zeroed(bytes));
-    }
-    return {};
-  };
-  if (kind_ != ProductKind::kOneDnnBFloat16) {
-    LOCKSTEP_RETURN_IF_ERROR(grow(x_scratch_, rows * static_cast<std::size_t>(shape.input) * sizeof(float)));
-  }
-  if (kind_ == ProductKind::kOneDnnAmx) {
-    LOCKSTEP_RETURN_IF_ERROR(grow(out_scratch_, rows * static_cast<std::size_t>(shape.output) * sizeof(float)));
+  const auto rows = static_cast<std::size_t>(kCallRows.front());
+  const std::size_t bytes = rows * static_cast<std::size_t>(shape.input) * sizeof(float);
+  if (type_ == memory::data_type::f32 && x_scratch_.bytes() < bytes) {
+    LOCKSTEP_ASSIGN_OR_RETURN(x_scratch_, allocate_zeroed(bytes));
   }
   return {};
 }
@@ -145,7 +133,7 @@ Result<WeightHandle> OneDnnProduct::pack(const MatrixSource& source) {
       }
     }
   }
-  LOCKSTEP_ASSIGN_OR_RETURN(Buffer packed, allocate_zeroed(entry->layout.get_size()));
+  LOCKSTEP_ASSIGN_OR_RETURN(Buffer packed, memory_.allocate(entry->layout.get_size()));
   return guarded("pack", shape, [&]() -> Result<WeightHandle> {
     memory from({{shape.input, shape.output}, type_, memory::format_tag::ba}, engine_, plain.as<void>());
     memory to(entry->layout, engine_, packed.as<void>());
@@ -157,8 +145,8 @@ Result<WeightHandle> OneDnnProduct::pack(const MatrixSource& source) {
 
 Status OneDnnProduct::prepare(const WeightShape& shape, std::int64_t rows_max) {
   LOCKSTEP_ASSIGN_OR_RETURN(Shape * entry, shape_for(shape));
-  for (std::size_t i = 0; i < call_rows_.size(); ++i) {
-    if (call_rows_[i] <= rows_max || call_rows_.size() == 1) {
+  for (std::size_t i = 0; i < kCallRows.size(); ++i) {
+    if (kCallRows[i] <= rows_max) {
       LOCKSTEP_ASSIGN_OR_RETURN([[maybe_unused]] Call * call, call_for(*entry, i));
     }
   }
@@ -169,20 +157,11 @@ void OneDnnProduct::execute(Call& call, const void* x, const HostWeight& weight,
   // The C interface: the C++ one makes a map of arguments for each call. Handles are set without a stream, since plain layouts have no padding to clear.
   dnnl_memory_set_data_handle(call.x.get(), const_cast<void*>(x));  // oneDNN's interface has no const; inputs are not written
   dnnl_memory_set_data_handle(call.out.get(), out);
-  const std::array<dnnl_exec_arg_t, 4> arguments{dnnl_exec_arg_t{DNNL_ARG_SRC, call.x.get()}, dnnl_exec_arg_t{DNNL_ARG_WEIGHTS, weight.memory()->get()},
+  const std::array<dnnl_exec_arg_t, 4> arguments{dnnl_exec_arg_t{DNNL_ARG_SRC, call.x.get()}, dnnl_exec_arg_t{DNNL_ARG_WEIGHTS, weight.memory().get()},
                                                  dnnl_exec_arg_t{DNNL_ARG_DST, call.out.get()}, dnnl_exec_arg_t{DNNL_ARG_SCRATCHPAD, call.scratch.get()}};
   const dnnl_status_t status = dnnl_primitive_execute(call.code.get(), stream_.get(), static_cast<int>(arguments.size()), arguments.data());
   LOCKSTEP_CHECK(status == dnnl_success, "oneDNN status {} in a matmul by {} x {}", static_cast<int>(status), weight.output_features(),
                  weight.input_features());
-}
-
-void OneDnnProduct::execute_padded(Call& call, int call_rows, const BFloat16* x, const HostWeight& weight, std::int64_t rows, float* out) {
-  const auto row_bytes = static_cast<std::size_t>(weight.input_features()) * sizeof(BFloat16);
-  auto* filled = x_scratch_.as<std::byte>();
-  std::memcpy(filled, x, static_cast<std::size_t>(rows) * row_bytes);
-  std::memset(filled + static_cast<std::size_t>(rows) * row_bytes, 0, static_cast<std::size_t>(call_rows - rows) * row_bytes);
-  execute(call, filled, weight, out_scratch_.as<float>());
-  std::memcpy(out, out_scratch_.as<float>(), static_cast<std::size_t>(rows * weight.output_features()) * sizeof(float));
 }
 
 void OneDnnProduct::multiply(const BFloat16* x, const HostWeight& weight, std::int64_t rows, float* out) {
@@ -191,24 +170,21 @@ void OneDnnProduct::multiply(const BFloat16* x, const HostWeight& weight, std::i
   LOCKSTEP_CHECK(shape.has_value(), "matmul of a weight that was not prepared: {}", shape.error().message);
   std::size_t index = 0;
   for (std::int64_t done = 0; done < rows;) {
-    while (index + 1 < call_rows_.size() && call_rows_[index] > rows - done) {
+    while (index + 1 < kCallRows.size() && kCallRows[index] > rows - done) {
       ++index;
     }
     const Result<Call*> call = call_for(**shape, index);
     LOCKSTEP_CHECK(call.has_value(), "matmul of a weight that was not prepared: {}", call.error().message);
-    const int call_rows = call_rows_[index];
-    const std::int64_t wanted = std::min<std::int64_t>(call_rows, rows - done);
+    const int call_rows = kCallRows[index];
     const BFloat16* from = x + done * weight.input_features();
     float* to = out + done * weight.output_features();
-    if (wanted < call_rows) {
-      execute_padded(**call, call_rows, from, weight, wanted, to);
-    } else if (type_ == memory::data_type::f32) {
-      kernels_->widen(from, wanted * weight.input_features(), x_scratch_.as<float>());
+    if (type_ == memory::data_type::f32) {
+      kernels_->widen(from, call_rows * weight.input_features(), x_scratch_.as<float>());
       execute(**call, x_scratch_.as<float>(), weight, to);
     } else {
       execute(**call, from, weight, to);
     }
-    done += wanted;
+    done += call_rows;
   }
 }
 

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
-#include <span>
 #include <vector>
 
 #include <dnnl.hpp>
@@ -13,14 +12,13 @@
 #include "device/host/instruction_set.hpp"
 #include "device/host/kernels/kernels.hpp"
 #include "device/host/product/host_weight.hpp"
+#include "device/host/product/weight_memory.hpp"
 
 namespace lockstep::device::host {
 
 /// A call with any number of rows is cut into calls with these numbers, for which code is made once; cutting is free of consequence because each row's result
 /// is the same in all of them.
 inline constexpr std::array<int, 11> kCallRows{64, 32, 16, 8, 7, 6, 5, 4, 3, 2, 1};
-/// With AMX the calls have exactly this many rows (a tile's), filled up with zeros: those of another number give other bits for some shapes.
-inline constexpr std::array<int, 1> kAmxCallRows{16};
 
 /// Ownership  code and scratch per shape; weights are the callers'.      Threads  one at a time.
 class OneDnnProduct {
@@ -43,7 +41,7 @@ class OneDnnProduct {
   struct Shape {
     WeightShape weight;
     dnnl::memory::desc layout;
-    std::array<std::optional<Call>, kCallRows.size()> calls{};  ///< by index into call_rows_
+    std::array<std::optional<Call>, kCallRows.size()> calls{};  ///< by index into kCallRows
   };
 
   OneDnnProduct(ProductKind kind, const Kernels& kernels);
@@ -54,18 +52,14 @@ class OneDnnProduct {
   [[nodiscard]] Result<dnnl::memory::desc> pinned_layout(const WeightShape& shape) const;
   [[nodiscard]] Status grow_scratch(const WeightShape& shape);
   void execute(Call& call, const void* x, const HostWeight& weight, float* out);
-  /// One call with `rows` of its rows wanted: the others are filled up with zeros, and dropped.
-  void execute_padded(Call& call, int call_rows, const BFloat16* x, const HostWeight& weight, std::int64_t rows, float* out);
 
-  const ProductKind kind_;
   const Kernels* kernels_;
   const dnnl::memory::data_type type_;
-  const std::span<const int> call_rows_;  ///< descending
   dnnl::engine engine_;
   dnnl::stream stream_;
+  WeightMemory memory_;
   std::vector<std::unique_ptr<Shape>> shapes_;  ///< few: a model has a handful of shapes
-  Buffer x_scratch_;                            ///< one call's rows: widened, or filled up
-  Buffer out_scratch_;                          ///< one padded call's result
+  Buffer x_scratch_;                            ///< one call's rows, widened
 };
 
 }  // namespace lockstep::device::host

@@ -8,10 +8,10 @@
 
 namespace lockstep::device::host {
 
-Result<WeightHandle> PanelProduct::pack(const MatrixSource& source) const {
+Result<WeightHandle> PanelProduct::pack(const MatrixSource& source) {
   const WeightShape shape{.input = source.columns, .output = source.rows};
   const std::int64_t panel_count = (shape.output + kPanelWidth - 1) / kPanelWidth;
-  LOCKSTEP_ASSIGN_OR_RETURN(Buffer buffer, allocate_zeroed(static_cast<std::size_t>(panel_count * shape.input * kPanelWidth) * sizeof(float)));
+  LOCKSTEP_ASSIGN_OR_RETURN(Buffer buffer, memory_.allocate(static_cast<std::size_t>(panel_count * shape.input * kPanelWidth) * sizeof(float)));
   std::vector<float> row(static_cast<std::size_t>(shape.input));
   for (std::int64_t n = 0; n < shape.output; ++n) {
     read_row(source, n, row.data());
@@ -20,7 +20,7 @@ Result<WeightHandle> PanelProduct::pack(const MatrixSource& source) const {
       to[k * kPanelWidth] = row[static_cast<std::size_t>(k)];
     }
   }
-  return WeightHandle(std::make_shared<HostWeight>(shape, std::move(buffer), std::nullopt));
+  return WeightHandle(std::make_shared<HostWeight>(shape, WeightLayout::kPanels, std::move(buffer)));
 }
 
 Status PanelProduct::prepare(const WeightShape& shape) {

@@ -1,9 +1,11 @@
 // Goal    A step allocates nothing once warm: a decode step's time must not hang on the heap.
 // Method  This program's operator new counts per thread. An engine alone runs on this thread; the observer reads the counter at the end of every step.
-//         oneDNN allocates in each of its products, which is not ours to change, so it is held to AVX2, where the products are our own.
+//         oneDNN allocates in each of its products, which is not ours to change: where the products are its, only those are allowed for. CMake runs this also
+//         with AVX2, where they are our own on every machine.
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -68,13 +70,14 @@ struct Counting final : OutputSink, StepObserver {
 };
 
 TEST(StepAllocation, ADecodeStepAllocatesNothingOnceWarm) {
-  ASSERT_EQ(setenv("DNNL_MAX_CPU_ISA", "AVX2", 1), 0);  // read at its first use, which is below: this program has no other test
   const model::ModelConfig config = tests::small_config();
   const Result<std::unique_ptr<device::Device>> device = device::make_device("cpu", {});
   ASSERT_TRUE(device);
   const Result<std::unique_ptr<device::Ops>> ops = (*device)->make_ops();
   ASSERT_TRUE(ops);
-  ASSERT_EQ((*ops)->instruction_set(), "avx2");
+  const std::string set = (*ops)->instruction_set();
+  // Six for each call (measured): per layer three products and two for each of six experts, then the head.
+  const std::int64_t allowed = set.starts_with("avx512") && set != "avx512_core_amx" ? 6 * (config.layer_count * (3 + 2 * config.expert_count) + 1) : 0;
   const std::unique_ptr<comm::Communicator> communicator = comm::LocalGroup(1).communicator(0);
   const std::unique_ptr<model::WeightSource> weights = model::make_dummy_weights(5);
   comm::StepProgress progress;
@@ -103,7 +106,7 @@ TEST(StepAllocation, ADecodeStepAllocatesNothingOnceWarm) {
   ASSERT_GE(counting.per_step.size(), 100U);
   EXPECT_GT(counting.per_step.front(), 0) << "the counter does not count";
   for (std::size_t step = 10; step < 99; ++step) {
-    EXPECT_EQ(counting.per_step[step], 0) << "step " << step;
+    EXPECT_LE(counting.per_step[step], allowed) << "step " << step;
   }
 }
 

@@ -1,0 +1,153 @@
+#include "device/host/product/amx_product.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "device/host/host_memory.hpp"
+#include "device/host/product/matrix_source.hpp"
+#include "lockstep/core/check.hpp"
+
+namespace lockstep::device::host {
+
+namespace {
+
+/// Below this much work a product is done before the pool's threads have noticed it.
+constexpr std::int64_t kSharedFromBytes = 192 << 10;
+/// Up to this many rows reading the weight is what a product costs; more are counted as reading it again.
+constexpr std::int64_t kRowsPerReading = 32;
+
+constexpr std::int64_t round_up(std::int64_t count, std::int64_t unit) {
+  return (count + unit - 1) / unit * unit;
+}
+
+/// Writes up to 16 outputs' weights, [16][input_tiles * kTileInputs], as the tiles of one column of tiles, `step` bytes apart.
+void pack_tiles(const BFloat16* rows, std::int64_t input_tiles, std::size_t step, std::byte* to) {
+  for (std::int64_t k = 0; k < input_tiles; ++k, to += step) {
+    for (std::int64_t n = 0; n < kTileOutputs; ++n) {
+      const BFloat16* from = rows + (n * input_tiles + k) * kTileInputs;
+      for (std::int64_t pair = 0; pair < kTileInputs / 2; ++pair) {
+        std::memcpy(to + (pair * kTileOutputs + n) * 4, from + 2 * pair, 4);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+Result<WeightHandle> AmxProduct::pack(const MatrixSource& source) {
+  const WeightShape shape{.input = source.columns, .output = source.rows};
+  const std::int64_t input_tiles = round_up(shape.input, kTileInputs) / kTileInputs;
+  const std::int64_t tiles = round_up(shape.output, kTileOutputs) / kTileOutputs;
+  LOCKSTEP_ASSIGN_OR_RETURN(Buffer packed, memory_.allocate(static_cast<std::size_t>(tiles * input_tiles) * kTileBytes));
+  const std::int64_t padded_input = input_tiles * kTileInputs;
+  std::vector<BFloat16> rows(static_cast<std::size_t>(kTileOutputs * padded_input));
+  std::vector<float> row(static_cast<std::size_t>(shape.input));
+  for (std::int64_t tile = 0; tile < tiles; ++tile) {
+    for (std::int64_t n = 0; n < kTileOutputs; ++n) {
+      BFloat16* to = rows.data() + n * padded_input;
+      const std::int64_t output = tile * kTileOutputs + n;
+      if (output >= shape.output) {
+        std::fill_n(to, padded_input, BFloat16{});
+      } else if (source.type == DataType::kBFloat16) {
+        std::memcpy(to, source.data + output * shape.input * 2, static_cast<std::size_t>(shape.input) * 2);
+      } else {
+        read_row(source, output, row.data());
+        kernels_->narrow(row.data(), shape.input, to);
+      }
+    }
+    const std::int64_t block = tile / kBlockTiles;
+    const std::int64_t block_tiles = std::min<std::int64_t>(kBlockTiles, tiles - block * kBlockTiles);
+    std::byte* to = packed.as<std::byte>() + (block * kBlockTiles * input_tiles + tile % kBlockTiles) * kTileBytes;
+    pack_tiles(rows.data(), input_tiles, static_cast<std::size_t>(block_tiles) * kTileBytes, to);
+  }
+  return WeightHandle(std::make_shared<HostWeight>(shape, WeightLayout::kTiles, std::move(packed)));
+}
+
+Status AmxProduct::prepare(const WeightShape& shape, std::int64_t rows_max) {
+  if (shape.input % kTileInputs == 0) {
+    return {};
+  }
+  const auto bytes = static_cast<std::size_t>(rows_max * round_up(shape.input, kTileInputs)) * sizeof(BFloat16);
+  if (x_scratch_.bytes() < bytes) {
+    LOCKSTEP_ASSIGN_OR_RETURN(x_scratch_, allocate_zeroed(bytes));
+  }
+  return {};
+}
+
+const BFloat16* AmxProduct::padded(const BFloat16* x, std::int64_t input, std::int64_t rows) {
+  const std::int64_t stride = round_up(input, kTileInputs);
+  if (stride == input) {
+    return x;
+  }
+  BFloat16* to = x_scratch_.as<BFloat16>() + x_used_;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    std::memcpy(to + r * stride, x + r * input, static_cast<std::size_t>(input) * sizeof(BFloat16));
+    std::fill_n(to + r * stride + input, stride - input, BFloat16{});
+  }
+  x_used_ += rows * stride;
+  return to;
+}
+
+void AmxProduct::add_part(const BFloat16* x, const HostWeight& weight, std::int64_t rows, float* out) {
+  if (rows == 0) {
+    return;
+  }
+  const WeightShape& shape = weight.shape();
+  parts_.push_back({.product = {.x = padded(x, shape.input, rows),
+                                .tiles = weight.tiles(),
+                                .input_tiles = round_up(shape.input, kTileInputs) / kTileInputs,
+                                .rows = rows,
+                                .output = shape.output,
+                                .out = out},
+                    .first_unit = units_});
+  units_ += round_up(shape.output, kBlockOutputs) / kBlockOutputs;
+  work_bytes_ += weight.bytes() * (round_up(rows, kRowsPerReading) / kRowsPerReading);
+}
+
+void AmxProduct::multiply(const BFloat16* x, const HostWeight& weight, std::int64_t rows, float* out) {
+  const Status ready = prepare(weight.shape(), rows);
+  LOCKSTEP_CHECK(ready.has_value(), "matmul of a weight that was not prepared: {}", ready.error().message);
+  add_part(x, weight, rows, out);
+  run_parts();
+}
+
+void AmxProduct::multiply_groups(const BFloat16* x, const GroupedRows& groups, float* out) {
+  if (groups.weights.empty()) {
+    return;
+  }
+  const Status ready = prepare(static_cast<const HostWeight&>(*groups.weights.front()).shape(), groups.offsets.back());
+  LOCKSTEP_CHECK(ready.has_value(), "grouped_matmul of weights that were not prepared: {}", ready.error().message);
+  for (std::size_t g = 0; g < groups.weights.size(); ++g) {
+    const auto& weight = static_cast<const HostWeight&>(*groups.weights[g]);
+    const std::int64_t first = groups.offsets[g];
+    add_part(x + first * weight.input_features(), weight, groups.offsets[g + 1] - first, out + first * weight.output_features());
+  }
+  run_parts();
+}
+
+void AmxProduct::run_parts() {
+  if (work_bytes_ < kSharedFromBytes) {
+    run_units(0, units_);
+  } else {
+    const std::int64_t together = (units_ + ComputePool::kUnitsMax - 1) / ComputePool::kUnitsMax;
+    pool_->run((units_ + together - 1) / together,
+               [this, together](std::int64_t unit) { run_units(unit * together, std::min((unit + 1) * together, units_)); });
+  }
+  parts_.clear();
+  units_ = 0;
+  work_bytes_ = 0;
+  x_used_ = 0;
+}
+
+void AmxProduct::run_units(std::int64_t first, std::int64_t last) const {
+  for (std::size_t i = 0; i < parts_.size() && first < last; ++i) {
+    const std::int64_t end = std::min(last, i + 1 < parts_.size() ? parts_[i + 1].first_unit : units_);
+    if (first < end) {
+      tile_product(parts_[i].product, first - parts_[i].first_unit, end - parts_[i].first_unit);
+      first = end;
+    }
+  }
+  tile_release();
+}
+
+}  // namespace lockstep::device::host
