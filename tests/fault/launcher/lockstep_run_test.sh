@@ -22,6 +22,7 @@ eventually() {
     ((SECONDS < end)) || return 1
     read -r -t 0.05 <> <(:)
   done
+  return 0 # not the status of the loop's last command
 }
 has_lines() { [[ -e $1 ]] && (($(wc -l <"$1") >= $2)); }
 
@@ -61,6 +62,53 @@ a_killed_rank_leaves_the_others_their_grace_and_is_the_first_error() {
   check survivor 3 "$(cat "$work/killed/rank.0")"
 }
 
+a_lost_peer_does_not_hide_its_cause() {
+  # The survivor is recorded first.
+  # shellcheck disable=SC2016
+  launch -n 2 --status-dir "$work/cause" -- bash -c '
+    if [[ $OMPI_COMM_WORLD_RANK == 0 ]]; then exit 3; fi
+    until [[ -e $0/rank.0 ]]; do sleep 0.05; done
+    kill -9 $$' "$work/cause"
+  check status 137 $?
+  launch -n 2 -- bash -c 'exit 3'
+  check "status without another error" 3 $?
+}
+
+mpirun_that_outlives_its_ranks_is_ended() {
+  local begin=$SECONDS
+  mkdir "$work/stuck"
+  # Starts one rank after the other and then stays, whatever it is asked.
+  # shellcheck disable=SC2016
+  printf '%s\n' '#!/usr/bin/env bash' 'trap "" TERM' 'until [[ $1 == */lockstep-run ]]; do shift; done' \
+    'for rank in 0 1; do OMPI_COMM_WORLD_RANK=$rank "$@"; done' 'while :; do sleep 0.1; done' >"$work/stuck/mpirun"
+  chmod +x "$work/stuck/mpirun"
+  PATH=$work/stuck:$PATH launch -n 2 -- true
+  check status 0 $?
+  PATH=$work/stuck:$PATH launch -n 2 -- bash -c 'exit 4'
+  check "status of a rank" 4 $?
+  check bounded 1 $((SECONDS - begin < 50))
+}
+
+ranks_do_not_outlive_a_killed_launcher() {
+  local pid rank_pids
+  mkdir "$work/orphans"
+  # shellcheck disable=SC2016
+  "$run" -n 2 -- bash -c 'echo $$ >>$0/pids; while :; do sleep 0.1; done' "$work/orphans" 2>>"$work/log" &
+  pid=$!
+  eventually has_lines "$work/orphans/pids" 2
+  kill -s KILL "$pid"
+  rank_pids=$(xargs <"$work/orphans/pids")
+  # shellcheck disable=SC2086
+  eventually none_is_there $rank_pids
+  check "ranks gone" 0 $?
+}
+none_is_there() {
+  local id
+  for id in "$@"; do
+    ! kill -0 "$id" 2>/dev/null || return 1
+  done
+}
+
 a_straggler_is_ended() {
   local begin=$SECONDS
   # shellcheck disable=SC2016
@@ -79,6 +127,7 @@ start_listeners() {
   # shellcheck disable=SC2016
   "$run" -n 2 --status-dir "$dir" -- bash -c '
     trap "echo usr1 >>$0/got; '"$2"'" USR1
+    trap "echo usr2 >>$0/reload" USR2
     echo ready >>$0/ready
     while :; do sleep 0.1; done' "$dir" 2>>"$work/log" &
   pid=$!
@@ -94,6 +143,27 @@ a_drain_signal_reaches_every_rank_once() {
     check "status after $signal" 0 $?
     check "received after $signal" "usr1 usr1" "$(xargs <"$work/drain$signal/got")"
   done
+}
+
+a_program_that_ends_at_once_on_a_signal_keeps_its_status() {
+  local pid round
+  for round in 1 2 3 4 5; do
+    start_listeners "$work/quick$round" 'exit 0'
+    kill -s USR1 "$pid"
+    wait "$pid"
+    check "status in round $round" 0 $?
+  done
+}
+
+usr2_reaches_every_rank() {
+  local pid
+  start_listeners "$work/usr2" 'exit 0'
+  kill -s USR2 "$pid"
+  eventually has_lines "$work/usr2/reload" 2
+  check received "usr2 usr2" "$(xargs <"$work/usr2/reload")"
+  kill -s USR1 "$pid"
+  wait "$pid"
+  check status 0 $?
 }
 
 a_second_signal_ends_ranks_that_do_not_drain() {
@@ -123,7 +193,9 @@ for tool in od tr mktemp readlink; do
   ln -s "$(command -v "$tool")" "$work/bin/$tool"
 done
 for case in all_zero_is_zero one_rank_runs_without_mpirun every_rank_has_the_same_secret_and_it_is_on_no_command_line \
-  a_killed_rank_leaves_the_others_their_grace_and_is_the_first_error a_straggler_is_ended a_drain_signal_reaches_every_rank_once \
+  a_killed_rank_leaves_the_others_their_grace_and_is_the_first_error a_lost_peer_does_not_hide_its_cause \
+  mpirun_that_outlives_its_ranks_is_ended ranks_do_not_outlive_a_killed_launcher \
+  a_program_that_ends_at_once_on_a_signal_keeps_its_status usr2_reaches_every_rank a_straggler_is_ended a_drain_signal_reaches_every_rank_once \
   a_second_signal_ends_ranks_that_do_not_drain misuse_is_refused_with_a_reason; do
   before=$failures
   "$case"
