@@ -31,6 +31,7 @@
 #include "daemon/lifecycle/signal_policy.hpp"
 #include "daemon/lifecycle/start_facts.hpp"
 #include "daemon/metrics/metrics.hpp"
+#include "daemon/metrics/step_log.hpp"
 #include "daemon/options/options.hpp"
 #include "daemon/preflight/exit_status.hpp"
 #include "daemon/preflight/preflight.hpp"
@@ -78,6 +79,7 @@ class Daemon {
         logger_(logger),
         notifier_(environment),
         metrics_(Metrics::create(metrics_options(prepared_))),
+        step_log_(logger.should_log(spdlog::level::trace) ? std::make_unique<StepLog>(metrics_->step_observer(), logger) : nullptr),
         completions_(CompletionService::create(io_, *prepared_.model.tokenizer, {.served_name = prepared_.model.name})),
         life_(LifeMonitor::create(
             {.rank = prepared_.launch.rank, .world_size = prepared_.launch.world_size, .stall_timeout = prepared_.options.stall_timeout},
@@ -108,7 +110,8 @@ class Daemon {
   Prepared prepared_;
   spdlog::logger& logger_;
   ServiceNotifier notifier_;
-  std::unique_ptr<Metrics> metrics_;  // before the io_context: HTTP connections report to it until they are destroyed
+  std::unique_ptr<Metrics> metrics_;   // before the io_context: HTTP connections report to it until they are destroyed
+  std::unique_ptr<StepLog> step_log_;  ///< only at level trace
   comm::StepProgress progress_;
   boost::asio::io_context io_;
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{io_.get_executor()};
@@ -135,7 +138,7 @@ RankParts Daemon::rank_parts(const DaemonHooks& hooks) {
           .io = &io_,
           .progress = &progress_,
           .sink = &completions_->sink(),
-          .observer = &metrics_->step_observer()};
+          .observer = step_log_ ? step_log_.get() : &metrics_->step_observer()};
 }
 
 RankEvents Daemon::rank_events() {
@@ -332,6 +335,9 @@ int run_rank(DaemonOptions options, const comm::LaunchInfo& launch, const Daemon
   log_start_facts(*logger, prepared->facts, launch, prepared->model.name);
   if (launch.rank == 0) {
     warn_of_unknown_variables(*logger);
+  }
+  for (const std::string& setting : prepared->options.given) {
+    logger->debug("option {}", setting);
   }
   Daemon daemon(std::move(*prepared), hooks, environment, *logger);
   daemon.set_check_time(std::chrono::steady_clock::now() - started);

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "daemon/options/help_text.hpp"
 #include "daemon/options/option_table.hpp"
@@ -94,6 +95,8 @@ Result<DaemonOptions> combine(const Settings& command_line, const Settings& envi
     for (const Settings* source : {&command_line, &environment, &std::as_const(file)}) {
       if (const Setting* setting = find(*source, line.name)) {
         LOCKSTEP_RETURN_IF_ERROR(apply(line, *setting, options));
+        options.given.push_back(fmt::format("{} = {} ({})", line.name,
+                                            line.kind.is_secret ? "..." : fmt::format("{}", fmt::join(values_of(line, *setting), ", ")), setting->source));
         break;
       }
     }

@@ -50,6 +50,8 @@ struct DaemonOptions {
   bool dry_run = false;           ///< instead of serving: which rank would hold what?
   std::int32_t assume_ranks = 0;  ///< of these two: a group of this size; 0: as launched
 
+  std::vector<std::string> given;  ///< what was set, by whom, for the log: "max-num-seqs = 32 (by LOCKSTEP_MAX_NUM_SEQS)"; secrets are not shown
+
   friend bool operator==(const DaemonOptions& a, const DaemonOptions& b) = default;
 };
 

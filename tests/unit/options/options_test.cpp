@@ -133,6 +133,8 @@ TEST_F(Options, EnvironmentBeatsTheFileAndTheCommandLineBeatsBoth) {
   EXPECT_EQ(options.port, 1);
   EXPECT_EQ(options.max_num_seqs, 20);
   EXPECT_EQ(options.max_pending, 300);
+  EXPECT_THAT(options.given, ::testing::ElementsAre("port = 1 (in " + file + " line 1)", "max-num-seqs = 20 (by LOCKSTEP_MAX_NUM_SEQS)",
+                                                    "max-pending = 300 (on the command line)", "config = " + file + " (by LOCKSTEP_CONFIG)"));
 }
 
 TEST_F(Options, BadValueIsNamedWithItsSourceAndWhatIsExpected) {
@@ -184,6 +186,20 @@ TEST_F(Options, OfTwoOnTheCommandLineTheLastCounts) {
   EXPECT_THAT(bad({"--port", "1", "2"}), HasSubstr(R"(unexpected argument "2")"));
   EXPECT_THAT(bad({"--port", "-1"}), HasSubstr(R"(--port: "-1" (set on the command line))"));
   EXPECT_EQ(good({"--served-model-name", "[a,b]"}).served_model_name, "[a,b]");
+}
+
+TEST_F(Options, SwitchesNeedNoValue) {
+  EXPECT_TRUE(good({"--check"}).check);
+  EXPECT_TRUE(good({"--check", "--port", "1"}).check);
+  EXPECT_TRUE(good({"--check", "on"}).check);
+  EXPECT_FALSE(good({"--check", "--check=no"}).check);
+  EXPECT_TRUE(good({"--config", config_file("check\n")}).check);
+  environment_ = {{"LOCKSTEP_CHECK", "1"}};
+  EXPECT_TRUE(good({}).check);
+  EXPECT_FALSE(good({"--check", "false"}).check);
+  EXPECT_THAT(bad({"--check=ture"}), HasSubstr(R"(--check: "ture" (set on the command line) is not true or false; did you mean "true"?)"));
+  EXPECT_THAT(bad({"--check", "maybe"}), HasSubstr(R"(unexpected argument "maybe")"));
+  EXPECT_THAT(bad({"--check="}), HasSubstr(R"(--check: "" (set on the command line) is not true or false)"));
 }
 
 TEST_F(Options, OptionsThatContradictEachOtherAreRefused) {
