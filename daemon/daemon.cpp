@@ -192,7 +192,7 @@ Status Daemon::open_http() {
                                                        .port = static_cast<std::uint16_t>(port),
                                                        .shared_port = options.shared_port,
                                                        .headers = {{"x-lockstep-rank", std::to_string(launch.rank)}},
-                                                       .observer = &metrics_->http_observer()},
+                                                       .observers = {&metrics_->http_observer()}},
                                                       Router(std::move(routes))));
   return {};
 }

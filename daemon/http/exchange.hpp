@@ -20,8 +20,12 @@ struct HttpRequest {
   std::string path;
   std::string query;
   std::string content_type;
-  std::string authorization;  ///< for the router; not to be logged
   std::string body;
+  // Headers that the front door alone looks at. None of them may be logged.
+  std::string authorization;
+  std::string accept_encoding;
+  std::string origin;             ///< "": not from a page in a browser, or from the server's own
+  std::string requested_headers;  ///< Access-Control-Request-Headers, of a browser's preflight
 };
 
 /// A body apart from its exchange.
@@ -38,6 +42,7 @@ struct HttpResponse {
 };
 
 /// One request and its answer, which may come later: `respond` once, or `begin_stream`, any number of `write`, `finish`.
+/// What is written in one turn of the event loop goes out in one piece.
 /// Ownership  shared by the connection (to tell that the client left) and the handler (to answer); each may let go first.
 /// Threads    the Asio thread.
 class Exchange {
@@ -57,7 +62,8 @@ class Exchange {
   /// Queues a piece of the body. False: the client is gone, or reads so slowly that its queue is full; it has been cut off, and the exchange is over.
   [[nodiscard]] virtual bool write(std::string_view piece) = 0;
   virtual void finish() = 0;
-  /// `callback` runs once if the client leaves before the answer is complete. It is not run when `write` returned false.
+  /// `callback` runs once if the client leaves before the answer is complete, or HttpLimits::request_timeout is over, which the server then answers itself.
+  /// It is not run when `write` returned false.
   virtual void on_abandoned(std::function<void()> callback) = 0;
 
  protected:

@@ -2,20 +2,19 @@
 
 #include <algorithm>
 #include <random>
-#include <sys/socket.h>
+#include <utility>
 #include <vector>
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <fmt/format.h>
 
 #include "daemon/http/connection/connection.hpp"
+#include "daemon/http/listen/listener.hpp"
+#include "daemon/http/tls/tls_identity.hpp"
 
 namespace lockstep::daemon {
 namespace {
 
-using boost::asio::ip::tcp;
 using boost::system::error_code;
 
 constexpr auto kAcceptRetry = std::chrono::milliseconds(100);
@@ -23,117 +22,120 @@ constexpr Duration kSweepIntervalMax = std::chrono::milliseconds(250);
 // Connections beyond the limit are told so; beyond these too they are closed without a word.
 constexpr std::size_t kRefusalsMax = 64;
 
-Status listen_on(tcp::acceptor& acceptor, const tcp::endpoint& endpoint, bool shared) {
-  const char* const option = shared ? "--shared-port" : "--port";
-  error_code error;
-  acceptor.open(endpoint.protocol(), error);
-  if (!error) {
-    acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-  }
-  if (!error && shared) {
-    acceptor.set_option(boost::asio::detail::socket_option::boolean<SOL_SOCKET, SO_REUSEPORT>(true), error);
-  }
-  if (!error) {
-    acceptor.bind(endpoint, error);
-  }
-  if (!error) {
-    acceptor.listen(boost::asio::socket_base::max_listen_connections, error);
-  }
-  if (error) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: cannot listen on {} port {}: {}; choose another port, or another --host", option,
-                                                          endpoint.address().to_string(), endpoint.port(), error.message())};
-  }
-  return {};
-}
-
 class AsioHttpServer final : public HttpServer {
  public:
   AsioHttpServer(boost::asio::io_context& io, HttpServerOptions options, Router router)
       : io_(io), state_(std::make_shared<ServerState>(std::move(options), std::move(router))), sweep_timer_(io), retry_timer_(io) {
     std::random_device random;
+    state_->compressor = std::make_unique<Compressor>(io);
     state_->request_salt = (std::uint64_t{random()} << 32) | random();
     const HttpLimits& limits = state_->options.limits;
     sweep_interval_ = std::min({kSweepIntervalMax, limits.read_timeout / 4, limits.idle_timeout / 4, limits.write_timeout / 4, limits.stream_ping / 4});
+    if (limits.request_timeout > Duration::zero()) {
+      sweep_interval_ = std::min(sweep_interval_, limits.request_timeout / 4);
+    }
   }
   ~AsioHttpServer() override {
     close();
-    state_->options.observer = nullptr;  // connections end later, with their last handlers
+    state_->options.observers.clear();  // connections end later, with their last handlers
   }
 
   Status open() {
-    const std::string& host = state_->options.host;
-    error_code error;
-    tcp::resolver resolver(io_);
-    const auto found = resolver.resolve(host, "", tcp::resolver::passive | tcp::resolver::numeric_service, error);
-    if (error || found.empty()) {
-      return Error{ErrorCode::kInvalidArgument, fmt::format("--host {}: {}; expected an address of this machine", host, error.message())};
+    const HttpServerOptions& options = state_->options;
+    for (const int descriptor : options.inherited_sockets) {
+      LOCKSTEP_RETURN_IF_ERROR(add(adopt_socket(io_, descriptor)));
     }
-    const boost::asio::ip::address address = found.begin()->endpoint().address();
-    acceptors_.reserve(2);
-    acceptors_.emplace_back(io_);
-    LOCKSTEP_RETURN_IF_ERROR(listen_on(acceptors_[0], tcp::endpoint(address, state_->options.port), false));
-    if (state_->options.shared_port != 0) {
-      acceptors_.emplace_back(io_);
-      LOCKSTEP_RETURN_IF_ERROR(listen_on(acceptors_[1], tcp::endpoint(address, state_->options.shared_port), true));
+    if (listeners_.empty() && !options.unix_socket.empty()) {
+      LOCKSTEP_RETURN_IF_ERROR(add(listen_on_path(io_, options.unix_socket)));
     }
-    port_ = acceptors_[0].local_endpoint().port();
-    for (tcp::acceptor& acceptor : acceptors_) {
-      accept(acceptor);
+    if (listeners_.empty()) {
+      LOCKSTEP_RETURN_IF_ERROR(add(listen_on_port(io_, options.host, options.port, "--port", false)));
+    }
+    if (options.inherited_sockets.empty() && options.shared_port != 0) {
+      LOCKSTEP_RETURN_IF_ERROR(add(listen_on_port(io_, options.host, options.shared_port, "--shared-port", true)));
+    }
+    for (const std::unique_ptr<Listener>& listener : listeners_) {
+      accept(*listener);
     }
     return {};
   }
 
-  [[nodiscard]] std::uint16_t port() const override { return port_; }
+  [[nodiscard]] std::uint16_t port() const override { return listeners_.front()->port; }
+  [[nodiscard]] const std::string& name() const override { return listeners_.front()->name; }
+  void set_keys(ApiKeys keys) override { state_->router.set_keys(std::move(keys)); }
+  void remove_socket_file() override { listeners_.front()->file.remove(); }
   [[nodiscard]] std::size_t connection_count() const override { return state_->connections.size(); }
   [[nodiscard]] bool idle() const override {
     return state_->exchanges == 0 && std::ranges::none_of(state_->connections, [](const Connection* connection) { return connection->has_output(); });
   }
 
   void close() override {
+    state_->compressor.reset();
     error_code ignored;
-    for (tcp::acceptor& acceptor : acceptors_) {
-      acceptor.close(ignored);
+    for (const std::unique_ptr<Listener>& listener : listeners_) {
+      listener->acceptor.close(ignored);
+      listener->file.remove();
     }
     sweep_timer_.cancel();
     retry_timer_.cancel();
     for (const std::shared_ptr<Connection>& connection : open_connections()) {
       connection->close();
     }
+    state_->to_flush.clear();
   }
 
  private:
-  void accept(tcp::acceptor& acceptor) {
-    acceptor.async_accept([this, &acceptor](error_code error, tcp::socket socket) {
+  Status add(Result<Listener> listener) {
+    if (!listener) {
+      return listener.error();
+    }
+    listeners_.push_back(std::make_unique<Listener>(std::move(*listener)));
+    return {};
+  }
+
+  void accept(Listener& listener) {
+    listener.acceptor.async_accept([this, &listener](error_code error, Wire::Socket socket) {
       if (error == boost::asio::error::operation_aborted) {
         return;  // closed: `this` may be gone
       }
       if (error) {
         // No descriptors or memory left: accepting again at once would spin.
         retry_timer_.expires_after(kAcceptRetry);
-        retry_timer_.async_wait([this, &acceptor](error_code cancelled) {
+        retry_timer_.async_wait([this, &listener](error_code cancelled) {
           if (!cancelled) {
-            accept(acceptor);
+            accept(listener);
           }
         });
         return;
       }
       welcome(std::move(socket));
-      accept(acceptor);
+      accept(listener);
     });
   }
 
-  void welcome(tcp::socket socket) {
+  void welcome(Wire::Socket socket) {
     const std::size_t limit = state_->options.limits.connections;
     const std::size_t open = state_->connections.size();
     if (open >= limit + kRefusalsMax) {
       state_->reject("overload");
       return;
     }
-    const auto connection = std::make_shared<Connection>(std::move(socket), state_);
-    if (open >= limit) {
-      connection->refuse();
-    } else {
+    error_code gone;
+    Client client{.socket = std::move(socket), .tls = nullptr, .remote = ""};
+    const auto remote = client.socket.remote_endpoint(gone);
+    client.remote = gone ? "unknown" : endpoint_name(remote);
+    if (state_->options.tls != nullptr && client.remote != "unix") {
+      client.tls = std::make_unique<TlsSession>(state_->options.tls->context());
+    }
+    const bool secured = client.tls != nullptr;
+    const auto connection = std::make_shared<Connection>(std::move(client), state_);
+    if (open < limit) {
       connection->start();
+    } else if (secured) {
+      state_->reject("overload");  // a word in plain text would make no sense to this client, and shaking hands is what there is no room for
+      connection->close();
+    } else {
+      connection->refuse();
     }
     if (open == 0) {
       schedule_sweep();
@@ -169,12 +171,11 @@ class AsioHttpServer final : public HttpServer {
   }
 
   boost::asio::io_context& io_;
-  std::shared_ptr<ServerState> state_;  ///< shared with the connections
-  std::vector<tcp::acceptor> acceptors_;
+  std::shared_ptr<ServerState> state_;                ///< shared with the connections
+  std::vector<std::unique_ptr<Listener>> listeners_;  ///< what is accepted refers to them, so they stay where they are
   boost::asio::steady_timer sweep_timer_;
   boost::asio::steady_timer retry_timer_;
   Duration sweep_interval_ = kSweepIntervalMax;
-  std::uint16_t port_ = 0;
 };
 
 }  // namespace

@@ -91,9 +91,13 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
   }
 
  private:
-  void on_response(std::string_view route, std::string_view method, int status, Duration duration) override {
-    http_requests_.Add({{"route", std::string(route)}, {"method", method_label(method)}, {"code", std::to_string(status)}}).Increment();
-    http_seconds_.Add({{"route", std::string(route)}}, kHttpBuckets).Observe(std::chrono::duration<double>(duration).count());
+  void on_response(const ResponseFacts& facts) override {
+    http_requests_.Add({{"route", std::string(facts.route)}, {"method", method_label(facts.method)}, {"code", std::to_string(facts.status)}}).Increment();
+    http_seconds_.Add({{"route", std::string(facts.route)}}, kHttpBuckets).Observe(std::chrono::duration<double>(facts.duration).count());
+  }
+  void on_sent(std::size_t bytes) override {
+    http_sends_.Increment();
+    http_sent_bytes_.Increment(static_cast<double>(bytes));
   }
   void on_rejected(std::string_view reason) override { http_rejected_.Add({{"reason", std::string(reason)}}).Increment(); }
   void on_connections(std::size_t open) override { http_connections_.Set(static_cast<double>(open)); }
@@ -143,6 +147,8 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
                                        .Register(registry_);
   prometheus::Gauge& http_inflight_ = gauges("lockstep_http_inflight_requests", "HTTP requests being answered.").Add({});
   prometheus::Gauge& http_connections_ = gauges("lockstep_http_connections", "Open HTTP connections.").Add({});
+  prometheus::Counter& http_sends_ = counters("lockstep_http_sends_total", "Sends to HTTP clients; what one step writes to a client is one send.").Add({});
+  prometheus::Counter& http_sent_bytes_ = counters("lockstep_http_sent_bytes_total", "Bytes sent to HTTP clients, with TLS where it is used.").Add({});
   CounterFamily& http_rejected_ = counters("lockstep_http_rejected_total", "HTTP requests and connections refused before any handler saw them, or cut off.");
   GaugeFamily& peer_up_ = gauges("lockstep_peer_up", "1 while the channel to that rank is connected.");
   GaugeFamily& peer_age_ = gauges("lockstep_peer_heartbeat_age_seconds", "Time since that rank's last heartbeat.");

@@ -20,6 +20,7 @@ VENDOR_HOMES = [
     (r"prometheus/", ["daemon/"]),
     (r"CLI/", ["daemon/"]),
     (r"openssl/", ["comm/peer/", "daemon/"]),
+    (r"zlib\.h$", ["daemon/http/encoding/"]),
     (r"(pcre2|utf8proc)\.h$", ["model/"]),
 ]
 

@@ -1,6 +1,17 @@
 #include "daemon/http/connection/exchange_impl.hpp"
 
+#include "daemon/http/encoding/accept_encoding.hpp"
+#include "daemon/http/error_body.hpp"
+
 namespace lockstep::daemon {
+namespace {
+
+bool is_worth_compressing(const HttpResponse& response, std::size_t bytes_min) {
+  return response.status != 204 && response.body.size() >= bytes_min &&
+         (response.content_type.starts_with("application/json") || response.content_type.starts_with("text/plain"));
+}
+
+}  // namespace
 
 Connection::ExchangeImpl::ExchangeImpl(Connection& connection, HttpRequest request, std::shared_ptr<void> body_place, std::string request_id,
                                        std::string_view route, bool http_1_1)
@@ -12,19 +23,47 @@ Connection::ExchangeImpl::ExchangeImpl(Connection& connection, HttpRequest reque
       http_1_1_(http_1_1) {}
 
 void Connection::ExchangeImpl::respond(HttpResponse response) {
-  if (connection_ == nullptr) {
+  if (connection_ == nullptr || compressing_) {
     return;
   }
+  if (!is_worth_compressing(response, connection_->state_->options.limits.gzip_bytes)) {
+    send(std::move(response));
+    return;
+  }
+  response.headers.push_back({"Vary", "Accept-Encoding"});
+  Compressor* compressor = connection_->state_->compressor.get();
+  if (compressor == nullptr || request_.method == "HEAD" || !accepts_gzip(request_.accept_encoding)) {
+    send(std::move(response));
+    return;
+  }
+  compressing_ = true;
+  std::string body = std::move(response.body);
+  compressor->compress(std::move(body), [self = shared_from_this(), response = std::move(response)](CompressedText text) mutable {
+    if (text.compressed) {
+      response.headers.push_back({"Content-Encoding", "gzip"});
+    }
+    response.body = std::move(text.bytes);
+    self->compressing_ = false;
+    if (self->connection_ != nullptr) {
+      const std::shared_ptr<Connection> connection = self->connection_->shared_from_this();
+      self->send(std::move(response));
+    }
+  });
+}
+
+void Connection::ExchangeImpl::send(HttpResponse response) {
   status_ = response.status;
+  ServerState& state = *connection_->state_;
+  state.cors.add_headers(request_, response.headers);
   const HeadOptions head{.status = response.status,
                          .content_type = response.content_type,
-                         .framing = BodyFraming::kLength,
+                         .framing = response.status == 204 ? BodyFraming::kNone : BodyFraming::kLength,
                          .body_bytes = response.body.size(),
                          .keep_alive = connection_->keep_alive_,
                          .request_id = request_id_};
-  connection_->queue(make_response_head(head, connection_->state_->options.headers, response.headers));
+  queue(make_response_head(head, state.options.headers, response.headers));
   if (request_.method != "HEAD") {
-    connection_->queue(response.body);
+    queue(response.body);
   }
   complete();
 }
@@ -42,20 +81,30 @@ void Connection::ExchangeImpl::begin_stream(const HttpResponse& head) {
                             .framing = http_1_1_ ? BodyFraming::kChunked : BodyFraming::kUntilClose,
                             .keep_alive = connection_->keep_alive_,
                             .request_id = request_id_};
-  connection_->queue(make_response_head(options, connection_->state_->options.headers, head.headers));
+  ServerState& state = *connection_->state_;
+  std::vector<HttpHeader> headers = head.headers;
+  state.cors.add_headers(request_, headers);
+  queue(make_response_head(options, state.options.headers, headers));
 }
 
 bool Connection::ExchangeImpl::write(std::string_view piece) {
   if (connection_ == nullptr) {
     return false;
   }
-  if (connection_->outgoing_.size() + piece.size() > connection_->state_->options.limits.queued_bytes) {
+  if (connection_->wire_.queued_bytes() + piece.size() > connection_->state_->options.limits.queued_bytes) {
     connection_->state_->reject("slow_reader");
     abandoned_ = nullptr;  // the caller learns it from the returned value
     connection_->close();
     return false;
   }
-  connection_->queue(http_1_1_ ? make_chunk(piece) : std::string(piece));
+  if (piece.empty()) {
+    return true;  // an empty chunk would end the body
+  }
+  if (http_1_1_) {
+    append_chunk(piece, [this](std::string_view bytes) { queue(bytes); });
+  } else {
+    queue(piece);
+  }
   return true;
 }
 
@@ -64,26 +113,51 @@ void Connection::ExchangeImpl::finish() {
     return;
   }
   if (http_1_1_) {
-    connection_->queue(kLastChunk);
+    queue(kLastChunk);
   }
   complete();
 }
 
-void Connection::ExchangeImpl::complete() {
-  Connection* connection = std::exchange(connection_, nullptr);
-  if (HttpObserver* observer = connection->state_->options.observer) {
-    observer->on_response(route_, request_.method, status_, std::chrono::steady_clock::now() - started_);
+void Connection::ExchangeImpl::time_out() {
+  const std::function<void()> callback = std::exchange(abandoned_, nullptr);
+  const ApiError error{.status = 504, .message = "the answer was not complete within the server's --request-timeout", .code = "request_timeout"};
+  if (compressing_) {
+    connection_->close();  // the answer is there, and cannot be waited for any longer
+  } else if (!streaming_) {
+    send(error_response(error));
+  } else if (write(std::string("data: ") + error_body(error) + "\n\n")) {
+    finish();
   }
+  if (callback) {
+    callback();
+  }
+}
+
+void Connection::ExchangeImpl::queue(std::string_view bytes) {
+  sent_bytes_ += bytes.size();
+  connection_->queue(bytes);
+}
+
+void Connection::ExchangeImpl::report(int status) const {
+  connection_->state_->report({.route = route_,
+                               .method = request_.method,
+                               .status = status,
+                               .duration = std::chrono::steady_clock::now() - started_,
+                               .bytes = sent_bytes_,
+                               .remote = connection_->remote_,
+                               .request_id = request_id_});
+}
+
+void Connection::ExchangeImpl::complete() {
+  report(status_);
+  Connection* connection = std::exchange(connection_, nullptr);
   abandoned_ = nullptr;
   connection->end_exchange();
 }
 
 std::function<void()> Connection::ExchangeImpl::detach() {
   if (connection_ != nullptr) {
-    if (HttpObserver* observer = connection_->state_->options.observer) {
-      // 499 is nginx's word for a client that left before its answer.
-      observer->on_response(route_, request_.method, 499, std::chrono::steady_clock::now() - started_);
-    }
+    report(499);  // nginx's word for a client that left before its answer
   }
   connection_ = nullptr;
   return std::exchange(abandoned_, nullptr);

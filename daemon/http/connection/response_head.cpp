@@ -32,8 +32,11 @@ std::string http_date() {
 
 std::string make_response_head(const HeadOptions& options, std::span<const HttpHeader> headers, std::span<const HttpHeader> more_headers) {
   const auto reason = boost::beast::http::obsolete_reason(boost::beast::http::int_to_status(static_cast<unsigned>(options.status)));
-  std::string head = fmt::format("HTTP/1.1 {} {}\r\nDate: {}\r\nContent-Type: {}\r\nx-request-id: {}\r\n", options.status,
-                                 std::string_view(reason.data(), reason.size()), http_date(), options.content_type, options.request_id);
+  std::string head = fmt::format("HTTP/1.1 {} {}\r\nDate: {}\r\nServer: lockstep\r\nx-request-id: {}\r\n", options.status,
+                                 std::string_view(reason.data(), reason.size()), http_date(), options.request_id);
+  if (!options.content_type.empty()) {
+    fmt::format_to(std::back_inserter(head), "Content-Type: {}\r\n", options.content_type);
+  }
   append_headers(head, headers);
   append_headers(head, more_headers);
   if (options.framing == BodyFraming::kLength) {
@@ -45,8 +48,8 @@ std::string make_response_head(const HeadOptions& options, std::span<const HttpH
   return head;
 }
 
-std::string make_chunk(std::string_view piece) {
-  return fmt::format("{:x}\r\n{}\r\n", piece.size(), piece);
+std::string chunk_size_line(std::size_t bytes) {
+  return fmt::format("{:x}\r\n", bytes);
 }
 
 bool is_harmless_request_id(std::string_view text) {

@@ -116,8 +116,8 @@ TEST(Metrics, MismatchesAreCountedByGuard) {
 
 TEST(Metrics, HttpLabelsNeverComeFromTheClient) {
   const auto metrics = make_metrics();
-  metrics->http_observer().on_response("/health", "GET", 200, 1ms);
-  metrics->http_observer().on_response(kNoRoute, "BREW", 405, 1ms);
+  metrics->http_observer().on_response({.route = "/health", .method = "GET", .status = 200, .duration = 1ms});
+  metrics->http_observer().on_response({.route = kNoRoute, .method = "BREW", .status = 405, .duration = 1ms});
   const std::string text = metrics->text();
   EXPECT_THAT(text, HasSubstr(R"(lockstep_http_requests_total{rank="1",code="200",method="GET",route="/health"} 1)"));
   EXPECT_THAT(text, HasSubstr(R"(lockstep_http_requests_total{rank="1",code="405",method="other",route="none"} 1)"));
@@ -177,7 +177,7 @@ TEST(Metrics, ScrapesWhileTheStepThreadWritesSeeNumbersThatOnlyGrow) {
 
 TEST(Metrics, PromtoolFindsNothingToSay) {
   const auto metrics = make_metrics();
-  metrics->http_observer().on_response("/health", "GET", 200, 1ms);
+  metrics->http_observer().on_response({.route = "/health", .method = "GET", .status = 200, .duration = 1ms});
   const auto path = std::filesystem::temp_directory_path() / ("lockstep_metrics_test_" + std::to_string(::getpid()));
   std::ofstream(path) << metrics->text();
   // prometheus is in packages.txt: where promtool is missing, this fails as it should.

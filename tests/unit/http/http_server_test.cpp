@@ -124,6 +124,45 @@ TEST_F(HttpServerTest, ManyTinyChunksAreOneBody) {
   EXPECT_EQ(client.read_response().body, "50000");
 }
 
+TEST_F(HttpServerTest, MoreChunksThanAllowedAre413HoweverSmallTheyAre) {
+  HttpLimits limits;
+  limits.chunks = 1000;
+  serve_pages(limits);
+  std::string chunks;
+  for (int i = 0; i < 1000; ++i) {
+    chunks += "1\r\nx\r\n";
+  }
+  HttpClient exact(port_);
+  exact.send(chunked_post(chunks + "0\r\n\r\n"));
+  EXPECT_EQ(exact.read_response().status, 413) << "the last one counts too";
+  HttpClient fewer(port_);
+  fewer.send(chunked_post(chunks.substr(6) + "0\r\n\r\n"));
+  EXPECT_EQ(fewer.read_response().body, "999");
+  HttpClient millions(port_);
+  std::string more;
+  for (int i = 0; i < 1'000'000; ++i) {
+    more += "1\r\nx\r\n";
+  }
+  millions.send(chunked_post(more));
+  const ClientResponse response = millions.read_response();
+  EXPECT_EQ(response.status, 413);
+  EXPECT_NE(response.body.find("too_many_chunks"), std::string::npos);
+}
+
+TEST_F(HttpServerTest, ChunkExtensionsAndTrailersAreBoundedAndCountForNothing) {
+  serve_pages();
+  HttpClient extension(port_);
+  extension.send(chunked_post("3;" + std::string(100'000, 'e')));
+  EXPECT_EQ(extension.read_response().status, 431);
+  HttpClient trailer(port_);
+  trailer.send(chunked_post("3\r\nabc\r\n0\r\n" + std::string(100'000, 't')));
+  EXPECT_EQ(trailer.read_response().status, 431);
+  HttpClient sound(port_);
+  sound.send(chunked_post("3;name=value\r\nabc\r\n0\r\nx-trailer: 1\r\n\r\n"));
+  EXPECT_EQ(sound.read_response().body, "3");
+  EXPECT_EQ(sound.get("/page").body, "page") << "the trailer is read to its end";
+}
+
 TEST_F(HttpServerTest, HeaderBeyondTheLimitIs431) {
   serve_pages();
   HttpClient client(port_);
@@ -140,9 +179,16 @@ TEST_F(HttpServerTest, HeaderBeyondTheLimitIs431) {
 
 TEST_F(HttpServerTest, WhatIsNotHttpIs400) {
   serve_pages();
-  for (const char* text : {"hello\r\n\r\n", "GET /page HTTP/9.9\r\n\r\n", "GET  HTTP/1.1\r\n\r\n", "GET /page HTTP/1.1\r\nno colon\r\n\r\n",
-                           "POST /size HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "POST /size HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
-                           "POST /size HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"}) {
+  for (const char* text :
+       {"hello\r\n\r\n", "GET /page HTTP/9.9\r\n\r\n", "GET  HTTP/1.1\r\n\r\n", "GET /page HTTP/1.1\r\nno colon\r\n\r\n",
+        "POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: -1\r\n\r\n", "POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        "POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "POST /size HTTP/1.1\r\nHost: t\r\nContent-Length : 1\r\n\r\n",
+        "GET /page HTTP/1.1\r\n\r\n", "GET /page HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET /page HTTP/1.1\r\nHost: a\r\nX: a\x01"
+        "b\r\n\r\n",
+        "POST /size HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "POST /size HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "POST /size HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+        "POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"}) {
     HttpClient client(port_);
     client.send(text);
     const int status = client.read_response().status;
@@ -199,7 +245,7 @@ TEST_F(HttpServerTest, RequestThatDoesNotArriveInTimeIs408) {
   header.send("GET /page HT");
   EXPECT_EQ(header.read_response().status, 408);
   HttpClient body(port_);
-  body.send("POST /size HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");
+  body.send("POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\nabc");
   EXPECT_EQ(body.read_response().status, 408);
 }
 
@@ -294,9 +340,9 @@ TEST_F(HttpServerTest, ClosingTheServerEndsOpenExchanges) {
 TEST_F(HttpServerTest, HarmlessRequestIdIsEchoedAndAnotherReplaced) {
   serve_pages();
   HttpClient client(port_);
-  client.send("GET /page HTTP/1.1\r\nx-request-id: abc-123\r\n\r\n");
+  client.send("GET /page HTTP/1.1\r\nHost: t\r\nx-request-id: abc-123\r\n\r\n");
   EXPECT_EQ(client.read_response().headers.at("x-request-id"), "abc-123");
-  client.send("GET /page HTTP/1.1\r\nx-request-id: <b>\r\n\r\n");
+  client.send("GET /page HTTP/1.1\r\nHost: t\r\nx-request-id: <b>\r\n\r\n");
   const ClientResponse replaced = client.read_response();
   EXPECT_EQ(replaced.headers.at("x-request-id").find('<'), std::string::npos);
   EXPECT_NE(client.get("/page").headers.at("x-request-id"), replaced.headers.at("x-request-id"));

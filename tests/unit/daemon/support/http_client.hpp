@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <string_view>
@@ -17,6 +18,8 @@ struct ClientResponse {
 class HttpClient {
  public:
   explicit HttpClient(std::uint16_t port);
+  /// Of a Unix socket.
+  explicit HttpClient(const std::filesystem::path& path);
   ~HttpClient();
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
@@ -37,6 +40,7 @@ class HttpClient {
   void reset();
 
  private:
+  void connect(int family, const void* address, std::size_t bytes);
   bool fill();
 
   int socket_ = -1;

@@ -3,11 +3,19 @@
 namespace lockstep::daemon::testing {
 
 void ServerFixture::serve(bool echo, HttpLimits limits, std::vector<Route> routes, HttpObserver* observer) {
+  HttpServerOptions options{.limits = limits, .headers = {{"x-lockstep-rank", "3"}}};
+  if (observer != nullptr) {
+    options.observers.push_back(observer);
+  }
+  serve_with(echo, std::move(options), std::move(routes));
+}
+
+void ServerFixture::serve_with(bool echo, HttpServerOptions options, std::vector<Route> routes, ApiKeys keys) {
   engine_ = std::make_unique<FakeEngine>(echo);
   service_ = CompletionService::create(io_, tokenizer_, {.served_name = "tiny", .inline_body_bytes = 128});
   engine_->set_sink(service_->sink());
   routes.push_back({"/v1/completions", "POST", [this](std::shared_ptr<Exchange> exchange) { service_->handle(std::move(exchange)); }});
-  auto server = HttpServer::open(io_, {.limits = limits, .headers = {{"x-lockstep-rank", "3"}}, .observer = observer}, Router(std::move(routes)));
+  auto server = HttpServer::open(io_, std::move(options), Router(std::move(routes), std::move(keys)));
   ASSERT_TRUE(server) << server.error().message;
   server_ = std::move(*server);
   port_ = server_->port();

@@ -25,6 +25,7 @@ class ServerFixture : public ::testing::Test {
  protected:
   /// Starts a server with /v1/completions, and `routes`.
   void serve(bool echo, HttpLimits limits = {}, std::vector<Route> routes = {}, HttpObserver* observer = nullptr);
+  void serve_with(bool echo, HttpServerOptions options, std::vector<Route> routes = {}, ApiKeys keys = {});
   void TearDown() override;
   /// Runs `call` on the Asio thread and waits for it.
   template <typename Call>

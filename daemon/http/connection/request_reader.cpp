@@ -1,0 +1,199 @@
+#include "daemon/http/connection/request_reader.hpp"
+
+#include <iterator>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/beast/core/string.hpp>
+#include <boost/beast/http/error.hpp>
+#include <fmt/format.h>
+
+namespace lockstep::daemon {
+namespace {
+
+namespace http = boost::beast::http;
+using boost::beast::iequals;
+using boost::system::error_code;
+using Fields = http::fields;
+
+std::string_view to_view(boost::beast::string_view text) {
+  return {text.data(), text.size()};
+}
+
+std::string text_of(const Fields& fields, http::field name) {
+  return std::string(to_view(fields[name]));
+}
+
+/// Whether the message's length is known: Beast takes a body of another coding, or of none that it knows, for chunked or for empty, and where a proxy reads it
+/// otherwise, what follows is a request of somebody else's making.
+bool is_framing_known(const Fields& fields) {
+  const auto range = fields.equal_range(http::field::transfer_encoding);
+  if (range.first == range.second) {
+    return true;
+  }
+  return std::next(range.first) == range.second && iequals(range.first->value(), "chunked");
+}
+
+/// Path and query of a target: as it is, or after the authority of the absolute form that proxies send.
+std::string_view origin_form(std::string_view target) {
+  constexpr std::string_view kScheme = "http://";
+  constexpr std::string_view kSecureScheme = "https://";
+  std::size_t begin = 0;
+  for (const std::string_view scheme : {kScheme, kSecureScheme}) {
+    if (target.size() >= scheme.size() &&
+        iequals(boost::beast::string_view(target.data(), scheme.size()), boost::beast::string_view(scheme.data(), scheme.size()))) {
+      begin = scheme.size();
+    }
+  }
+  if (begin == 0) {
+    return target;
+  }
+  const std::size_t end = target.find_first_of("/?", begin);
+  return end == std::string_view::npos ? "/" : target.substr(end);
+}
+
+RequestRefusal malformed(std::string message) {
+  return {.status = 400, .code = "malformed_http", .message = std::move(message), .reason = "malformed"};
+}
+
+/// What is wrong with a head that can be parsed.
+std::optional<RequestRefusal> flaw_of(const http::request_header<>& head) {
+  const auto hosts = head.equal_range(http::field::host);
+  const auto host_count = std::distance(hosts.first, hosts.second);
+  if (host_count > 1 || (host_count == 0 && head.version() >= 11)) {
+    return malformed(host_count == 0 ? "the Host header is missing" : "there is more than one Host header");
+  }
+  if (!is_framing_known(head)) {
+    return RequestRefusal{.status = 501,
+                          .code = "unsupported_transfer_encoding",
+                          .message = "the only Transfer-Encoding that this server knows is chunked",
+                          .reason = "malformed"};
+  }
+  if (head.version() < 11 && head.count(http::field::transfer_encoding) > 0) {
+    return malformed("HTTP/1.0 has no Transfer-Encoding");
+  }
+  const auto expect = head[http::field::expect];
+  if (!expect.empty() && !iequals(expect, "100-continue")) {
+    return RequestRefusal{
+        .status = 417, .code = "unsupported_expectation", .message = "the only Expect that this server knows is 100-continue", .reason = "malformed"};
+  }
+  const auto coding = head[http::field::content_encoding];
+  if (!coding.empty() && !iequals(coding, "identity")) {
+    return RequestRefusal{.status = 415, .code = "unsupported_content_encoding", .message = "request bodies must not be compressed", .reason = "malformed"};
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+RequestReader::RequestReader(const HttpLimits& limits) : limits_(limits) {
+  on_chunk_ = [this](std::uint64_t /*bytes*/, boost::beast::string_view /*extensions*/, error_code& error) {
+    if (++chunks_ > limits_.chunks) {
+      error = http::error::body_limit;
+    }
+  };
+  begin();
+}
+
+void RequestReader::begin() {
+  parser_.emplace();
+  parser_->header_limit(static_cast<std::uint32_t>(limits_.header_bytes));
+  parser_->body_limit(limits_.body_bytes);
+  parser_->on_chunk_header(on_chunk_);
+  chunks_ = 0;
+  head_taken_ = false;
+  request_ = {};
+}
+
+RequestReader::Progress RequestReader::read(std::string_view input, std::size_t& taken) {
+  taken = 0;
+  while (taken < input.size()) {
+    parser_->eager(head_taken_);
+    error_code error;
+    const std::size_t used = parser_->put(boost::asio::const_buffer(input.data() + taken, input.size() - taken), error);
+    taken += used;
+    if (error == http::error::need_more) {
+      break;
+    }
+    if (error) {
+      return refuse(error);
+    }
+    if (!head_taken_ && parser_->is_header_done()) {
+      return take_head();
+    }
+    if (parser_->is_done()) {
+      return Progress::kComplete;
+    }
+    if (used == 0) {
+      break;
+    }
+  }
+  if (head_taken_ && parser_->is_done()) {
+    return Progress::kComplete;
+  }
+  if (head_taken_ && input.size() - taken > limits_.header_bytes) {
+    return refuse({.status = 431, .code = "header_too_large", .message = "a chunk's extension or the trailer is too large", .reason = "too_large"});
+  }
+  return Progress::kNeedsMore;
+}
+
+RequestReader::Progress RequestReader::take_head() {
+  const auto& message = parser_->get();
+  if (auto flaw = flaw_of(message.base())) {
+    return refuse(std::move(*flaw));
+  }
+  head_taken_ = true;
+  const std::string_view target = origin_form(to_view(message.target()));
+  const std::size_t mark = target.find('?');
+  // Copies: a trailer may come under the same names, and must not count.
+  request_ = {.method = std::string(to_view(message.method_string())),
+              .path = std::string(target.substr(0, mark)),
+              .query = mark == std::string_view::npos ? "" : std::string(target.substr(mark + 1)),
+              .content_type = text_of(message, http::field::content_type),
+              .body = {},
+              .authorization = text_of(message, http::field::authorization),
+              .accept_encoding = text_of(message, http::field::accept_encoding),
+              .origin = text_of(message, http::field::origin),
+              .requested_headers = text_of(message, http::field::access_control_request_headers)};
+  expects_continue_ = http_1_1() && message.count(http::field::expect) > 0;
+  offered_request_id_ = std::string(to_view(message["x-request-id"]));
+  return Progress::kHead;
+}
+
+RequestReader::Progress RequestReader::refuse(RequestRefusal refusal) {
+  refusal_ = std::move(refusal);
+  return Progress::kRefused;
+}
+
+RequestReader::Progress RequestReader::refuse(error_code error) {
+  if (error == http::error::body_limit) {
+    if (chunks_ > limits_.chunks) {
+      return refuse({.status = 413,
+                     .code = "too_many_chunks",
+                     .message = fmt::format("the request's body has more than {} chunks", limits_.chunks),
+                     .reason = "too_large"});
+    }
+    return refuse({.status = 413,
+                   .code = "body_too_large",
+                   .message = fmt::format("the request's body is larger than {} bytes", limits_.body_bytes),
+                   .reason = "too_large"});
+  }
+  if (error == http::error::header_limit || error == http::error::buffer_overflow) {
+    return refuse({.status = 431,
+                   .code = "header_too_large",
+                   .message = fmt::format("the request's header is larger than {} bytes", limits_.header_bytes),
+                   .reason = "too_large"});
+  }
+  return refuse(malformed(fmt::format("this is not an HTTP/1 request: {}", error.message())));
+}
+
+HttpRequest RequestReader::take_request() {
+  request_.body = std::move(parser_->get().body());
+  return std::move(request_);
+}
+
+std::optional<std::uint64_t> RequestReader::body_bytes() const {
+  const auto length = parser_->content_length();
+  return length ? std::optional<std::uint64_t>(*length) : std::nullopt;
+}
+
+}  // namespace lockstep::daemon

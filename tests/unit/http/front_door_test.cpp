@@ -1,0 +1,251 @@
+// Goal: what a request's head alone decides is decided before its body; answers are told to browsers as configured; one turn of the event loop is one send.
+// Method: a real server on a loopback port and a client that sends bytes, as in http_server_test.cpp; sends are counted by an observer.
+#include <atomic>
+#include <string>
+
+#include "daemon/http/access/cors.hpp"
+#include "tests/unit/daemon/support/server_fixture.hpp"
+
+namespace lockstep::daemon::testing {
+namespace {
+
+using std::chrono_literals::operator""ms;
+
+class CountingObserver final : public HttpObserver {
+ public:
+  void on_sent(std::size_t bytes) override {
+    ++sends;
+    sent_bytes += bytes;
+  }
+  void on_response(const ResponseFacts& facts) override {
+    last_route = facts.route;
+    last_status = facts.status;
+    last_bytes = facts.bytes;
+    last_remote = facts.remote;
+  }
+  // Read on the Asio thread.
+  std::size_t sends = 0;
+  std::size_t sent_bytes = 0;
+  std::string last_route;
+  std::string last_remote;
+  std::size_t last_bytes = 0;
+  int last_status = 0;
+};
+
+class FrontDoor : public ServerFixture {
+ protected:
+  void open(HttpServerOptions options = {}, ApiKeys keys = {}) {
+    const Handler page = [](const std::shared_ptr<Exchange>& exchange) { exchange->respond({.content_type = "text/plain", .body = "page"}); };
+    const Handler size = [](const std::shared_ptr<Exchange>& exchange) { exchange->respond({.body = std::to_string(exchange->request().body.size())}); };
+    const Handler never = [this](const std::shared_ptr<Exchange>& exchange) {
+      kept_ = exchange;
+      exchange->on_abandoned([this] { ++abandoned_; });
+    };
+    const Handler stream = [this](const std::shared_ptr<Exchange>& exchange) {
+      kept_ = exchange;
+      exchange->on_abandoned([this] { ++abandoned_; });
+      exchange->begin_stream({.content_type = "text/event-stream"});
+      static_cast<void>(exchange->write("first"));
+    };
+    options.observers.push_back(&observer_);
+    serve_with(true, std::move(options),
+               {{"/probe", "GET", page, Access::kOpen}, {"/page", "GET", page}, {"/size", "POST", size}, {"/never", "GET", never}, {"/stream", "GET", stream}},
+               std::move(keys));
+  }
+  void TearDown() override {
+    ServerFixture::TearDown();
+    kept_.reset();
+  }
+
+  /// Twice around: the first task may come between a send and the word that it is done, the second cannot.
+  std::size_t sends() {
+    on_asio([] {});
+    return on_asio([this] { return observer_.sends; });
+  }
+
+  CountingObserver observer_;
+  std::shared_ptr<Exchange> kept_;
+  int abandoned_ = 0;
+};
+
+TEST_F(FrontDoor, RequestWithoutAKeyIsRefusedBeforeItsBodyIsRead) {
+  open({}, *ApiKeys::create({"secret"}));
+  HttpClient large(port_);
+  large.send("POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 1000000\r\n\r\n");
+  const ClientResponse refused = large.read_response();
+  EXPECT_EQ(refused.status, 401);
+  EXPECT_EQ(refused.headers.at("www-authenticate"), "Bearer");
+  EXPECT_EQ(refused.headers.at("connection"), "close") << "where the next request begins is not known";
+  HttpClient waiting(port_);
+  waiting.send("POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+  EXPECT_EQ(waiting.read_response().status, 401) << "not 100";
+  HttpClient small(port_);
+  EXPECT_EQ(small.post("/size", "abc").status, 401);
+  EXPECT_EQ(small.get("/probe").status, 200) << "the same connection goes on";
+  small.send("POST /size HTTP/1.1\r\nHost: t\r\nAuthorization: bearer secret\r\nContent-Length: 3\r\n\r\nabc");
+  EXPECT_EQ(small.read_response().body, "3");
+}
+
+TEST_F(FrontDoor, KeyInATrailerCountsForNothing) {
+  open({}, *ApiKeys::create({"secret"}));
+  HttpClient client(port_);
+  client.send("POST /size HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nAuthorization: Bearer secret\r\n\r\n");
+  EXPECT_EQ(client.read_response().status, 401);
+}
+
+TEST_F(FrontDoor, UnknownExpectationIs417AndACompressedBodyIs415) {
+  open();
+  HttpClient expecting(port_);
+  expecting.send("POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\nExpect: a-miracle\r\n\r\nabc");
+  EXPECT_EQ(expecting.read_response().status, 417);
+  HttpClient compressed(port_);
+  compressed.send("POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\nContent-Encoding: gzip\r\n\r\nabc");
+  EXPECT_EQ(compressed.read_response().status, 415);
+}
+
+TEST_F(FrontDoor, Http10ClientIsNotSentAContinue) {
+  open();
+  HttpClient client(port_);
+  client.send("POST /size HTTP/1.0\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc");
+  EXPECT_EQ(client.read_response().status, 200);
+}
+
+TEST_F(FrontDoor, OptionsTellsTheMethodsAndHasNoBody) {
+  open();
+  HttpClient client(port_);
+  client.send("OPTIONS /size HTTP/1.1\r\nHost: t\r\n\r\n");
+  const ClientResponse response = client.read_response(true);
+  EXPECT_EQ(response.status, 204);
+  EXPECT_EQ(response.headers.at("allow"), "POST, OPTIONS");
+  EXPECT_FALSE(response.headers.contains("content-length"));
+  EXPECT_FALSE(response.headers.contains("access-control-allow-origin")) << "no origin is allowed unless it is said";
+  EXPECT_EQ(client.get("/page").body, "page");
+}
+
+TEST_F(FrontDoor, PageOfAnAllowedOriginMayAskAndReadAndAnotherMayNot) {
+  open({.cors_origins = {"https://a.example", "https://b.example"}}, *ApiKeys::create({"secret"}));
+  HttpClient client(port_);
+  client.send(
+      "OPTIONS /size HTTP/1.1\r\nHost: t\r\nOrigin: https://b.example\r\nAccess-Control-Request-Method: POST\r\n"
+      "Access-Control-Request-Headers: authorization,x-stainless-os\r\n\r\n");
+  const ClientResponse preflight = client.read_response(true);
+  EXPECT_EQ(preflight.status, 204) << "browsers send no key with it";
+  EXPECT_EQ(preflight.headers.at("access-control-allow-origin"), "https://b.example");
+  EXPECT_EQ(preflight.headers.at("access-control-allow-headers"), "authorization,x-stainless-os");
+  EXPECT_EQ(preflight.headers.at("vary"), "Origin");
+  client.send("GET /page HTTP/1.1\r\nHost: t\r\nOrigin: https://b.example\r\n\r\n");
+  const ClientResponse refused = client.read_response();
+  EXPECT_EQ(refused.status, 401);
+  EXPECT_EQ(refused.headers.at("access-control-allow-origin"), "https://b.example") << "a page must be able to read why";
+  for (const char* other : {"https://c.example", "null", "https://a.example.evil", "https://A.example"}) {
+    client.send("GET /probe HTTP/1.1\r\nHost: t\r\nOrigin: " + std::string(other) + "\r\n\r\n");
+    const ClientResponse response = client.read_response();
+    EXPECT_FALSE(response.headers.contains("access-control-allow-origin")) << other;
+    EXPECT_EQ(response.headers.at("vary"), "Origin") << other;
+  }
+}
+
+TEST_F(FrontDoor, StreamAndItsPiecesOfOneTurnAreOneSend) {
+  open();
+  HttpClient client(port_);
+  client.send("GET /stream HTTP/1.1\r\nHost: t\r\n\r\n");
+  client.read_until("first");
+  EXPECT_EQ(sends(), 1U) << "head and first piece";
+  on_asio([this] {
+    for (int i = 0; i < 20; ++i) {
+      static_cast<void>(kept_->write("piece " + std::to_string(i)));
+    }
+  });
+  client.read_until("piece 19");
+  EXPECT_EQ(sends(), 2U);
+  on_asio([this] {
+    static_cast<void>(kept_->write("last"));
+    kept_->finish();
+  });
+  client.read_until("0\r\n\r\n");
+  EXPECT_EQ(sends(), 3U);
+  EXPECT_EQ(on_asio([this] { return observer_.last_bytes; }), on_asio([this] { return observer_.sent_bytes; }));
+}
+
+TEST_F(FrontDoor, WholeAnswerIsOneSend) {
+  open();
+  HttpClient client(port_);
+  for (std::size_t i = 1; i <= 3; ++i) {
+    EXPECT_EQ(client.get("/page").body, "page");
+    EXPECT_EQ(sends(), i);
+  }
+  EXPECT_EQ(on_asio([this] { return observer_.last_route; }), "/page");
+  EXPECT_EQ(on_asio([this] { return observer_.last_remote; }).substr(0, 10), "127.0.0.1:");
+}
+
+TEST_F(FrontDoor, EmptyPieceDoesNotEndAStream) {
+  open();
+  HttpClient client(port_);
+  client.send("GET /stream HTTP/1.1\r\nHost: t\r\n\r\n");
+  client.read_until("first");
+  EXPECT_TRUE(on_asio([this] { return kept_->write(""); }));
+  on_asio([this] { static_cast<void>(kept_->write("second")); });
+  const std::string bytes = client.read_until("second");
+  EXPECT_EQ(bytes.find("0\r\n\r\n"), std::string::npos);
+}
+
+TEST_F(FrontDoor, AnswerThatTakesTooLongIs504AndItsHandlerIsTold) {
+  HttpLimits limits;
+  limits.request_timeout = 40ms;
+  open({.limits = limits});
+  HttpClient client(port_);
+  const ClientResponse response = client.get("/never");
+  EXPECT_EQ(response.status, 504);
+  EXPECT_NE(response.body.find("request_timeout"), std::string::npos);
+  EXPECT_EQ(on_asio([this] { return abandoned_; }), 1);
+  on_asio([this] { kept_->respond({.body = "late"}); });
+  EXPECT_EQ(client.get("/page").body, "page") << "the connection goes on, and the late answer is gone";
+}
+
+TEST_F(FrontDoor, StreamThatTakesTooLongEndsWithAnErrorEvent) {
+  HttpLimits limits;
+  limits.request_timeout = 40ms;
+  open({.limits = limits});
+  HttpClient client(port_);
+  client.send("GET /stream HTTP/1.1\r\nHost: t\r\n\r\n");
+  const std::string body = client.read_until("0\r\n\r\n");
+  EXPECT_NE(body.find("data: {\"error\""), std::string::npos);
+  EXPECT_EQ(on_asio([this] { return abandoned_; }), 1);
+  EXPECT_FALSE(on_asio([this] { return kept_->write("late"); }));
+}
+
+TEST_F(FrontDoor, RequestsSentAheadAreKeptUpToABoundAndAllAnswered) {
+  open();
+  HttpClient client(port_);
+  std::string many;
+  constexpr int kCount = 5000;  // 150 KB: more than a connection keeps
+  for (int i = 0; i < kCount; ++i) {
+    many += "GET /page HTTP/1.1\r\nHost: t\r\n\r\n";
+  }
+  std::jthread sender([&] { client.send(many); });
+  for (int i = 0; i < kCount; ++i) {
+    ASSERT_EQ(client.read_response().body, "page") << i;
+  }
+}
+
+TEST_F(FrontDoor, KeysMayBeReplacedWhileItRuns) {
+  open({}, *ApiKeys::create({"old"}));
+  HttpClient client(port_);
+  on_asio([this] { server_->set_keys(*ApiKeys::create({"new"})); });
+  client.send("GET /page HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer old\r\n\r\n");
+  EXPECT_EQ(client.read_response().status, 401);
+  client.send("GET /page HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer new\r\n\r\n");
+  EXPECT_EQ(client.read_response().status, 200);
+}
+
+TEST(CorsOrigin, HasTheFormThatBrowsersSend) {
+  for (const char* good : {"*", "https://a.example", "http://localhost:3000", "http://[::1]:8080"}) {
+    EXPECT_TRUE(check_cors_origin(good)) << good;
+  }
+  for (const char* bad : {"", "a.example", "https://", "https://a.example/", "https://A.example", "ftp://a", "https://a b", "https://:80"}) {
+    EXPECT_FALSE(check_cors_origin(bad)) << bad;
+  }
+}
+
+}  // namespace
+}  // namespace lockstep::daemon::testing
