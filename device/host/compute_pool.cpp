@@ -53,7 +53,7 @@ void ComputePool::run_units(std::int64_t units, Unit unit, const void* context) 
   LOCKSTEP_CHECK(units <= kUnitsMax, "{} units in one run, at most {}", units, kUnitsMax);
   if (shares_.size() == 1 || units < 2 || busy_.exchange(true, std::memory_order_acquire)) {
     for (std::int64_t i = 0; i < units; ++i) {
-      unit(context, i);
+      unit(context, i, 0);
     }
     return;
   }
@@ -84,7 +84,7 @@ void ComputePool::work(std::size_t participant, std::uint32_t generation) {
       const void* context = context_.load(std::memory_order_relaxed);
       const auto index = static_cast<std::int64_t>(seen >> 16U & 0xffffU);
       if (word.compare_exchange_weak(seen, seen + (std::uint64_t{1} << 16U), std::memory_order_acq_rel, std::memory_order_acquire)) {
-        unit(context, index);
+        unit(context, index, participant);
         units_done_.fetch_add(1, std::memory_order_release);
         seen = word.load(std::memory_order_acquire);
       }

@@ -29,15 +29,16 @@ class ComputePool {
   ComputePool& operator=(const ComputePool&) = delete;
 
   [[nodiscard]] int size() const { return static_cast<int>(shares_.size()); }
-  /// Calls `body(unit)` for each unit of [0, units) and returns when all are done; at once, in order, on this thread where size is 1.
+  /// Calls `body(unit, participant)` for each unit of [0, units) and returns when all are done; at once, in order, on this thread where size is 1.
+  /// `participant` is in [0, size) and no two threads of a run have the same: what a thread's scratch is found by. 0 where one thread computes all.
   template <typename Body>
   void run(std::int64_t units, const Body& body) {
-    run_units(
-        units, [](const void* context, std::int64_t unit) { (*static_cast<const Body*>(context))(unit); }, &body);
+    const Unit unit = [](const void* context, std::int64_t index, std::size_t participant) { (*static_cast<const Body*>(context))(index, participant); };
+    run_units(units, unit, &body);
   }
 
  private:
-  using Unit = void (*)(const void* context, std::int64_t unit);
+  using Unit = void (*)(const void* context, std::int64_t unit, std::size_t participant);
   /// Units of one participant that nobody has taken: generation of the run, next and end, in one word, so that they are taken by one compare and exchange and
   /// a thread that comes late for a run finds another generation.
   struct alignas(64) Share {

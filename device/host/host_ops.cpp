@@ -1,5 +1,6 @@
 #include "device/host/host_ops.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include <fmt/format.h>
@@ -10,6 +11,9 @@
 namespace lockstep::device::host {
 
 namespace {
+
+/// Multiply-adds of an attention's scores: with fewer it is done before the pool's threads have noticed it (about 20 us).
+constexpr std::int64_t kSharedFromProducts = 400'000;
 
 AttentionArguments attention_arguments(const AttentionShape& shape, const PagedRows& rows, const KvCacheLayer& cache) {
   LOCKSTEP_CHECK(shape.kv_heads > 0 && shape.query_heads % shape.kv_heads == 0 && shape.head_size > 0 && shape.head_size % 2 == 0,
@@ -148,13 +152,38 @@ void HostOps::paged_attention(Stream& /*stream*/, const AttentionShape& shape, c
                               BFloat16* out) {
   const AttentionArguments arguments = attention_arguments(shape, rows, cache);
   // Grows at the first call of a shape; its size does not depend on the number of rows.
-  const auto bytes = static_cast<std::size_t>(kernels_->attention_scratch(shape.query_heads, shape.kv_heads, shape.head_size)) * sizeof(float);
+  const std::int64_t scratch = kernels_->attention_scratch(shape.query_heads, shape.kv_heads, shape.head_size);
+  const auto bytes = static_cast<std::size_t>(scratch * pool_->size()) * sizeof(float);
   if (attention_scratch_.bytes() < bytes) {
     Result<Buffer> grown = allocate_zeroed(bytes);
     LOCKSTEP_CHECK(grown.has_value(), "scratch of attention: {}", grown.error().message);
     attention_scratch_ = std::move(*grown);
   }
-  kernels_->attention(arguments, q, attention_scratch_.as<float>(), out);
+  runs_.clear();
+  std::int64_t pairs = 0;  // of a row and a position that it sees
+  for (std::int64_t row = 0; row < arguments.rows; ++row) {
+    const bool goes_on = !runs_.empty() && runs_.back().end - runs_.back().begin < kAttentionRows && arguments.sequences[row] == arguments.sequences[row - 1];
+    if (!goes_on) {
+      runs_.push_back({.begin = row, .end = row});
+    }
+    ++runs_.back().end;
+    pairs += arguments.positions[row] + 1;
+  }
+  const auto attend = [&](std::int64_t unit, std::size_t participant) {
+    const Run& run = runs_[static_cast<std::size_t>(unit / shape.kv_heads)];
+    float* mine = attention_scratch_.as<float>() + static_cast<std::int64_t>(participant) * scratch;
+    kernels_->attention(arguments, run.begin, run.end, static_cast<int>(unit % shape.kv_heads), q, mine, out);
+  };
+  const std::int64_t units = std::ssize(runs_) * shape.kv_heads;
+  if (pairs * shape.query_heads * shape.head_size < kSharedFromProducts) {
+    for (std::int64_t unit = 0; unit < units; ++unit) {
+      attend(unit, 0);
+    }
+    return;
+  }
+  for (std::int64_t first = 0; first < units; first += ComputePool::kUnitsMax) {
+    pool_->run(std::min(units - first, ComputePool::kUnitsMax), [&](std::int64_t unit, std::size_t participant) { attend(first + unit, participant); });
+  }
 }
 
 void HostOps::route(Stream& /*stream*/, const Router& router, const float* logits, std::int64_t rows, std::int32_t* expert_ids, float* weights) {

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "device/host/instruction_set.hpp"
 #include "device/host/kernels/kernels.hpp"
@@ -46,7 +47,13 @@ class HostOps final : public Ops {
   AmxProduct amx_;
   const std::unique_ptr<OneDnnProduct> onednn_;  ///< null with AMX, and below AVX-512
   PanelProduct panels_;
-  Buffer attention_scratch_;
+  /// Rows of one sequence, [begin, end), at most kAttentionRows.
+  struct Run {
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+  };
+  std::vector<Run> runs_;     ///< of the attention being computed
+  Buffer attention_scratch_;  ///< one part for each participant of the pool
 };
 
 }  // namespace lockstep::device::host

@@ -21,9 +21,12 @@ struct AttentionArguments {
   const std::int32_t* sequences = nullptr;     ///< [rows]
   const std::int32_t* block_tables = nullptr;  ///< [sequences][blocks_per_table]
   std::int32_t blocks_per_table = 0;
-  BFloat16* keys = nullptr;  ///< [block_count][kv_heads][kKvBlockTokens][head_size]
-  BFloat16* values = nullptr;
+  BFloat16* keys = nullptr;    ///< [block_count][kv_heads][head_size / 2][kKvBlockTokens][2]
+  BFloat16* values = nullptr;  ///< [block_count][kv_heads][kKvBlockTokens][head_size]
 };
+
+/// Rows of one sequence that read a block of the cache one after the other, while it is near.
+inline constexpr int kAttentionRows = 16;
 
 /// The panel layout of a weight for `panel_product`: [ceil(output / kPanelWidth)][input][kPanelWidth], float32, zeros beyond `output`.
 inline constexpr int kPanelWidth = 16;
@@ -41,8 +44,9 @@ struct Kernels {
   void (*route)(const float* logits, std::int64_t rows, int expert_count, int top_k, bool normalize, std::int32_t* expert_ids, float* weights);
   /// `q_norm` and `k_norm` may be null: no normalization.
   void (*norm_rope_store)(const AttentionArguments& arguments, const float* qkv, const float* q_norm, const float* k_norm, const float* cos_sin, float* q_out);
+  /// Rows [begin, end), all of one sequence and at most kAttentionRows, for one key-value head and the query heads that share it.
   /// `scratch` [attention_scratch floats], 64-byte aligned.
-  void (*attention)(const AttentionArguments& arguments, const float* q, float* scratch, BFloat16* out);
+  void (*attention)(const AttentionArguments& arguments, std::int64_t begin, std::int64_t end, int kv_head, const float* q, float* scratch, BFloat16* out);
   /// How many floats of scratch `attention` needs, whatever the number of rows.
   std::int64_t (*attention_scratch)(int query_heads, int kv_heads, int head_size);
   /// `scratch` [kPanelRows * input].

@@ -131,7 +131,7 @@ void AmxProduct::run_parts() {
   } else {
     const std::int64_t together = (units_ + ComputePool::kUnitsMax - 1) / ComputePool::kUnitsMax;
     pool_->run((units_ + together - 1) / together,
-               [this, together](std::int64_t unit) { run_units(unit * together, std::min((unit + 1) * together, units_)); });
+               [this, together](std::int64_t unit, std::size_t /*participant*/) { run_units(unit * together, std::min((unit + 1) * together, units_)); });
   }
   parts_.clear();
   units_ = 0;

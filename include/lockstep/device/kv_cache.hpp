@@ -20,7 +20,8 @@ struct KvCacheSpec {
 inline constexpr int kKvBlockTokens = 16;
 
 /// One layer's cache; zeroed at allocation, so that the unused tail of a block is never NaN.
-/// Layout  keys and values [block_count][kv_heads][kKvBlockTokens][head_size].      Ownership  borrowed from the KV cache.
+/// Layout  values [block_count][kv_heads][kKvBlockTokens][head_size]; keys [block_count][kv_heads][head_size / 2][kKvBlockTokens][2], so that one dimension of
+///         a block's tokens is one vector: scores need no sums across lanes.      Ownership  borrowed from the KV cache.
 struct KvCacheLayer {
   BFloat16* keys = nullptr;
   BFloat16* values = nullptr;

@@ -51,7 +51,13 @@ class Attention : public OpsFixture {
   [[nodiscard]] PagedRows paged(std::span<const std::int32_t> positions, std::span<const std::int32_t> sequences) const {
     return {.positions = positions, .sequences = sequences, .block_tables = tables_, .blocks_per_table = kBlocksPerTable};
   }
-  /// Where a token's key and value begin.
+  /// Where dimension `i` of a token's key is: keys lie dimension by dimension in pairs, each for all tokens of a block.
+  [[nodiscard]] std::size_t key_at(std::int32_t sequence, std::int32_t position, std::int64_t head, std::size_t i) const {
+    const std::int64_t block = tables_[size(sequence * kBlocksPerTable + position / kKvBlockTokens)];
+    const std::size_t begin = size((block * shape_.kv_heads + head) * kKvBlockTokens * shape_.head_size);
+    return begin + (i / 2 * kKvBlockTokens + size(position % kKvBlockTokens)) * 2 + i % 2;
+  }
+  /// Where a token's value begins.
   [[nodiscard]] std::size_t slot(std::int32_t sequence, std::int32_t position, std::int64_t head) const {
     const std::int64_t block = tables_[size(sequence * kBlocksPerTable + position / kKvBlockTokens)];
     return size(((block * shape_.kv_heads + head) * kKvBlockTokens + position % kKvBlockTokens) * shape_.head_size);
@@ -129,7 +135,8 @@ TEST_F(Attention, NormsRotatesAndStoresEachHeadInItsSlot) {
             } else if (is_value) {
               ASSERT_EQ(values_[slot(sequences[r], positions[r], kv_head) + i].bits, BFloat16(head[i]).bits);
             } else {
-              ASSERT_NEAR(static_cast<float>(keys_[slot(sequences[r], positions[r], kv_head) + i]), expected[i], std::abs(expected[i]) * kBFloat16Error + 1e-5);
+              ASSERT_NEAR(static_cast<float>(keys_[key_at(sequences[r], positions[r], kv_head, i)]), expected[i],
+                          std::abs(expected[i]) * kBFloat16Error + 1e-5);
             }
           }
         }
@@ -159,7 +166,7 @@ TEST_F(Attention, IsTheSoftmaxWeightedMeanOfTheValuesUpToTheRow) {
         for (std::int32_t p = 0; p <= positions[r]; ++p) {
           double score = 0;
           for (std::size_t i = 0; i < head_size; ++i) {
-            score += static_cast<double>(query[i]) * static_cast<float>(keys_[slot(sequences[r], p, kv_head) + i]);
+            score += static_cast<double>(query[i]) * static_cast<float>(keys_[key_at(sequences[r], p, kv_head, i)]);
           }
           const double weight = std::exp(score / std::sqrt(static_cast<double>(head_size)));
           total += weight;
@@ -210,7 +217,9 @@ TEST_F(Attention, TokensAfterTheRowAreNotRead) {
     for (std::int32_t s = 0; s < 2; ++s) {
       for (std::int32_t p = s == 0 ? 38 : 39; p < kPositions; ++p) {
         for (std::int64_t h = 0; h < shape.kv_heads; ++h) {
-          std::fill_n(&keys_[slot(s, p, h)], shape.head_size, BFloat16(p % 2 == 0 ? INFINITY : std::nanf("")));
+          for (std::size_t i = 0; i < size(shape.head_size); ++i) {
+            keys_[key_at(s, p, h, i)] = BFloat16(p % 2 == 0 ? INFINITY : std::nanf(""));
+          }
           std::fill_n(&values_[slot(s, p, h)], shape.head_size, BFloat16(p % 2 == 0 ? std::nanf("") : -INFINITY));
         }
       }
