@@ -21,7 +21,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <fmt/format.h>
 
-#include "daemon/api/completions.hpp"
+#include "daemon/api/generation_service.hpp"
 #include "daemon/group/group_start.hpp"
 #include "daemon/group/rank_runner.hpp"
 #include "daemon/http/server.hpp"
@@ -80,7 +80,7 @@ class Daemon {
         notifier_(environment),
         metrics_(Metrics::create(metrics_options(prepared_))),
         step_log_(logger.should_log(spdlog::level::trace) ? std::make_unique<StepLog>(metrics_->step_observer(), logger) : nullptr),
-        completions_(CompletionService::create(io_, *prepared_.model.tokenizer, {.served_name = prepared_.model.name})),
+        generation_(GenerationService::create(io_, {.context = {.served_name = prepared_.model.name, .tokenizer = prepared_.model.tokenizer.get()}})),
         life_(LifeMonitor::create(
             {.rank = prepared_.launch.rank, .world_size = prepared_.launch.world_size, .stall_timeout = prepared_.options.stall_timeout},
             {.io = &io_, .progress = &progress_, .notifier = &notifier_, .metrics = metrics_.get(), .logger = &logger_, .on_ready = [this] { on_ready(); }})),
@@ -115,7 +115,7 @@ class Daemon {
   comm::StepProgress progress_;
   boost::asio::io_context io_;
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{io_.get_executor()};
-  std::unique_ptr<CompletionService> completions_;
+  std::unique_ptr<GenerationService> generation_;
   std::unique_ptr<LifeMonitor> life_;
   std::unique_ptr<SignalPolicy> signals_;
   boost::asio::steady_timer start_guard_;
@@ -137,42 +137,41 @@ RankParts Daemon::rank_parts(const DaemonHooks& hooks) {
           .model = &prepared_.model,
           .io = &io_,
           .progress = &progress_,
-          .sink = &completions_->sink(),
+          .sink = &generation_->sink(),
           .observer = step_log_ ? step_log_.get() : &metrics_->step_observer()};
 }
 
 RankEvents Daemon::rank_events() {
-  return {
-      .on_phase = [this](std::string_view phase,
-                         Duration duration) { boost::asio::post(io_, [this, phase, duration] { metrics_->set_start_phase(phase, duration); }); },
-      .on_peers = [this](comm::PeerChannel& peers) { boost::asio::post(io_, [this, &peers] { life_->set_peers(&peers); }); },
-      .on_engine =
-          [this](scheduler::Engine& engine) {
-            boost::asio::post(io_, [this, &engine] {
-              start_guard_.cancel();
-              engine_ = &engine;
-              logger_.info("configuration hash {:#018x}: {}", engine.config_hash(), engine.config_identity());
-              life_->set_engine(&engine);
-              life_->set_state(LifeState::kLoading);
-              if (stop_wanted_) {
-                engine.request_stop();
-              } else if (drain_wanted_) {
-                engine.request_drain();
-              }
-            });
-          },
-      .on_loaded = [this] { boost::asio::post(io_, [this] { life_->set_state(LifeState::kWarming); }); },
-      .before_farewell =
-          [this] {
-            run_on_asio([this] {
-              completions_->close_gate({.status = 503, .message = "this server is stopping", .code = "draining", .retry_after_seconds = kRetryAfterSeconds});
-              completions_->detach_engine();
-              life_->set_state(LifeState::kDraining);
-              life_->set_engine(nullptr);
-              life_->set_peers(nullptr);
-              engine_ = nullptr;
-            });
-          }};
+  return {.on_phase = [this](std::string_view phase,
+                             Duration duration) { boost::asio::post(io_, [this, phase, duration] { metrics_->set_start_phase(phase, duration); }); },
+          .on_peers = [this](comm::PeerChannel& peers) { boost::asio::post(io_, [this, &peers] { life_->set_peers(&peers); }); },
+          .on_engine =
+              [this](scheduler::Engine& engine) {
+                boost::asio::post(io_, [this, &engine] {
+                  start_guard_.cancel();
+                  engine_ = &engine;
+                  logger_.info("configuration hash {:#018x}: {}", engine.config_hash(), engine.config_identity());
+                  life_->set_engine(&engine);
+                  life_->set_state(LifeState::kLoading);
+                  if (stop_wanted_) {
+                    engine.request_stop();
+                  } else if (drain_wanted_) {
+                    engine.request_drain();
+                  }
+                });
+              },
+          .on_loaded = [this] { boost::asio::post(io_, [this] { life_->set_state(LifeState::kWarming); }); },
+          .before_farewell =
+              [this] {
+                run_on_asio([this] {
+                  generation_->close_gate({.status = 503, .message = "this server is stopping", .code = "draining", .retry_after_seconds = kRetryAfterSeconds});
+                  generation_->detach_engine();
+                  life_->set_state(LifeState::kDraining);
+                  life_->set_engine(nullptr);
+                  life_->set_peers(nullptr);
+                  engine_ = nullptr;
+                });
+              }};
 }
 
 Status Daemon::open_http() {
@@ -180,7 +179,7 @@ Status Daemon::open_http() {
   const comm::LaunchInfo& launch = prepared_.launch;
   const int port = options.port == 0 ? 0 : options.port + launch.local_rank;
   const std::int64_t context = prepared_.model.config.context_length;
-  std::vector<Route> routes = make_routes({.completions = completions_.get(),
+  std::vector<Route> routes = make_routes({.generation = generation_.get(),
                                            .life = life_.get(),
                                            .metrics = metrics_.get(),
                                            .version = LOCKSTEP_VERSION,
@@ -241,7 +240,7 @@ void Daemon::fail(const Error& error) {
   const int code = exit_code_of(error.code);
   boost::asio::post(io_, [this] {
     life_->set_state(LifeState::kFaulted);
-    completions_->close_gate(
+    generation_->close_gate(
         {.status = 503, .message = "the serving group has failed; try another server", .code = "rank_lost", .retry_after_seconds = kRetryAfterSeconds});
   });
   // Before this process can end: peers that find the connection closed first would name this rank instead of the cause.
@@ -254,7 +253,7 @@ void Daemon::fail(const Error& error) {
 }
 
 void Daemon::on_ready() {
-  completions_->open_gate(*engine_);
+  generation_->open_gate(*engine_);
   logger_.info("serving {} at http://{}:{}", prepared_.model.name, prepared_.options.host, server_->port());
 }
 
@@ -279,7 +278,7 @@ void Daemon::stop() {
 
 /// Ends once every answer has been written, or at `limit`.
 void Daemon::finish_when_quiet(int code, bool by_exit, TimePoint limit) {
-  if (std::chrono::steady_clock::now() < limit && (completions_->open_count() > 0 || !server_->idle())) {
+  if (std::chrono::steady_clock::now() < limit && (generation_->open_count() > 0 || !server_->idle())) {
     last_words_timer_.expires_after(kLastWordsPoll);
     last_words_timer_.async_wait([this, code, by_exit, limit](boost::system::error_code) { finish_when_quiet(code, by_exit, limit); });
     return;

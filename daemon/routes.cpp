@@ -6,6 +6,7 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "daemon/api/completions/completion_format.hpp"
 #include "daemon/http/error_body.hpp"
 
 namespace lockstep::daemon {
@@ -61,7 +62,7 @@ std::vector<Route> make_routes(const RouteParts& parts) {
     life->update_metrics();
     exchange->respond({.content_type = "text/plain; version=0.0.4; charset=utf-8", .body = source->text()});
   };
-  const Handler completions = [service = parts.completions](std::shared_ptr<Exchange> exchange) { service->handle(std::move(exchange)); };
+  const Handler completions = [service = parts.generation](std::shared_ptr<Exchange> exchange) { service->handle(std::move(exchange), completion_format()); };
   const std::int64_t created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   const RouteDoc health_doc{
       .summary = "200 while the rank is sound, also while it loads or drains; else 503", .answer_schema = "Health", .error_statuses = {503}};

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "daemon/api/completions.hpp"
+#include "daemon/api/generation_service.hpp"
 #include "daemon/http/router.hpp"
 #include "daemon/lifecycle/life_monitor.hpp"
 #include "daemon/metrics/metrics.hpp"
@@ -14,7 +14,7 @@ namespace lockstep::daemon {
 
 /// Borrowed; all outlive the routes.
 struct RouteParts {
-  CompletionService* completions = nullptr;
+  GenerationService* generation = nullptr;
   LifeMonitor* life = nullptr;
   Metrics* metrics = nullptr;
   std::string version;

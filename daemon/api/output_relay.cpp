@@ -10,12 +10,15 @@ void OutputRelay::deliver(std::span<const scheduler::TokenEvent> events) {
   {
     const std::lock_guard lock(mutex_);
     for (const scheduler::TokenEvent& event : events) {
-      filling_.push_back({.request = event.request,
-                          .token = event.token,
-                          .finish = event.finish,
-                          .error = event.error != nullptr ? std::optional(*event.error) : std::nullopt});
+      filling_.events.push_back({.request = event.request,
+                                 .token = event.token,
+                                 .log_probability = event.log_probability,
+                                 .finish = event.finish,
+                                 .error = event.error != nullptr ? std::optional(*event.error) : std::nullopt});
+      filling_.likeliest_counts.push_back(event.likeliest.size());
+      filling_.likeliest.insert(filling_.likeliest.end(), event.likeliest.begin(), event.likeliest.end());
     }
-    wake = !wake_pending_ && !filling_.empty();
+    wake = !wake_pending_ && !filling_.events.empty();
     wake_pending_ = wake_pending_ || wake;
   }
   if (wake) {
@@ -26,11 +29,18 @@ void OutputRelay::deliver(std::span<const scheduler::TokenEvent> events) {
 void OutputRelay::consume() {
   {
     const std::lock_guard lock(mutex_);
-    filling_.swap(draining_);
+    std::swap(filling_, draining_);
     wake_pending_ = false;
   }
-  consumer_(draining_);
-  draining_.clear();
+  std::span<const model::TokenLogProbability> likeliest = draining_.likeliest;
+  for (std::size_t i = 0; i < draining_.events.size(); ++i) {
+    draining_.events[i].likeliest = likeliest.first(draining_.likeliest_counts[i]);
+    likeliest = likeliest.subspan(draining_.likeliest_counts[i]);
+  }
+  consumer_(draining_.events);
+  draining_.events.clear();
+  draining_.likeliest_counts.clear();
+  draining_.likeliest.clear();
 }
 
 }  // namespace lockstep::daemon

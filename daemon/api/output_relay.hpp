@@ -1,6 +1,7 @@
 // OutputRelay: carries the engine's tokens from the step thread to the Asio thread.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -19,6 +20,8 @@ namespace lockstep::daemon {
 struct RelayedEvent {
   scheduler::RequestId request = 0;
   std::int32_t token = -1;
+  float log_probability = 0.0F;
+  std::span<const model::TokenLogProbability> likeliest{};  ///< valid while the consumer runs
   std::optional<scheduler::FinishReason> finish{};
   std::optional<Error> error{};
 };
@@ -34,14 +37,20 @@ class OutputRelay final : public scheduler::OutputSink {
   void deliver(std::span<const scheduler::TokenEvent> events) override;
 
  private:
+  /// Events, and in their order what their `likeliest` point at once all are in: before, the memory may move.
+  struct Buffer {
+    std::vector<RelayedEvent> events;
+    std::vector<std::size_t> likeliest_counts;  ///< [events]
+    std::vector<model::TokenLogProbability> likeliest;
+  };
   void consume();
 
   boost::asio::io_context& io_;
   Consumer consumer_;
   std::mutex mutex_;
-  std::vector<RelayedEvent> filling_;  // guarded by mutex_
-  bool wake_pending_ = false;          // guarded by mutex_
-  std::vector<RelayedEvent> draining_;
+  Buffer filling_;             // guarded by mutex_
+  bool wake_pending_ = false;  // guarded by mutex_
+  Buffer draining_;
 };
 
 }  // namespace lockstep::daemon

@@ -91,6 +91,69 @@ class Completions(GroupTest):
         others = {complete(self.group.port, **{**fields, "seed": seed}).json["choices"][0]["text"] for seed in range(100, 108)}
         self.assertGreater(len(others), 1, "eight seeds, one text: the noise is not used")
 
+    def test_of_several_prompts_and_choices_equal_those_asked_for_alone(self):
+        fields = {"max_tokens": 12, "temperature": 1.0, "seed": 3, "ignore_eos": True}
+        prompts = [case["prompt"] for case in CASES[:3]]
+        together = complete(self.group.port, prompt=prompts, n=2, **fields).json
+        texts = [choice["text"] for choice in together["choices"]]
+        self.assertEqual([choice["index"] for choice in together["choices"]], list(range(6)))
+        self.assertEqual(together["usage"]["completion_tokens"], 6 * 12)
+        for index, prompt in enumerate(prompts):
+            alone = complete(self.group.ports[1], prompt=prompt, n=2, **fields).json["choices"]
+            self.assertEqual(texts[2 * index : 2 * index + 2], [choice["text"] for choice in alone])
+            self.assertEqual(texts[2 * index], complete(self.group.port, prompt=prompt, **fields).json["choices"][0]["text"])
+            self.assertNotEqual(texts[2 * index], texts[2 * index + 1], "two seeds, one text")
+
+    def test_end_at_a_stop_string_however_tokens_cut_it(self):
+        case = CASES[0]
+        whole = complete(self.group.port, **fields_of(case, ignore_eos=True)).json["choices"][0]["text"]
+        for begin in range(2, len(whole) - 4, 5):
+            stop = whole[begin : begin + 4]
+            expected = whole[: whole.index(stop)]
+            with self.subTest(stop=stop):
+                plain = complete(self.group.port, **fields_of(case, ignore_eos=True, stop=[stop, "\u00e9never"])).json["choices"][0]
+                self.assertEqual(plain["text"], expected)
+                self.assertEqual(plain["finish_reason"], "stop")
+                stream = Stream(self.group.port, **fields_of(case, ignore_eos=True, stop=stop))
+                self.assertEqual("".join(event["choices"][0]["text"] for event in stream), expected)
+                stream.close()
+        included = complete(self.group.port, **fields_of(case, stop=whole[3:6], include_stop_str_in_output=True)).json["choices"][0]
+        self.assertTrue(included["text"].endswith(whole[3:6]))
+
+    def test_tell_log_probabilities_that_belong_to_the_text(self):
+        case = CASES[0]
+        choice = complete(self.group.port, **fields_of(case, logprobs=3, ignore_eos=True)).json["choices"][0]
+        logprobs = choice["logprobs"]
+        count = len(case["greedy_token_ids"])
+        self.assertEqual([len(logprobs[name]) for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")], [count] * 4)
+        for token, own, likeliest, offset in zip(*(logprobs[name] for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")), strict=True):
+            self.assertEqual(likeliest[token], own)
+            self.assertEqual(own, max(likeliest.values()), "temperature 0 takes the likeliest")
+            self.assertLessEqual(own, 0)
+            if not token.startswith("bytes:") and not token.startswith("<|"):
+                self.assertEqual(choice["text"][offset : offset + len(token)], token)
+
+    def test_obey_bias_penalties_and_min_tokens(self):
+        case = next(case for case in CASES if "<|im_end|>" in case["confident_text"])
+        ended = complete(self.group.port, **fields_of(case)).json["usage"]["completion_tokens"]
+        longer = complete(self.group.port, **fields_of(case, min_tokens=ended + 3, max_tokens=ended + 8)).json["usage"]["completion_tokens"]
+        self.assertGreaterEqual(longer, ended + 3)
+        token = case["prompt_token_ids"][0]
+        biased = complete(self.group.port, prompt=[token], max_tokens=5, temperature=0, logit_bias={str(token): 100}).json["choices"][0]["text"]
+        echoed = complete(self.group.port, prompt=[token] * 5, max_tokens=1, temperature=0, echo=True).json["choices"][0]["text"]
+        self.assertTrue(echoed.startswith(biased))
+        fields = {"prompt": case["prompt"], "max_tokens": 60, "temperature": 0, "ignore_eos": True, "logprobs": 0}
+        plain = complete(self.group.port, **fields).json["choices"][0]["logprobs"]["tokens"]
+        penalized = complete(self.group.port, **fields, frequency_penalty=2, presence_penalty=2).json["choices"][0]["logprobs"]["tokens"]
+        self.assertGreater(len(set(penalized)), len(set(plain)))
+
+    def test_without_max_tokens_take_what_the_context_has_left(self):
+        limit = call(self.group.port, "GET", "/v1/models").json["data"][0]["max_model_len"]
+        token = CASES[0]["prompt_token_ids"][0]
+        answer = complete(self.group.port, prompt=[token] * (limit - 3), temperature=0, ignore_eos=True)
+        self.assertEqual(answer.status, 200, answer.text)
+        self.assertEqual(answer.json["usage"]["completion_tokens"], 3)
+
     def test_of_a_client_that_leaves_end_with_it(self):
         stream = Stream(self.group.port, prompt=CASES[0]["prompt"], max_tokens=400, temperature=0, ignore_eos=True)
         next(iter(stream))

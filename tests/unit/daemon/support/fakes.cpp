@@ -27,11 +27,12 @@ Result<std::vector<std::int32_t>> ByteTokenizer::encode(std::string_view text) c
 }
 
 Result<std::string> ByteTokenizer::decode(std::span<const std::int32_t> ids, bool /*skip_special_tokens*/) const {
+  model::StreamDecoder decoder(*this);
   std::string text;
   for (const std::int32_t id : ids) {
-    text += token_bytes(id);
+    text += decoder.push(id);
   }
-  return text;
+  return text + decoder.finish();
 }
 
 std::string_view ByteTokenizer::token_bytes(std::int32_t id) const {
@@ -77,6 +78,11 @@ void FakeEngine::complete(scheduler::RequestId id) {
   const std::lock_guard lock(mutex_);
   completed_.insert(id);
   changed_.notify_all();
+}
+
+bool FakeEngine::was_cancelled(scheduler::RequestId id) {
+  const std::lock_guard lock(mutex_);
+  return cancelled_.contains(id);
 }
 
 bool FakeEngine::wait_for_completion(scheduler::RequestId id) {

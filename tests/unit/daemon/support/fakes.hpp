@@ -44,6 +44,8 @@ class FakeEngine final : public scheduler::Engine {
   /// Blocks until `id` was cancelled, or completed; false after twenty seconds.
   bool wait_for_cancel(scheduler::RequestId id);
   bool wait_for_completion(scheduler::RequestId id);
+  bool was_cancelled(scheduler::RequestId id);
+  void deliver(std::span<const scheduler::TokenEvent> events) { sink_->deliver(events); }
   void deliver(scheduler::RequestId id, std::int32_t token, std::optional<scheduler::FinishReason> finish = {}, const Error* error = nullptr);
 
   Status load() override { return {}; }
@@ -57,7 +59,7 @@ class FakeEngine final : public scheduler::Engine {
   bool running() const override { return true; }
   std::int32_t open_requests() const override { return 0; }
   std::int32_t max_model_len() const override { return 4096; }
-  std::int32_t max_request_tokens() const override { return 4096; }
+  std::int32_t max_request_tokens() const override { return 1 << 20; }
   std::uint64_t config_hash() const override { return 1; }
   const std::string& config_identity() const override { return identity_; }
   void on_wake(std::int32_t, std::int32_t, std::int64_t) override {}

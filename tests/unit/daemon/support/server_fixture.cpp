@@ -1,5 +1,7 @@
 #include "tests/unit/daemon/support/server_fixture.hpp"
 
+#include "daemon/api/completions/completion_format.hpp"
+
 namespace lockstep::daemon::testing {
 
 void ServerFixture::serve(bool echo, HttpLimits limits, std::vector<Route> routes, HttpObserver* observer) {
@@ -12,9 +14,9 @@ void ServerFixture::serve(bool echo, HttpLimits limits, std::vector<Route> route
 
 void ServerFixture::serve_with(bool echo, HttpServerOptions options, std::vector<Route> routes, ApiKeys keys) {
   engine_ = std::make_unique<FakeEngine>(echo);
-  service_ = CompletionService::create(io_, tokenizer_, {.served_name = "tiny", .inline_body_bytes = 128});
+  service_ = GenerationService::create(io_, {.context = {.served_name = "tiny", .tokenizer = &tokenizer_}, .inline_body_bytes = 128});
   engine_->set_sink(service_->sink());
-  routes.push_back({"/v1/completions", "POST", [this](std::shared_ptr<Exchange> exchange) { service_->handle(std::move(exchange)); }});
+  routes.push_back({"/v1/completions", "POST", [this](std::shared_ptr<Exchange> exchange) { service_->handle(std::move(exchange), completion_format()); }});
   auto server = HttpServer::open(io_, std::move(options), Router(std::move(routes), std::move(keys)));
   ASSERT_TRUE(server) << server.error().message;
   server_ = std::move(*server);

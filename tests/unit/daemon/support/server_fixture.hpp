@@ -14,7 +14,7 @@
 #include <boost/asio/post.hpp>
 #include <gtest/gtest.h>
 
-#include "daemon/api/completions.hpp"
+#include "daemon/api/generation_service.hpp"
 #include "daemon/http/server.hpp"
 #include "tests/unit/daemon/support/fakes.hpp"
 #include "tests/unit/daemon/support/http_client.hpp"
@@ -40,7 +40,7 @@ class ServerFixture : public ::testing::Test {
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{io_.get_executor()};
   ByteTokenizer tokenizer_;
   std::unique_ptr<FakeEngine> engine_;
-  std::unique_ptr<CompletionService> service_;
+  std::unique_ptr<GenerationService> service_;
   std::unique_ptr<HttpServer> server_;
   std::uint16_t port_ = 0;
   std::jthread thread_;

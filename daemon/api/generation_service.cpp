@@ -1,0 +1,225 @@
+#include "daemon/api/generation_service.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <fmt/format.h>
+
+#include "daemon/api/error_answers.hpp"
+#include "daemon/api/open_generation.hpp"
+#include "daemon/api/output_relay.hpp"
+#include "daemon/api/request/engine_requests.hpp"
+
+namespace lockstep::daemon {
+namespace {
+
+using scheduler::FinishReason;
+using scheduler::RequestId;
+
+bool is_json(std::string_view content_type) {
+  constexpr std::string_view kJson = "application/json";
+  return content_type.empty() ||
+         (content_type.starts_with(kJson) && (content_type.size() == kJson.size() || content_type[kJson.size()] == ';' || content_type[kJson.size()] == ' '));
+}
+
+/// What can be known of a request without the engine.
+struct Prepared {
+  std::optional<ApiError> error;
+  GenerationJob job;
+};
+
+Prepared prepare(const ApiFormat& format, std::string_view body, const ApiContext& context) {
+  Prepared prepared;
+  prepared.error = format.read(body, context, prepared.job);
+  return prepared;
+}
+
+class EngineGenerationService final : public GenerationService {
+ public:
+  EngineGenerationService(boost::asio::io_context& io, GenerationOptions options)
+      : io_(io), options_(std::move(options)), relay_(io, [this](std::span<const RelayedEvent> events) { on_events(events); }) {
+    std::random_device device;
+    seeds_.seed((std::uint64_t{device()} << 32) | device());
+    gate_error_ = ApiError{.status = 503, .message = "the model is still being loaded; try again later", .code = "loading", .retry_after_seconds = 1};
+  }
+  ~EngineGenerationService() override { worker_.join(); }
+
+  void handle(std::shared_ptr<Exchange> exchange, const ApiFormat& format) override;
+  void open_gate(scheduler::Engine& engine) override {
+    engine_ = &engine;
+    gate_error_.reset();
+  }
+  void close_gate(ApiError error) override { gate_error_ = std::move(error); }
+  void detach_engine() override { engine_ = nullptr; }
+  [[nodiscard]] scheduler::OutputSink& sink() override { return relay_; }
+  [[nodiscard]] std::size_t open_count() const override { return open_.size(); }
+
+ private:
+  void on_prepared(GenerationId id, Prepared prepared);
+  void submit(GenerationId id, GenerationJob job);
+  void on_events(std::span<const RelayedEvent> events);
+  void on_event(GenerationId id, OpenGeneration& generation, const RelayedEvent& event);
+  void flush(GenerationId id);
+  void fail(GenerationId id, const ApiError& error);
+  void forget(GenerationId id);
+  void cancel_choices(GenerationId id, const OpenGeneration& generation);
+
+  boost::asio::io_context& io_;
+  GenerationOptions options_;
+  std::mt19937_64 seeds_;
+  std::optional<ApiError> gate_error_;
+  scheduler::Engine* engine_ = nullptr;
+  GenerationId last_id_ = 0;
+  std::unordered_map<GenerationId, OpenGeneration> open_;
+  std::vector<GenerationId> touched_;  // in one batch of events
+  OutputRelay relay_;
+  boost::asio::thread_pool worker_{1};
+};
+
+void EngineGenerationService::handle(std::shared_ptr<Exchange> exchange, const ApiFormat& format) {
+  if (gate_error_) {
+    exchange->respond(error_response(*gate_error_));
+    return;
+  }
+  if (!is_json(exchange->request().content_type)) {
+    exchange->respond(error_response({.status = 415, .message = "the Content-Type must be application/json", .code = "unsupported_media_type"}));
+    return;
+  }
+  const GenerationId id = ++last_id_;
+  const std::int64_t created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  AnswerHead head{.id = fmt::format("{}{}", format.id_prefix(), exchange->request_id()),
+                  .created = created,
+                  .model = options_.context.served_name,
+                  .tokenizer = options_.context.tokenizer};
+  open_.emplace(id, OpenGeneration(exchange, format, std::move(head)));
+  exchange->on_abandoned([this, id] { forget(id); });
+  TakenBody body = exchange->take_body();
+  if (body.text.size() <= options_.inline_body_bytes) {
+    on_prepared(id, prepare(format, body.text, options_.context));
+    return;
+  }
+  boost::asio::post(worker_, [this, id, &format, body = std::move(body)]() mutable {
+    Prepared prepared = prepare(format, body.text, options_.context);
+    body.text = std::string();
+    // The body's place travels back: places are counted on the Asio thread.
+    boost::asio::post(io_, [this, id, prepared = std::move(prepared), place = std::move(body.place)]() mutable { on_prepared(id, std::move(prepared)); });
+  });
+}
+
+void EngineGenerationService::on_prepared(GenerationId id, Prepared prepared) {
+  if (!open_.contains(id)) {
+    return;  // its client left meanwhile
+  }
+  if (prepared.error) {
+    fail(id, *prepared.error);
+    return;
+  }
+  if (!prepared.job.seed_given) {
+    prepared.job.sampling.seed = seeds_();
+  }
+  submit(id, std::move(prepared.job));
+}
+
+void EngineGenerationService::submit(GenerationId id, GenerationJob job) {
+  if (gate_error_) {
+    fail(id, *gate_error_);
+    return;
+  }
+  Result<std::vector<scheduler::GenerationRequest>> requests = make_engine_requests(id, job, engine_->max_request_tokens());
+  const Status accepted = requests ? engine_->submit_all(*requests) : Status(requests.error());
+  if (!accepted) {
+    fail(id, api_error_of(accepted.error()));
+    return;
+  }
+  open_.at(id).start(job);
+}
+
+void EngineGenerationService::on_events(std::span<const RelayedEvent> events) {
+  touched_.clear();
+  for (const RelayedEvent& event : events) {
+    const GenerationId id = generation_of(event.request);
+    if (const auto found = open_.find(id); found != open_.end()) {
+      on_event(id, found->second, event);
+    }
+  }
+  for (const GenerationId id : touched_) {
+    flush(id);
+  }
+}
+
+void EngineGenerationService::on_event(GenerationId id, OpenGeneration& generation, const RelayedEvent& event) {
+  const std::size_t choice = choice_of(event.request);
+  if (generation.ended(choice)) {
+    return;  // a stop string did, and the engine did not know yet
+  }
+  if (event.token >= 0 && generation.push(choice, event) && engine_ != nullptr) {
+    engine_->complete(event.request);
+  }
+  if (event.finish && *event.finish != FinishReason::kStop && *event.finish != FinishReason::kLength) {
+    fail(id, finish_error(*event.finish, event.error));
+    return;
+  }
+  if (event.finish) {
+    generation.end(choice, *event.finish);
+  }
+  if (touched_.empty() || touched_.back() != id) {
+    touched_.push_back(id);
+  }
+}
+
+void EngineGenerationService::flush(GenerationId id) {
+  const auto found = open_.find(id);
+  if (found == open_.end()) {
+    return;  // failed after its last token, or flushed already
+  }
+  if (!found->second.flush()) {
+    forget(id);  // a slow reader
+  } else if (found->second.complete()) {
+    open_.erase(found);
+  }
+}
+
+void EngineGenerationService::fail(GenerationId id, const ApiError& error) {
+  const auto found = open_.find(id);
+  if (found == open_.end()) {
+    return;
+  }
+  OpenGeneration generation = std::move(found->second);
+  open_.erase(found);
+  cancel_choices(id, generation);
+  generation.fail(error);
+}
+
+/// The client is gone: its blocks are freed at the next step.
+void EngineGenerationService::forget(GenerationId id) {
+  const auto found = open_.find(id);
+  if (found == open_.end()) {
+    return;
+  }
+  const OpenGeneration generation = std::move(found->second);
+  open_.erase(found);
+  cancel_choices(id, generation);
+}
+
+void EngineGenerationService::cancel_choices(GenerationId id, const OpenGeneration& generation) {
+  for (std::size_t choice = 0; engine_ != nullptr && choice < generation.choice_count(); ++choice) {
+    if (!generation.ended(choice)) {
+      engine_->cancel(request_id_of(id, choice));
+    }
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<GenerationService> GenerationService::create(boost::asio::io_context& io, GenerationOptions options) {
+  return std::make_unique<EngineGenerationService>(io, std::move(options));
+}
+
+}  // namespace lockstep::daemon

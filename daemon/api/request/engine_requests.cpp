@@ -1,0 +1,47 @@
+#include "daemon/api/request/engine_requests.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+namespace lockstep::daemon {
+
+std::uint64_t choice_seed(std::uint64_t seed, std::int32_t choice) {
+  if (choice == 0) {
+    return seed;
+  }
+  // SplitMix64's finalizer over both: seeds s and s + 1 must not share texts.
+  std::uint64_t word = seed ^ (static_cast<std::uint64_t>(choice) * 0x9e3779b97f4a7c15ULL);
+  word = (word ^ (word >> 30U)) * 0xbf58476d1ce4e5b9ULL;
+  word = (word ^ (word >> 27U)) * 0x94d049bb133111ebULL;
+  return word ^ (word >> 31U);
+}
+
+Result<std::vector<scheduler::GenerationRequest>> make_engine_requests(GenerationId id, const GenerationJob& job, std::int32_t max_request_tokens) {
+  // Before anything is copied: a prompt that cannot be served may be megabytes, and n copies of it more than the memory.
+  for (const std::vector<std::int32_t>& prompt : job.prompts) {
+    if (prompt.size() >= static_cast<std::size_t>(max_request_tokens)) {
+      return Error{ErrorCode::kInvalidArgument,
+                   fmt::format("the prompt has {} tokens, but prompt and answer together may have {}: shorten the prompt", prompt.size(), max_request_tokens)};
+    }
+  }
+  std::vector<scheduler::GenerationRequest> requests;
+  requests.reserve(job.choice_count());
+  for (const std::vector<std::int32_t>& prompt : job.prompts) {
+    const std::int32_t room = max_request_tokens - static_cast<std::int32_t>(prompt.size());
+    for (std::int32_t choice = 0; choice < job.choices_per_prompt; ++choice) {
+      scheduler::GenerationRequest& request = requests.emplace_back();
+      request.id = request_id_of(id, requests.size() - 1);
+      request.prompt_token_ids = prompt;
+      request.sampling = job.sampling;
+      request.sampling.seed = choice_seed(job.sampling.seed, choice);
+      request.max_tokens = job.max_tokens.value_or(std::min(job.default_max_tokens, room));
+      request.min_tokens = job.min_tokens;
+      request.ignore_eos = job.ignore_eos;
+      request.stop_token_ids = job.stop_token_ids;
+    }
+  }
+  return requests;
+}
+
+}  // namespace lockstep::daemon

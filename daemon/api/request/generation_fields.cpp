@@ -1,0 +1,216 @@
+#include "daemon/api/request/generation_fields.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <limits>
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+namespace lockstep::daemon {
+namespace {
+
+namespace json = boost::json;
+
+constexpr std::int32_t kInt32Max = std::numeric_limits<std::int32_t>::max();
+
+Failure read_model(const json::value& value, std::string_view served_name) {
+  if (!value.is_string()) {
+    return bad_field("model", fmt::format("model must be a string, not {}", kind_name(value)));
+  }
+  if (text_of(value) != served_name) {
+    return ApiError{.status = 404,
+                    .message = fmt::format("this server serves the model \"{}\" and not the one asked for; GET /v1/models lists it", served_name),
+                    .code = "model_not_found",
+                    .param = "model"};
+  }
+  return {};
+}
+
+Failure read_max_tokens(const json::value& value, GenerationJob& job) {
+  return read_integer("max_tokens", value, 1, kInt32Max, job.max_tokens.emplace());
+}
+
+Failure read_max_completion_tokens(const json::value& value, GenerationJob& job) {
+  return read_integer("max_completion_tokens", value, 1, kInt32Max, job.max_tokens.emplace());
+}
+
+Failure read_min_tokens(const json::value& value, GenerationJob& job) {
+  return read_integer("min_tokens", value, 0, kInt32Max, job.min_tokens);
+}
+
+Failure read_n(const json::value& value, GenerationJob& job) {
+  return read_integer("n", value, 1, static_cast<std::int32_t>(kChoicesMax), job.choices_per_prompt);
+}
+
+/// OpenAI's best_of draws more texts than it returns and keeps the likeliest; only the case in which it keeps all is served.
+Failure read_best_of(const json::value& value, GenerationJob& job) {
+  std::int32_t best_of = 0;
+  if (!read_integer("best_of", value, 1, kInt32Max, best_of) && best_of == job.choices_per_prompt) {
+    return {};
+  }
+  return ApiError{.status = 400,
+                  .message = "best_of is not supported by this server; leave it out, or send the same as n",
+                  .code = "unsupported_value",
+                  .param = "best_of"};
+}
+
+Failure read_top_k(const json::value& value, GenerationJob& job) {
+  Failure failure = read_integer("top_k", value, -1, kInt32Max, job.sampling.top_k);
+  job.sampling.top_k = std::max(job.sampling.top_k, 0);  // -1 is "all" elsewhere
+  return failure;
+}
+
+Failure read_seed(const json::value& value, GenerationJob& job) {
+  if (value.is_int64()) {
+    job.sampling.seed = static_cast<std::uint64_t>(value.get_int64());
+  } else if (value.is_uint64()) {
+    job.sampling.seed = value.get_uint64();
+  } else {
+    return bad_field("seed", "seed must be an integer of at most 64 bits");
+  }
+  job.seed_given = true;
+  return {};
+}
+
+Failure read_logit_bias(const json::value& value, GenerationJob& job) {
+  if (!value.is_object() || value.get_object().size() > scheduler::kLogitBiasesMax) {
+    return bad_field("logit_bias", fmt::format("logit_bias must be an object of at most {} token ids, each with its bias", scheduler::kLogitBiasesMax));
+  }
+  for (const json::key_value_pair& entry : value.get_object()) {
+    model::LogitBias bias;
+    const std::string_view key(entry.key().data(), entry.key().size());
+    const auto [rest, error] = std::from_chars(key.data(), key.data() + key.size(), bias.token);
+    if (error != std::errc() || rest != key.data() + key.size() || bias.token < 0) {
+      return bad_field("logit_bias", "logit_bias: each key must be a token id in decimal");
+    }
+    if (Failure failure = read_number("logit_bias", entry.value(), {.low = -100, .high = 100}, bias.bias)) {
+      return failure;
+    }
+    job.sampling.logit_bias.push_back(bias);
+  }
+  return {};
+}
+
+Failure read_stop_string(const json::value& value, GenerationJob& job) {
+  if (!value.is_string() || value.get_string().empty() || value.get_string().size() > kStopStringBytesMax) {
+    return bad_field("stop", fmt::format("stop: each stop string must have 1 to {} bytes", kStopStringBytesMax));
+  }
+  job.stop_strings.emplace_back(text_of(value));
+  return {};
+}
+
+Failure read_stop(const json::value& value, GenerationJob& job) {
+  if (!value.is_array()) {
+    return value.is_string() ? read_stop_string(value, job)
+                             : bad_field("stop", fmt::format("stop must be a string or an array of strings, not {}", kind_name(value)));
+  }
+  if (value.get_array().size() > kStopStringsMax) {
+    return bad_field("stop", fmt::format("stop must have at most {} strings", kStopStringsMax));
+  }
+  for (const json::value& entry : value.get_array()) {
+    if (Failure failure = read_stop_string(entry, job)) {
+      return failure;
+    }
+  }
+  return {};
+}
+
+Failure read_stop_token_ids(const json::value& value, GenerationJob& job) {
+  if (!value.is_array() || value.get_array().size() > kStopTokensMax) {
+    return bad_field("stop_token_ids", fmt::format("stop_token_ids must be an array of at most {} token ids", kStopTokensMax));
+  }
+  return read_token_ids("stop_token_ids", value.get_array(), job.stop_token_ids);
+}
+
+Failure read_stream_options(const json::value& value, GenerationJob& job) {
+  if (!value.is_object()) {
+    return bad_field("stream_options", fmt::format("stream_options must be an object, not {}", kind_name(value)));
+  }
+  const json::value* include_usage = find_field(value.get_object(), "include_usage");
+  return include_usage == nullptr ? Failure{} : read_bool("stream_options.include_usage", *include_usage, job.include_usage);
+}
+
+/// One field that is honoured.
+struct Field {
+  std::string_view name;
+  Failure (*read)(const json::value& value, GenerationJob& job);
+};
+constexpr std::array kFields{
+    Field{"max_tokens", read_max_tokens},
+    Field{"max_completion_tokens", read_max_completion_tokens},  // after max_tokens: it is the newer name, and wins
+    Field{"min_tokens", read_min_tokens},
+    Field{"n", read_n},
+    Field{"best_of", read_best_of},  // after n
+    Field{"temperature",
+          [](const json::value& value, GenerationJob& job) { return read_number("temperature", value, {.low = 0, .high = 2}, job.sampling.temperature); }},
+    Field{"top_p", [](const json::value& value, GenerationJob& job) { return read_number("top_p", value, {.above_low = true}, job.sampling.top_p); }},
+    Field{"top_k", read_top_k},
+    Field{"min_p", [](const json::value& value, GenerationJob& job) { return read_number("min_p", value, {}, job.sampling.min_p); }},
+    Field{"repetition_penalty",
+          [](const json::value& value, GenerationJob& job) {
+            return read_number("repetition_penalty", value, {.low = 0, .high = 10, .above_low = true}, job.sampling.repetition_penalty);
+          }},
+    Field{"presence_penalty", [](const json::value& value,
+                                 GenerationJob& job) { return read_number("presence_penalty", value, {.low = -2, .high = 2}, job.sampling.presence_penalty); }},
+    Field{"frequency_penalty",
+          [](const json::value& value, GenerationJob& job) {
+            return read_number("frequency_penalty", value, {.low = -2, .high = 2}, job.sampling.frequency_penalty);
+          }},
+    Field{"logit_bias", read_logit_bias},
+    Field{"seed", read_seed},
+    Field{"stop", read_stop},
+    Field{"include_stop_str_in_output",
+          [](const json::value& value, GenerationJob& job) { return read_bool("include_stop_str_in_output", value, job.includes_stop_string); }},
+    Field{"stop_token_ids", read_stop_token_ids},
+    Field{"ignore_eos", [](const json::value& value, GenerationJob& job) { return read_bool("ignore_eos", value, job.ignore_eos); }},
+    Field{"stream", [](const json::value& value, GenerationJob& job) { return read_bool("stream", value, job.stream); }},
+    Field{"stream_options", read_stream_options},
+};
+
+constexpr std::array kUnsupportedFields{
+    UnsupportedField{"prompt_logprobs", is_never_neutral, "null"},
+    UnsupportedField{"length_penalty", is_one, "1"},
+    UnsupportedField{"bad_words", is_empty, "null"},
+    UnsupportedField{"allowed_token_ids", is_empty, "null"},
+    UnsupportedField{"use_beam_search", is_false, "false"},
+    UnsupportedField{"skip_special_tokens", is_true, "true"},
+    UnsupportedField{"spaces_between_special_tokens", is_true, "true"},
+    UnsupportedField{"truncate_prompt_tokens", is_never_neutral, "null"},
+    UnsupportedField{"structured_outputs", is_never_neutral, "null"},
+    UnsupportedField{"guided_json", is_never_neutral, "null"},
+    UnsupportedField{"guided_regex", is_never_neutral, "null"},
+    UnsupportedField{"guided_choice", is_never_neutral, "null"},
+    UnsupportedField{"guided_grammar", is_never_neutral, "null"},
+    UnsupportedField{"return_token_ids", is_false, "false"},
+    UnsupportedField{"return_tokens_as_token_ids", is_false, "false"},
+    UnsupportedField{"logits_processors", is_empty, "null"},
+    UnsupportedField{"priority", is_zero, "0"},
+};
+
+}  // namespace
+
+Failure read_generation_fields(const json::object& object, std::string_view served_name, GenerationJob& job) {
+  if (const json::value* model = find_field(object, "model"); model != nullptr) {
+    if (Failure failure = read_model(*model, served_name)) {
+      return failure;
+    }
+  }
+  for (const Field& field : kFields) {
+    if (const json::value* value = find_field(object, field.name); value != nullptr) {
+      if (Failure failure = field.read(*value, job)) {
+        return failure;
+      }
+    }
+  }
+  if (Failure failure = refuse_unsupported(object, kUnsupportedFields)) {
+    return failure;
+  }
+  if (job.include_usage && !job.stream) {
+    return bad_field("stream_options", "stream_options needs stream to be true");
+  }
+  return {};
+}
+
+}  // namespace lockstep::daemon

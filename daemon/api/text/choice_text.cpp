@@ -1,0 +1,68 @@
+#include "daemon/api/text/choice_text.hpp"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+namespace lockstep::daemon {
+namespace {
+
+std::int64_t character_count(std::string_view text) {
+  return std::ranges::count_if(text, [](char byte) { return (static_cast<unsigned char>(byte) & 0xC0U) != 0x80U; });
+}
+
+}  // namespace
+
+ChoiceText::ChoiceText(const model::Tokenizer& tokenizer, const ChoiceTextOptions& options, std::string echo)
+    : decoder_(tokenizer),
+      finder_(options.stop_strings, options.includes_stop_string),
+      min_tokens_(options.min_tokens),
+      log_probabilities_(options.log_probabilities),
+      shown_(std::move(echo)),
+      echo_bytes_left_(shown_.size()),
+      decoded_characters_(character_count(shown_)) {}
+
+void ChoiceText::push(std::int32_t token, float log_probability, std::span<const model::TokenLogProbability> likeliest) {
+  if (stopped()) {
+    return;
+  }
+  ++token_count_;
+  if (log_probabilities_) {
+    waiting_.push_back(
+        {.record = {.token = token, .log_probability = log_probability, .text_offset = decoded_characters_, .likeliest = {likeliest.begin(), likeliest.end()}},
+         .begin = decoded_bytes_});
+  }
+  show(decoder_.push(token));
+}
+
+void ChoiceText::finish() {
+  if (!finished_) {
+    show(decoder_.finish());
+    finder_.finish(shown_);
+    finished_ = true;
+  }
+}
+
+void ChoiceText::show(std::string_view text) {
+  decoded_bytes_ += text.size();
+  decoded_characters_ += character_count(text);
+  if (token_count_ > min_tokens_) {
+    finder_.push(text, shown_);
+  } else {
+    shown_ += text;
+  }
+}
+
+TextPiece ChoiceText::take() {
+  TextPiece piece{.text = std::move(shown_)};
+  shown_.clear();
+  taken_bytes_ += piece.text.size() - std::exchange(echo_bytes_left_, 0);
+  // A token that a stop string cut off whole is never shown; one without text at the very end is.
+  const bool all = finished_ && !stopped();
+  const auto last = std::ranges::find_if(waiting_, [this, all](const Waiting& token) { return !all && token.begin >= taken_bytes_; });
+  std::transform(waiting_.begin(), last, std::back_inserter(piece.tokens), [](Waiting& token) { return std::move(token.record); });
+  waiting_.erase(waiting_.begin(), last);
+  return piece;
+}
+
+}  // namespace lockstep::daemon

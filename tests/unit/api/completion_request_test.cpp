@@ -1,0 +1,225 @@
+// Goal: every field of a completion is checked for type and range, and what cannot be honoured is refused by name.
+// Method: read_completion_request over tables of bodies, with a tokenizer whose tokens are bytes.
+#include "daemon/api/completions/completion_request.hpp"
+
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "tests/unit/daemon/support/fakes.hpp"
+
+namespace lockstep::daemon {
+namespace {
+
+std::optional<ApiError> parse(std::string_view body, GenerationJob& job) {
+  const testing::ByteTokenizer tokenizer;
+  return read_completion_request(body, {.served_name = "tiny", .tokenizer = &tokenizer}, job);
+}
+
+std::optional<ApiError> parse(std::string_view body) {
+  GenerationJob ignored;
+  return parse(body, ignored);
+}
+
+TEST(CompletionRequest, DefaultsAreOpenAis) {
+  GenerationJob job;
+  ASSERT_FALSE(parse(R"({"prompt":"a"})", job));
+  EXPECT_FALSE(job.max_tokens);
+  EXPECT_EQ(job.default_max_tokens, 16);
+  EXPECT_EQ(job.sampling.temperature, 1.0F);
+  EXPECT_EQ(job.sampling.top_p, 1.0F);
+  EXPECT_EQ(job.sampling.top_k, 0);
+  EXPECT_EQ(job.sampling.repetition_penalty, 1.0F);
+  EXPECT_EQ(job.sampling.log_probabilities, -1);
+  EXPECT_EQ(job.choices_per_prompt, 1);
+  EXPECT_TRUE(job.stop_strings.empty());
+  EXPECT_TRUE(job.echoes.empty());
+  EXPECT_FALSE(job.seed_given);
+  EXPECT_FALSE(job.stream);
+}
+
+TEST(CompletionRequest, EveryFieldReachesTheJob) {
+  GenerationJob job;
+  const auto error =
+      parse(R"({"prompt":"ab","model":"tiny","max_tokens":7,"min_tokens":3,"n":4,"best_of":4,"temperature":0.5,"top_p":0.25,"top_k":9,"min_p":0.125,)"
+            R"("repetition_penalty":1.5,"presence_penalty":-2,"frequency_penalty":2.0,"logit_bias":{"5":-100,"77":1.5},"seed":18446744073709551615,)"
+            R"("stop":["x","yz"],"include_stop_str_in_output":true,"stop_token_ids":[1,2],"ignore_eos":true,"stream":true,)"
+            R"("stream_options":{"include_usage":true},"logprobs":5,"user":"someone","never_heard_of":{"x":1}})",
+            job);
+  ASSERT_FALSE(error) << error->message;
+  EXPECT_EQ(job.prompts, (std::vector<std::vector<std::int32_t>>{{'a', 'b'}}));
+  EXPECT_EQ(job.max_tokens, 7);
+  EXPECT_EQ(job.min_tokens, 3);
+  EXPECT_EQ(job.choices_per_prompt, 4);
+  EXPECT_EQ(job.sampling.temperature, 0.5F);
+  EXPECT_EQ(job.sampling.top_p, 0.25F);
+  EXPECT_EQ(job.sampling.top_k, 9);
+  EXPECT_EQ(job.sampling.min_p, 0.125F);
+  EXPECT_EQ(job.sampling.repetition_penalty, 1.5F);
+  EXPECT_EQ(job.sampling.presence_penalty, -2.0F);
+  EXPECT_EQ(job.sampling.frequency_penalty, 2.0F);
+  ASSERT_EQ(job.sampling.logit_bias.size(), 2U);
+  EXPECT_EQ(job.sampling.logit_bias[0].token, 5);
+  EXPECT_EQ(job.sampling.logit_bias[0].bias, -100.0F);
+  EXPECT_EQ(job.sampling.logit_bias[1].token, 77);
+  EXPECT_EQ(job.sampling.logit_bias[1].bias, 1.5F);
+  EXPECT_EQ(job.sampling.seed, 18446744073709551615ULL);
+  EXPECT_TRUE(job.seed_given);
+  EXPECT_EQ(job.stop_strings, (std::vector<std::string>{"x", "yz"}));
+  EXPECT_TRUE(job.includes_stop_string);
+  EXPECT_EQ(job.stop_token_ids, (std::vector<std::int32_t>{1, 2}));
+  EXPECT_TRUE(job.ignore_eos);
+  EXPECT_TRUE(job.stream);
+  EXPECT_TRUE(job.include_usage);
+  EXPECT_EQ(job.sampling.log_probabilities, 5);
+}
+
+TEST(CompletionRequest, PromptsComeAsTextsAndAsTokenIdsOneOrSeveral) {
+  using Prompts = std::vector<std::vector<std::int32_t>>;
+  const std::vector<std::pair<std::string, Prompts>> cases{{R"("ab")", {{'a', 'b'}}},
+                                                           {"[7,8]", {{7, 8}}},
+                                                           {R"(["ab","c"])", {{'a', 'b'}, {'c'}}},
+                                                           {"[[1,2],[3]]", {{1, 2}, {3}}},
+                                                           {R"(["only"])", {{'o', 'n', 'l', 'y'}}},
+                                                           {"[[9]]", {{9}}}};
+  for (const auto& [prompt, expected] : cases) {
+    GenerationJob job;
+    const auto error = parse("{\"prompt\":" + prompt + "}", job);
+    EXPECT_FALSE(error) << prompt;
+    EXPECT_EQ(job.prompts, expected) << prompt;
+  }
+}
+
+TEST(CompletionRequest, EchoKeepsEachPromptsText) {
+  GenerationJob job;
+  ASSERT_FALSE(parse(R"({"prompt":["ab","c"],"echo":true})", job));
+  EXPECT_EQ(job.echoes, (std::vector<std::string>{"ab", "c"}));
+  GenerationJob ids;
+  ASSERT_FALSE(parse(R"({"prompt":[104,105],"echo":true})", ids));
+  EXPECT_EQ(ids.echoes, (std::vector<std::string>{"hi"}));
+}
+
+TEST(CompletionRequest, MaxCompletionTokensIsTheNewerNameAndWins) {
+  GenerationJob job;
+  ASSERT_FALSE(parse(R"({"prompt":"a","max_completion_tokens":5,"max_tokens":9})", job));
+  EXPECT_EQ(job.max_tokens, 5);
+}
+
+TEST(CompletionRequest, AStopStringMayComeAlone) {
+  GenerationJob job;
+  ASSERT_FALSE(parse(R"({"prompt":"a","stop":"\u00e9nd"})", job));
+  EXPECT_EQ(job.stop_strings, std::vector<std::string>{"\xc3\xa9nd"});
+}
+
+TEST(CompletionRequest, AsManyTextsAsTheLimitAreAcceptedAndNoMore) {
+  std::string prompts = R"("a")";
+  for (int i = 1; i < 32; ++i) {
+    prompts += R"(,"a")";
+  }
+  EXPECT_FALSE(parse(R"({"n":4,"prompt":[)" + prompts + "]}"));
+  const auto error = parse(R"({"n":4,"prompt":[)" + prompts + R"(,"a"]})");
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->param, "prompt");
+}
+
+TEST(CompletionRequest, NullIsAsGoodAsAbsent) {
+  EXPECT_FALSE(parse(R"({"prompt":"a","model":null,"max_tokens":null,"temperature":null,"top_p":null,"seed":null,"stream":null,"stop":null,"n":null,)"
+                     R"("logprobs":null,"stream_options":null,"logit_bias":null,"suffix":null,"echo":null,"best_of":null,"user":null})"));
+}
+
+TEST(CompletionRequest, NeutralValuesOfUnsupportedFieldsAreAccepted) {
+  EXPECT_FALSE(parse(R"({"prompt":"a","n":1,"best_of":1,"echo":false,"presence_penalty":0,"frequency_penalty":0.0,"stop":[],"logit_bias":{},"suffix":""})"));
+}
+
+TEST(CompletionRequest, BoundaryValuesAreAccepted) {
+  EXPECT_FALSE(parse(R"({"prompt":[0,2147483647],"max_tokens":2147483647,"temperature":0,"top_p":1,"top_k":-1,"seed":-9223372036854775808})"));
+  EXPECT_FALSE(parse(R"({"prompt":"a","max_tokens":1,"temperature":2.0,"top_p":0.0001,"top_k":2147483647,"seed":18446744073709551615})"));
+  EXPECT_FALSE(parse(R"({"prompt":"a","n":128,"min_p":1,"logprobs":20,"repetition_penalty":10,"presence_penalty":-2.0,"min_tokens":0})"));
+  EXPECT_FALSE(parse(R"({"prompt":"a","logprobs":0,"stop":")" + std::string(1024, 'x') + R"("})"));
+}
+
+struct Refusal {
+  const char* body;
+  const char* param;
+};
+
+class CompletionRefusal : public ::testing::TestWithParam<Refusal> {};
+
+TEST_P(CompletionRefusal, IsABadRequestThatNamesTheField) {
+  const auto error = parse(GetParam().body);
+  ASSERT_TRUE(error) << GetParam().body;
+  EXPECT_EQ(error->status, 400);
+  EXPECT_EQ(error->param.value_or(""), GetParam().param) << error->message;
+  EXPECT_FALSE(error->code.empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Fields, CompletionRefusal,
+    ::testing::Values(
+        Refusal{"", ""}, Refusal{"{", ""}, Refusal{"[]", ""}, Refusal{"\"a\"", ""}, Refusal{"null", ""}, Refusal{R"({"prompt":"a"} x)", ""},
+        Refusal{"{}", "prompt"}, Refusal{R"({"prompt":null})", "prompt"}, Refusal{R"({"prompt":""})", "prompt"}, Refusal{R"({"prompt":[]})", "prompt"},
+        Refusal{R"({"prompt":5})", "prompt"}, Refusal{R"({"prompt":["a",5]})", "prompt"}, Refusal{R"({"prompt":["a",""]})", "prompt"},
+        Refusal{R"({"prompt":[[1],[]]})", "prompt"}, Refusal{R"({"prompt":[[1],2]})", "prompt"}, Refusal{R"({"prompt":[["a"]]})", "prompt"},
+        Refusal{R"({"prompt":[[[1]]]})", "prompt"}, Refusal{R"({"prompt":[1,"a"]})", "prompt"}, Refusal{R"({"prompt":[-1]})", "prompt"},
+        Refusal{R"({"prompt":[1.5]})", "prompt"}, Refusal{R"({"prompt":[2147483648]})", "prompt"}, Refusal{R"({"prompt":"a","max_tokens":0})", "max_tokens"},
+        Refusal{R"({"prompt":"a","max_tokens":-1})", "max_tokens"}, Refusal{R"({"prompt":"a","max_tokens":2147483648})", "max_tokens"},
+        Refusal{R"({"prompt":"a","max_tokens":18446744073709551615})", "max_tokens"}, Refusal{R"({"prompt":"a","max_tokens":1.0})", "max_tokens"},
+        Refusal{R"({"prompt":"a","max_tokens":"5"})", "max_tokens"}, Refusal{R"({"prompt":"a","temperature":-0.1})", "temperature"},
+        Refusal{R"({"prompt":"a","temperature":2.1})", "temperature"}, Refusal{R"({"prompt":"a","temperature":1e999})", "temperature"},
+        Refusal{R"({"prompt":"a","temperature":"NaN"})", "temperature"}, Refusal{R"({"prompt":"a","temperature":NaN})", ""},
+        Refusal{R"({"prompt":"a","temperature":true})", "temperature"}, Refusal{R"({"prompt":"a","top_p":0})", "top_p"},
+        Refusal{R"({"prompt":"a","top_p":1e-60})", "top_p"}, Refusal{R"({"prompt":"a","top_p":1.01})", "top_p"},
+        Refusal{R"({"prompt":"a","top_k":-2})", "top_k"}, Refusal{R"({"prompt":"a","top_k":9999999999})", "top_k"},
+        Refusal{R"({"prompt":"a","seed":1.5})", "seed"}, Refusal{R"({"prompt":"a","seed":"1"})", "seed"}, Refusal{R"({"prompt":"a","stream":1})", "stream"},
+        Refusal{R"({"prompt":"a","stream_options":{"include_usage":true}})", "stream_options"},
+        Refusal{R"({"prompt":"a","stream":true,"stream_options":[]})", "stream_options"},
+        Refusal{R"({"prompt":"a","stream":true,"stream_options":{"include_usage":1}})", "stream_options.include_usage"},
+        Refusal{R"({"prompt":"a","stop_token_ids":5})", "stop_token_ids"}, Refusal{R"({"prompt":"a","stop_token_ids":[-1]})", "stop_token_ids"},
+        Refusal{R"({"prompt":"a","model":5})", "model"}, Refusal{R"({"prompt":"a","n":0})", "n"}, Refusal{R"({"prompt":"a","n":129})", "n"},
+        Refusal{R"({"prompt":"a","n":"2"})", "n"}, Refusal{R"({"prompt":"a","n":16384})", "n"}, Refusal{R"({"prompt":"a","best_of":2})", "best_of"},
+        Refusal{R"({"prompt":"a","best_of":1,"n":2})", "best_of"}, Refusal{R"({"prompt":"a","echo":1})", "echo"},
+        Refusal{R"({"prompt":"a","echo":true,"logprobs":1})", "echo"}, Refusal{R"({"prompt":"a","logprobs":21})", "logprobs"},
+        Refusal{R"({"prompt":"a","logprobs":-1})", "logprobs"}, Refusal{R"({"prompt":"a","logprobs":true})", "logprobs"},
+        Refusal{R"({"prompt":"a","prompt_logprobs":1})", "prompt_logprobs"}, Refusal{R"({"prompt":"a","stop":""})", "stop"},
+        Refusal{R"({"prompt":"a","stop":["x",""]})", "stop"}, Refusal{R"({"prompt":"a","stop":5})", "stop"}, Refusal{R"({"prompt":"a","stop":[5]})", "stop"},
+        Refusal{R"({"prompt":"a","stop":["1","2","3","4","5","6","7","8","9","10","11","12","13","14","15","16","17"]})", "stop"},
+        Refusal{R"({"prompt":"a","include_stop_str_in_output":1})", "include_stop_str_in_output"}, Refusal{R"({"prompt":"a","suffix":"x"})", "suffix"},
+        Refusal{R"({"prompt":"a","presence_penalty":2.5})", "presence_penalty"}, Refusal{R"({"prompt":"a","frequency_penalty":-2.1})", "frequency_penalty"},
+        Refusal{R"({"prompt":"a","repetition_penalty":0})", "repetition_penalty"}, Refusal{R"({"prompt":"a","min_p":1.1})", "min_p"},
+        Refusal{R"({"prompt":"a","min_p":-0.1})", "min_p"}, Refusal{R"({"prompt":"a","min_tokens":-1})", "min_tokens"},
+        Refusal{R"({"prompt":"a","logit_bias":[]})", "logit_bias"}, Refusal{R"({"prompt":"a","logit_bias":{"a":1}})", "logit_bias"},
+        Refusal{R"({"prompt":"a","logit_bias":{"-1":1}})", "logit_bias"}, Refusal{R"({"prompt":"a","logit_bias":{"1":101}})", "logit_bias"},
+        Refusal{R"({"prompt":"a","logit_bias":{"4294967297":1}})", "logit_bias"}, Refusal{R"({"prompt":"a","logit_bias":{"1":"x"}})", "logit_bias"},
+        Refusal{R"({"prompt":"a","max_completion_tokens":0})", "max_completion_tokens"},
+        Refusal{R"({"prompt":"a","skip_special_tokens":false})", "skip_special_tokens"},
+        Refusal{R"({"prompt":"a","response_format":{"type":"json_object"}})", "response_format"}));
+
+TEST(CompletionRequest, AnotherModelIsNotFound) {
+  const auto error = parse(R"({"prompt":"a","model":"gpt"})");
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->status, 404);
+  EXPECT_EQ(error->code, "model_not_found");
+}
+
+TEST(CompletionRequest, DeepNestingIsRefusedWithoutRecursion) {
+  EXPECT_TRUE(parse(R"({"prompt":"a","x":)" + std::string(1'000'000, '[')));
+  const std::string deep = R"({"prompt":"a","x":)" + std::string(40, '[') + std::string(40, ']') + "}";
+  EXPECT_TRUE(parse(deep));
+}
+
+TEST(CompletionRequest, TooManyStopTokensAreRefused) {
+  std::string list = "1";
+  for (int i = 0; i < 64; ++i) {
+    list += ",1";
+  }
+  EXPECT_TRUE(parse(R"({"prompt":"a","stop_token_ids":[)" + list + "]}"));
+}
+
+TEST(CompletionRequest, ErrorsDoNotEchoTheClientsText) {
+  const auto error = parse(R"({"prompt":"a","model":"<script>"})");
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error_body(*error).find("script"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace lockstep::daemon
