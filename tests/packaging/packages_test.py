@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""Goal    The packages are complete and proper: a user finds daemon, launcher, model, units, pages and configuration; nothing of the library is in the daemon's.
+Method  cpack in the build folder, then dpkg-deb reads what came out."""
+
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import unittest
+
+BUILD = pathlib.Path(os.environ["LOCKSTEP_BUILD"])
+LIMIT_SECONDS = 300
+
+EXPECTED = """
+/etc/default/lockstep /etc/lockstep/lockstep.conf /usr/bin/lockstep-run /usr/bin/lockstepd /usr/lib/lockstep/lockstep-service
+/usr/lib/systemd/system/lockstep.service /usr/lib/systemd/system/lockstep@.service /usr/lib/sysusers.d/lockstep.conf /usr/lib/tmpfiles.d/lockstep.conf
+/usr/share/bash-completion/completions/lockstepd /usr/share/bash-completion/completions/lockstep-run
+/usr/share/zsh/vendor-completions/_lockstepd /usr/share/zsh/vendor-completions/_lockstep-run
+/usr/share/fish/vendor_completions.d/lockstepd.fish /usr/share/fish/vendor_completions.d/lockstep-run.fish
+/usr/share/man/man8/lockstepd.8 /usr/share/man/man1/lockstep-run.1 /usr/share/lockstep/systemd/gpu.conf
+/usr/share/lockstep/models/tiny-moe/config.json /usr/share/lockstep/models/tiny-moe/model.safetensors /usr/share/lockstep/models/tiny-moe/tokenizer.json
+/usr/share/doc/lockstep/copyright /usr/share/doc/lockstep/CHANGELOG.md
+""".split()
+
+
+def run(*command, **options):
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=True, **options).stdout
+
+
+class Packages(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        run("cpack", "--config", str(BUILD / "CPackConfig.cmake"), "-B", folder.name, cwd=BUILD)
+        cls.packages = {path.name.split("_")[0]: path for path in pathlib.Path(folder.name).glob("*.deb")}
+
+    def listing(self, package):
+        """{path: (mode, owner)} of the files, without folders."""
+        lines = (line.split(None, 5) for line in run("dpkg-deb", "-c", str(self.packages[package])).splitlines())
+        return {line[5].lstrip("."): (line[0], line[1]) for line in lines if not line[0].startswith("d")}
+
+    def field(self, package, name):
+        return run("dpkg-deb", "-f", str(self.packages[package]), name).strip()
+
+    def test_are_two(self):
+        self.assertEqual(sorted(self.packages), ["liblockstep-dev", "lockstep"])
+
+    def test_of_the_daemon_holds_what_is_listed_and_no_library(self):
+        paths = set(self.listing("lockstep"))
+        self.assertLessEqual(set(EXPECTED), paths)
+        self.assertFalse([path for path in paths if "/include/" in path or path.endswith((".a", ".cmake", ".pc", ".hpp"))])
+
+    def test_of_the_library_holds_nothing_else(self):
+        paths = set(self.listing("liblockstep-dev"))
+        self.assertTrue(any(path.endswith("/lockstepConfig.cmake") for path in paths))
+        self.assertFalse([path for path in paths if not path.startswith(("/usr/include/lockstep/", "/usr/lib/", "/usr/share/"))])
+        self.assertFalse(paths & set(self.listing("lockstep")))
+
+    def test_belong_to_root_and_are_writable_by_nobody_else(self):
+        for package in self.packages:
+            for path, (mode, owner) in self.listing(package).items():
+                self.assertEqual(owner, "root/root", path)
+                self.assertEqual((mode[5], mode[8]), ("-", "-"), f"{path} {mode}")
+
+    def test_run_programs_and_nothing_else(self):
+        programs = {path for path, (mode, _) in self.listing("lockstep").items() if "x" in mode}
+        self.assertEqual(programs, {"/usr/bin/lockstepd", "/usr/bin/lockstep-run", "/usr/lib/lockstep/lockstep-service"})
+
+    def test_mark_everything_in_etc_as_configuration(self):
+        with tempfile.TemporaryDirectory() as folder:
+            run("dpkg-deb", "-e", str(self.packages["lockstep"]), folder)
+            marked = set(pathlib.Path(folder, "conffiles").read_text().split())
+        self.assertEqual(marked, {path for path in self.listing("lockstep") if path.startswith("/etc/")})
+
+    def test_depend_on_what_they_run_and_are_linked_to(self):
+        depends = re.split(r", *", self.field("lockstep", "Depends"))
+        names = {re.split(r"[ :(]", entry)[0] for entry in depends}
+        self.assertLessEqual({"openmpi-bin", "systemd", "libopenmpi3", "libdnnl2", "libc6"}, names)
+        self.assertFalse([name for name in names if name.endswith("-dev")])
+
+    def test_of_the_daemon_serves_the_embedded_model_from_where_it_was_unpacked(self):
+        with tempfile.TemporaryDirectory() as folder:
+            run("dpkg-deb", "-x", str(self.packages["lockstep"]), folder)
+            plan = run(f"{folder}/usr/bin/lockstepd", "--dry-run", "--assume-ranks", "2", "--config", f"{folder}/etc/lockstep/lockstep.conf")
+        self.assertIn("tiny-moe", plan)
+
+
+if __name__ == "__main__":
+    unittest.main()
