@@ -1,6 +1,7 @@
 # Build options, warnings, sanitizers, ccache.
 option(LOCKSTEP_TESTS "Build the tests" ON)
 option(LOCKSTEP_BENCH "Build the benchmarks" ON)
+option(LOCKSTEP_FUZZ "Build the fuzz targets (clang only) and count coverage for them" OFF)
 option(LOCKSTEP_WERROR "Treat warnings as errors" ON)
 set(LOCKSTEP_SANITIZE "" CACHE STRING "Sanitizers to build with: address,undefined or thread")
 
@@ -31,4 +32,12 @@ target_compile_definitions(lockstep_options INTERFACE $<$<CONFIG:Debug>:_GLIBCXX
 if(LOCKSTEP_SANITIZE)
   target_compile_options(lockstep_options INTERFACE -fsanitize=${LOCKSTEP_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -g1 -Wno-tsan -Wno-maybe-uninitialized)
   target_link_options(lockstep_options INTERFACE -fsanitize=${LOCKSTEP_SANITIZE})
+endif()
+
+if(LOCKSTEP_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "LOCKSTEP_FUZZ needs clang++ (libFuzzer is part of it), found ${CMAKE_CXX_COMPILER_ID}: use the preset fuzz")
+  endif()
+  # Warnings are GCC's business: it compiles what users get.
+  target_compile_options(lockstep_options INTERFACE -fsanitize=fuzzer-no-link -Wno-everything)
 endif()

@@ -114,7 +114,7 @@ Status check_pairs(std::span<const std::byte> message, const ExchangeHeader& hea
                                             expected.receiver, expected.sender));
     }
     const bool same_row = pair.row == previous.row && pair.expert > previous.expert;
-    const bool next_row = pair.row - 1 == previous.row && pair.row < header.rows;
+    const bool next_row = pair.row == previous.row + 1 && pair.row < header.rows;  // from our side: the peer's row may be the least int32
     if (!same_row && !next_row) {
       return diverged(expected, fmt::format("pair {} is (row {}, expert {}) after (row {}, expert {}), expected ascending pairs without a gap over {} rows", i,
                                             pair.row, pair.expert, previous.row, previous.expert, header.rows));

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -189,6 +190,7 @@ TEST(ExchangeDivergence, PairsThatAreNotOursOrNotInOrderAreRefused) {
   expect_refused(member_zero_after(0, set_word(kFirstPair, 1)), "pair 0 is (row 1, ");
   expect_refused(member_zero_after(0, set_word(kFirstPair, -1)), "pair 0 is (row -1, ");
   expect_refused(member_zero_after(0, set_word(kFirstPair, 0x7fffffff)), "pair 0 is (row 2147483647, ");
+  expect_refused(member_zero_after(0, set_word(kFirstPair, std::numeric_limits<std::int32_t>::min())), "pair 0 is (row -2147483648, ");
   expect_refused(member_zero_after(0,
                                    [](Message& message) {  // a row before the first, for an expert of ours that is not the lowest
                                      message.set(kFirstPair, -1);
