@@ -6,6 +6,7 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "daemon/api/chat/chat_format.hpp"
 #include "daemon/api/completions/completion_format.hpp"
 #include "daemon/http/error_body.hpp"
 
@@ -63,6 +64,7 @@ std::vector<Route> make_routes(const RouteParts& parts) {
     exchange->respond({.content_type = "text/plain; version=0.0.4; charset=utf-8", .body = source->text()});
   };
   const Handler completions = [service = parts.generation](std::shared_ptr<Exchange> exchange) { service->handle(std::move(exchange), completion_format()); };
+  const Handler chat = [service = parts.generation](std::shared_ptr<Exchange> exchange) { service->handle(std::move(exchange), chat_format()); };
   const std::int64_t created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   const RouteDoc health_doc{
       .summary = "200 while the rank is sound, also while it loads or drains; else 503", .answer_schema = "Health", .error_statuses = {503}};
@@ -83,6 +85,15 @@ std::vector<Route> make_routes(const RouteParts& parts) {
        {.summary = "a completion, whole or as a stream",
         .request_schema = "CompletionRequest",
         .answer_schema = "Completion",
+        .streams = true,
+        .error_statuses = {400, 404, 415, 429, 500, 503}}},
+      {"/v1/chat/completions",
+       "POST",
+       chat,
+       Access::kKey,
+       {.summary = "an answer in a conversation, whole or as a stream",
+        .request_schema = "ChatCompletionRequest",
+        .answer_schema = "ChatCompletion",
         .streams = true,
         .error_statuses = {400, 404, 415, 429, 500, 503}}},
   };

@@ -155,6 +155,29 @@ TEST_F(Generation, LogProbabilitiesTravelFromTheEngineToTheClient) {
       json::serialize(json::parse(R"({"tokens":["h","i"],"token_logprobs":[-0.5,-2.5],"top_logprobs":[{"h":-0.5,"j":-1.5},{"i":-2.5}],"text_offset":[0,1]})")));
 }
 
+TEST_F(Generation, AChatIsAnsweredWholeAndAsAStream) {
+  serve(false);
+  HttpClient client(port_);
+  client.send_post("/v1/chat/completions", R"({"messages":[{"role":"user","content":"hi"}]})");
+  const GenerationRequest request = engine_->wait_for_request();
+  EXPECT_EQ(request.prompt_token_ids.size(), std::string_view("<user>hi</user><assistant>").size());
+  EXPECT_EQ(request.max_tokens, engine_->max_request_tokens() - static_cast<std::int32_t>(request.prompt_token_ids.size()));
+  deliver_text(request, "yes.", FinishReason::kStop);
+  const ClientResponse response = client.read_response();
+  const json::value body = json::parse(response.body);
+  EXPECT_EQ(std::string(body.at("id").as_string()), "chatcmpl-" + response.headers.at("x-request-id"));
+  EXPECT_EQ(body.at("choices").at(0).at("message").at("content"), "yes");
+
+  client.send_post("/v1/chat/completions", R"({"messages":[{"role":"user","content":"hi"}],"stream":true})");
+  deliver_text(engine_->wait_for_request(), "yes.", FinishReason::kStop);
+  const auto events = events_of(client.read_response().body);
+  ASSERT_EQ(events.size(), 5U);
+  EXPECT_EQ(events[0].at("choices").at(0).at("delta").at("role"), "assistant");
+  EXPECT_EQ(events[1].at("choices").at(0).at("delta").at("content"), "y");
+  EXPECT_TRUE(events[4].at("choices").at(0).at("delta").as_object().empty());
+  EXPECT_EQ(events[4].at("choices").at(0).at("finish_reason"), "stop");
+}
+
 TEST_F(Generation, AClientThatLeavesCancelsEveryChoiceThatStillRuns) {
   serve(false);
   HttpClient client(port_);

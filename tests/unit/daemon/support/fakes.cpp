@@ -39,6 +39,19 @@ std::string_view ByteTokenizer::token_bytes(std::int32_t id) const {
   return id >= 0 && id < 256 ? std::string_view(bytes_).substr(static_cast<std::size_t>(id), 1) : std::string_view();
 }
 
+Result<std::string> FakeChatTemplate::render(const model::ChatInput& input) const {
+  last_input = input;
+  std::string text;
+  for (const model::TemplateValue& message : input.messages.elements()) {
+    const std::string& role = message.find("role")->as_string();
+    if (role == "nobody") {
+      return Error{ErrorCode::kInvalidArgument, "the chat template does not know the role nobody"};
+    }
+    text += "<" + role + ">" + message.find("content")->as_string() + "</" + role + ">";
+  }
+  return text + (input.add_generation_prompt ? "<assistant>" : "");
+}
+
 void FakeEngine::refuse_with(std::optional<Error> error) {
   const std::lock_guard lock(mutex_);
   refusal_ = std::move(error);

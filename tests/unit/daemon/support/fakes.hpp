@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lockstep/model/chat_template.hpp"
 #include "lockstep/model/tokenizer.hpp"
 #include "lockstep/scheduler/engine.hpp"
 
@@ -30,6 +31,13 @@ class ByteTokenizer final : public model::Tokenizer {
 
  private:
   std::string bytes_;
+};
+
+/// Writes each message as "<role>content</role>", then, where an answer is asked for, "<assistant>". Keeps its input.
+class FakeChatTemplate final : public model::ChatTemplate {
+ public:
+  Result<std::string> render(const model::ChatInput& input) const override;
+  mutable model::ChatInput last_input;  ///< of tests that render on one thread
 };
 
 /// Accepts requests; answers at once with the prompt's tokens over and over (`echo`), or leaves the answer to the test.

@@ -23,7 +23,7 @@ namespace lockstep::daemon::testing {
 
 class ServerFixture : public ::testing::Test {
  protected:
-  /// Starts a server with /v1/completions, and `routes`.
+  /// Starts a server with /v1/completions and /v1/chat/completions, and `routes`.
   void serve(bool echo, HttpLimits limits = {}, std::vector<Route> routes = {}, HttpObserver* observer = nullptr);
   void serve_with(bool echo, HttpServerOptions options, std::vector<Route> routes = {}, ApiKeys keys = {});
   void TearDown() override;
@@ -39,6 +39,7 @@ class ServerFixture : public ::testing::Test {
   boost::asio::io_context io_;
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{io_.get_executor()};
   ByteTokenizer tokenizer_;
+  FakeChatTemplate chat_template_;
   std::unique_ptr<FakeEngine> engine_;
   std::unique_ptr<GenerationService> service_;
   std::unique_ptr<HttpServer> server_;

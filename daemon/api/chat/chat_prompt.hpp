@@ -1,0 +1,17 @@
+// render_conversation: the messages of a chat request as the text that the model goes on with.
+#pragma once
+
+#include <string>
+
+#include <boost/json/object.hpp>
+
+#include "daemon/api/request/json_fields.hpp"
+#include "lockstep/model/chat_template.hpp"
+
+namespace lockstep::daemon {
+
+/// Reads messages, add_generation_prompt, continue_final_message, chat_template_kwargs and reasoning_effort, and renders the template.
+/// Content in parts becomes one text, with a line break between two parts; parts other than text are refused.
+[[nodiscard]] Failure render_conversation(const boost::json::object& request, const model::ChatTemplate& chat_template, std::string& text);
+
+}  // namespace lockstep::daemon
