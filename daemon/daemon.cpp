@@ -22,9 +22,9 @@
 #include <fmt/format.h>
 
 #include "daemon/api/generation_service.hpp"
+#include "daemon/front_door/front_door.hpp"
 #include "daemon/group/group_start.hpp"
 #include "daemon/group/rank_runner.hpp"
-#include "daemon/http/server.hpp"
 #include "daemon/lifecycle/life_monitor.hpp"
 #include "daemon/lifecycle/log.hpp"
 #include "daemon/lifecycle/service_notifier.hpp"
@@ -84,10 +84,12 @@ class Daemon {
         life_(LifeMonitor::create(
             {.rank = prepared_.launch.rank, .world_size = prepared_.launch.world_size, .stall_timeout = prepared_.options.stall_timeout},
             {.io = &io_, .progress = &progress_, .notifier = &notifier_, .metrics = metrics_.get(), .logger = &logger_, .on_ready = [this] { on_ready(); }})),
-        signals_(SignalPolicy::create(io_, prepared_.options.drain_timeout,
-                                      {.drain = [this] { drain(); }, .stop = [this] { stop(); }, .exit = [this] { leave(kExitInternal); }})),
+        signals_(SignalPolicy::create(
+            io_, prepared_.options.drain_timeout,
+            {.drain = [this] { drain(); }, .stop = [this] { stop(); }, .exit = [this] { leave(kExitInternal); }, .reload = [this] { front_door_.reload(); }})),
         start_guard_(io_),
         last_words_timer_(io_),
+        front_door_(io_, prepared_.options, prepared_.launch, std::move(prepared_.front_door), logger_),
         runner_(rank_parts(hooks), rank_events()) {}
 
   /// Opens the ports, runs both threads, returns the exit status.
@@ -120,7 +122,7 @@ class Daemon {
   std::unique_ptr<SignalPolicy> signals_;
   boost::asio::steady_timer start_guard_;
   boost::asio::steady_timer last_words_timer_;
-  std::unique_ptr<HttpServer> server_;
+  FrontDoor front_door_;
   scheduler::Engine* engine_ = nullptr;  // Asio's view of the runner's, while it is there
   bool drain_wanted_ = false;
   bool stop_wanted_ = false;
@@ -176,24 +178,17 @@ RankEvents Daemon::rank_events() {
 
 Status Daemon::open_http() {
   const DaemonOptions& options = prepared_.options;
-  const comm::LaunchInfo& launch = prepared_.launch;
-  const int port = options.port == 0 ? 0 : options.port + launch.local_rank;
   const std::int64_t context = prepared_.model.config.context_length;
   std::vector<Route> routes = make_routes({.generation = generation_.get(),
                                            .life = life_.get(),
                                            .metrics = metrics_.get(),
                                            .version = LOCKSTEP_VERSION,
                                            .model = prepared_.model.name,
-                                           .max_model_len = options.max_model_len == 0 ? context : std::min<std::int64_t>(context, options.max_model_len)});
+                                           .max_model_len = options.max_model_len == 0 ? context : std::min<std::int64_t>(context, options.max_model_len),
+                                           .needs_key = front_door_.needs_key(),
+                                           .metrics_elsewhere = !options.metrics_address.empty()});
   metrics_->add_routes(routes);
-  LOCKSTEP_ASSIGN_OR_RETURN(server_, HttpServer::open(io_,
-                                                      {.host = options.host,
-                                                       .port = static_cast<std::uint16_t>(port),
-                                                       .shared_port = options.shared_port,
-                                                       .headers = {{"x-lockstep-rank", std::to_string(launch.rank)}},
-                                                       .observers = {&metrics_->http_observer()}},
-                                                      Router(std::move(routes))));
-  return {};
+  return front_door_.open(std::move(routes), metrics_->http_observer());
 }
 
 int Daemon::run() {
@@ -201,7 +196,6 @@ int Daemon::run() {
     logger_.error("{}", opened.error().message);
     return exit_code_of(opened.error().code);
   }
-  logger_.info("listening on {} port {}; loading", prepared_.options.host, server_->port());
   signals_->start();
   life_->start();
   start_guard_.expires_after(prepared_.options.start_timeout + kStartGrace);
@@ -254,7 +248,7 @@ void Daemon::fail(const Error& error) {
 
 void Daemon::on_ready() {
   generation_->open_gate(*engine_);
-  logger_.info("serving {} at http://{}:{}", prepared_.model.name, prepared_.options.host, server_->port());
+  logger_.info("serving {} at {}", prepared_.model.name, front_door_.url());
 }
 
 void Daemon::drain() {
@@ -278,7 +272,7 @@ void Daemon::stop() {
 
 /// Ends once every answer has been written, or at `limit`.
 void Daemon::finish_when_quiet(int code, bool by_exit, TimePoint limit) {
-  if (std::chrono::steady_clock::now() < limit && (generation_->open_count() > 0 || !server_->idle())) {
+  if (std::chrono::steady_clock::now() < limit && (generation_->open_count() > 0 || !front_door_.idle())) {
     last_words_timer_.expires_after(kLastWordsPoll);
     last_words_timer_.async_wait([this, code, by_exit, limit](boost::system::error_code) { finish_when_quiet(code, by_exit, limit); });
     return;
@@ -290,12 +284,13 @@ void Daemon::finish_when_quiet(int code, bool by_exit, TimePoint limit) {
   start_guard_.cancel();
   signals_->stop();
   life_->stop();
-  server_->close();
+  front_door_.close();
   work_.reset();
   io_.stop();
 }
 
 void Daemon::leave(int code) {
+  front_door_.remove_socket_file();
   logger_.flush();
   std::_Exit(code);
 }
@@ -324,6 +319,7 @@ void warn_of_unknown_variables(spdlog::logger& logger) {
 
 int run_rank(DaemonOptions options, const comm::LaunchInfo& launch, const DaemonHooks& hooks, const comm::EnvironmentReader& environment) {
   const TimePoint started = std::chrono::steady_clock::now();
+  std::signal(SIGUSR2, SIG_IGN);  // until there is something to reload
   std::signal(SIGPIPE, SIG_IGN);  // a log pipe whose reader is gone must not end the group
   const std::shared_ptr<spdlog::logger> logger = make_logger(launch.rank, launch.world_size, options.log_level);
   Result<Prepared> prepared = prepare(std::move(options), launch, environment, *logger);

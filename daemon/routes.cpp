@@ -9,6 +9,7 @@
 #include "daemon/api/chat/chat_format.hpp"
 #include "daemon/api/completions/completion_format.hpp"
 #include "daemon/http/error_body.hpp"
+#include "daemon/openapi/document.hpp"
 
 namespace lockstep::daemon {
 namespace {
@@ -69,7 +70,7 @@ std::vector<Route> make_routes(const RouteParts& parts) {
   const RouteDoc health_doc{
       .summary = "200 while the rank is sound, also while it loads or drains; else 503", .answer_schema = "Health", .error_statuses = {503}};
   const RouteDoc ready_doc{.summary = "200 when the rank takes requests; else 503", .answer_schema = "Health", .error_statuses = {503}};
-  return {
+  std::vector<Route> routes{
       {"/health", "GET", health, Access::kOpen, health_doc},
       {"/health/live", "GET", health, Access::kOpen, health_doc},
       {"/ready", "GET", ready, Access::kOpen, ready_doc},
@@ -96,7 +97,14 @@ std::vector<Route> make_routes(const RouteParts& parts) {
         .answer_schema = "ChatCompletion",
         .streams = true,
         .error_statuses = {400, 404, 415, 429, 500, 503}}},
+      {"/openapi.json", "GET", nullptr, Access::kKey, {.summary = "this API, as OpenAPI 3.1", .answer_schema = "OpenApi"}},
   };
+  std::vector<Route> described = routes;
+  if (parts.metrics_elsewhere) {
+    std::erase_if(described, [](const Route& route) { return route.path == "/metrics"; });
+  }
+  routes.back().handler = fixed(openapi_document(described, {.version = parts.version, .needs_key = parts.needs_key}));
+  return routes;
 }
 
 }  // namespace lockstep::daemon

@@ -20,6 +20,8 @@ struct RouteParts {
   std::string version;
   std::string model;
   std::int64_t max_model_len = 0;
+  bool needs_key = false;          ///< API keys are set
+  bool metrics_elsewhere = false;  ///< /metrics has an address of its own
 };
 
 [[nodiscard]] std::vector<Route> make_routes(const RouteParts& parts);

@@ -16,7 +16,7 @@ class AsioSignalPolicy final : public SignalPolicy {
       : signals_(io), drain_timer_(io), drain_timeout_(drain_timeout), actions_(std::move(actions)) {}
 
   void start() override {
-    for (const int signal : {SIGUSR1, SIGTERM, SIGINT}) {
+    for (const int signal : {SIGUSR1, SIGTERM, SIGINT, SIGUSR2}) {
       signals_.add(signal);
     }
     wait();
@@ -28,7 +28,9 @@ class AsioSignalPolicy final : public SignalPolicy {
   }
 
   void handle(int signal) override {
-    if (asked_ == 0) {
+    if (signal == SIGUSR2) {
+      actions_.reload();
+    } else if (asked_ == 0) {
       asked_ = 1;
       drain_timer_.expires_after(drain_timeout_);
       drain_timer_.async_wait([this](boost::system::error_code cancelled) {

@@ -12,15 +12,16 @@ class io_context;
 
 namespace lockstep::daemon {
 
-/// What the signals set off, in this order; each at most once.
+/// What the signals set off: the first three in this order, each at most once.
 struct SignalActions {
-  std::function<void()> drain;  ///< first: accepted requests finish
-  std::function<void()> stop;   ///< second SIGTERM or SIGINT, or drain_timeout after the first: open requests end
-  std::function<void()> exit;   ///< third: at once
+  std::function<void()> drain;   ///< first: accepted requests finish
+  std::function<void()> stop;    ///< second SIGTERM or SIGINT, or drain_timeout after the first: open requests end
+  std::function<void()> exit;    ///< third: at once
+  std::function<void()> reload;  ///< SIGUSR2, each time. Not SIGHUP, which would end mpirun's job
 };
 
-/// SIGUSR1, SIGTERM and SIGINT. mpirun forwards only SIGUSR1 in a way that leaves time to drain; it is never more than the first step, as launchers repeat it.
-/// Ownership  borrows the io_context.      Threads  the Asio thread.
+/// SIGUSR1, SIGTERM, SIGINT, and SIGUSR2. mpirun forwards only SIGUSR1 in a way that leaves time to drain; it is never more than the first step, as launchers
+/// repeat it. Ownership  borrows the io_context.      Threads  the Asio thread.
 class SignalPolicy {
  public:
   [[nodiscard]] static std::unique_ptr<SignalPolicy> create(boost::asio::io_context& io, Duration drain_timeout, SignalActions actions);

@@ -15,12 +15,17 @@ using Options = DaemonOptions;
 
 constexpr std::array<std::pair<std::string_view, LoadFormat>, 3> kLoadFormats{
     {{"auto", LoadFormat::kAuto}, {"safetensors", LoadFormat::kSafetensors}, {"dummy", LoadFormat::kDummy}}};
+constexpr std::array<std::pair<std::string_view, AccessLogLevel>, 3> kAccessLogLevels{
+    {{"off", AccessLogLevel::kOff}, {"requests", AccessLogLevel::kRequests}, {"all", AccessLogLevel::kAll}}};
 constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kLogLevels{
     {{"trace", "trace"}, {"debug", "debug"}, {"info", "info"}, {"warning", "warning"}, {"error", "error"}}};
 
 constexpr const char* kFolder = "the path of a folder";
 constexpr const char* kFile = "the path of a file";
 constexpr const char* kName = "a name";
+constexpr const char* kKeys = "API keys, separated by commas";
+constexpr const char* kOrigins = "origins such as https://example.org, separated by commas";
+constexpr const char* kHostPort = "an address and a port, such as 127.0.0.1:9090";
 constexpr const char* kAddress = "an address of this machine";
 
 constexpr OptionKind unsigned_seed() {
@@ -85,6 +90,15 @@ constexpr std::array kLines{
     OptionLine{kHttp, "host", text_of<&Options::host, kAddress>("ADDRESS"), "127.0.0.1", "Address that HTTP listens on"},
     OptionLine{kHttp, "port", port_number<&Options::port>(), "8000", "Port of this host's first rank; the others count up from it. 0: any free one"},
     OptionLine{kHttp, "shared-port", port_number<&Options::shared_port>(), "0", "One more port on which all ranks of this host accept. 0: none"},
+    OptionLine{kHttp, "unix-socket", text_of<&Options::unix_socket, kFile>("PATH"), "(none)", "Unix socket to listen on instead of --port; the host's other ranks add .1, .2"},
+    OptionLine{kHttp, "metrics-address", text_of<&Options::metrics_address, kHostPort>("HOST:PORT"), "(none)", "Serve /metrics and the probes there, and /metrics only there"},
+    OptionLine{kHttp, "api-key", secret_list_of<&Options::api_keys, kKeys>("KEY"), "(none)", "Keys that callers need; better in LOCKSTEP_API_KEY or a file"},
+    OptionLine{kHttp, "api-key-file", text_of<&Options::api_key_file, kFile>("PATH"), "(none)", "File with more such keys, one a line; SIGUSR2 reads it again"},
+    OptionLine{kHttp, "tls-cert", text_of<&Options::tls_certificate, kFile>("PATH"), "(none)", "PEM file with certificate and chain: HTTPS; SIGUSR2 reads it again"},
+    OptionLine{kHttp, "tls-key", text_of<&Options::tls_key, kFile>("PATH"), "(none)", "PEM file with the certificate's private key"},
+    OptionLine{kHttp, "cors-allow-origin", list_of<&Options::cors_origins, kOrigins>("ORIGIN"), "(none)", "Origins whose pages may use the API from a browser; * is all"},
+    OptionLine{kHttp, "request-timeout", duration<&Options::request_timeout>(), "(none)", "How long an answer may take; then it ends with an error"},
+    OptionLine{kHttp, "access-log", one_of<&Options::access_log, kAccessLogLevels>(), "requests", "A line for each request: off, all but probes and scrapes, all"},
 
     OptionLine{kBatching, "max-num-seqs", count_from<&Options::max_num_seqs, 1>(), "64", "Requests computed in one step"},
     OptionLine{kBatching, "max-num-batched-tokens", count_from<&Options::max_num_batched_tokens, 1>(), "512", "Tokens computed in one step"},

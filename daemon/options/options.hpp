@@ -14,6 +14,9 @@
 
 namespace lockstep::daemon {
 
+/// Which requests get a line: none, all but probes and scrapes that went well, all.
+enum class AccessLogLevel { kOff, kRequests, kAll };
+
 enum class LoadFormat { kAuto, kSafetensors, kDummy };
 
 /// Checked one by one: every number is in its range.      Threads  a value.
@@ -27,6 +30,15 @@ struct DaemonOptions {
   std::string host = "127.0.0.1";
   std::uint16_t port = 8000;  ///< of local rank 0; 0: any free one
   std::uint16_t shared_port = 0;
+  std::filesystem::path unix_socket;  ///< in the place of host and port; "" is none
+  std::string metrics_address;        ///< HOST:PORT of local rank 0; "" is none
+  std::vector<std::string> api_keys;
+  std::filesystem::path api_key_file;
+  std::filesystem::path tls_certificate;
+  std::filesystem::path tls_key;
+  std::vector<std::string> cors_origins;
+  Duration request_timeout = Duration::zero();  ///< zero: no limit
+  AccessLogLevel access_log = AccessLogLevel::kRequests;
 
   std::int32_t max_num_seqs = 64;
   std::int32_t max_num_batched_tokens = 512;

@@ -37,6 +37,7 @@ Result<Prepared> prepare(DaemonOptions options, const comm::LaunchInfo& launch, 
   std::error_code error;
   const std::filesystem::path executable = std::filesystem::read_symlink("/proc/self/exe", error);
   LOCKSTEP_ASSIGN_OR_RETURN(prepared.model, open_served_model(prepared.options, executable));
+  LOCKSTEP_ASSIGN_OR_RETURN(prepared.front_door, read_front_door_parts(prepared.options, launch, environment, logger));
   prepared.host_memory_bytes = host_memory_bytes();
   LOCKSTEP_RETURN_IF_ERROR(check_start(prepared.options, launch, prepared.model.config, prepared.host_memory_bytes));
   LOCKSTEP_ASSIGN_OR_RETURN(GroupSecret secret, find_group_secret(prepared.options.group_secret_file, launch, environment));

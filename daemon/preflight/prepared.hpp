@@ -7,6 +7,7 @@
 
 #include <spdlog/logger.h>
 
+#include "daemon/front_door/front_door.hpp"
 #include "daemon/lifecycle/start_facts.hpp"
 #include "daemon/options/options.hpp"
 #include "daemon/served_model/served_model.hpp"
@@ -23,6 +24,7 @@ struct Prepared {
   comm::LaunchInfo launch;
   std::string secret;
   ServedModel model;
+  FrontDoorParts front_door;
   StartFacts facts;
   double bytes_per_weight = 0;         ///< of a packed matrix on this device
   std::int64_t host_memory_bytes = 0;  ///< for all ranks of the host

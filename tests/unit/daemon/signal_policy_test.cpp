@@ -20,7 +20,10 @@ class Signals : public ::testing::Test {
  protected:
   std::unique_ptr<SignalPolicy> make(Duration drain_timeout) {
     return SignalPolicy::create(io_, drain_timeout,
-                                {.drain = [this] { said_ += "drain "; }, .stop = [this] { said_ += "stop "; }, .exit = [this] { said_ += "exit "; }});
+                                {.drain = [this] { said_ += "drain "; },
+                                 .stop = [this] { said_ += "stop "; },
+                                 .exit = [this] { said_ += "exit "; },
+                                 .reload = [this] { said_ += "reload "; }});
   }
   boost::asio::io_context io_;
   std::string said_;
@@ -35,6 +38,15 @@ TEST_F(Signals, EscalateFromDrainToStopToExit) {
   policy->handle(SIGTERM);
   policy->handle(SIGTERM);
   EXPECT_EQ(said_, "drain stop exit ");
+}
+
+TEST_F(Signals, SecondUserSignalReloadsAtAnyTimeAndEndsNothing) {
+  const auto policy = make(1h);
+  policy->handle(SIGUSR2);
+  policy->handle(SIGUSR2);
+  policy->handle(SIGTERM);
+  policy->handle(SIGUSR2);
+  EXPECT_EQ(said_, "reload reload drain reload ");
 }
 
 TEST_F(Signals, UserSignalOnlyEverDrains) {

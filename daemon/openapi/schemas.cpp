@@ -1,0 +1,144 @@
+#include "daemon/openapi/schemas.hpp"
+
+#include <array>
+
+namespace lockstep::daemon {
+namespace {
+
+constexpr std::string_view kError = R"json({
+  "type": "object", "required": ["error"],
+  "properties": {"error": {
+    "type": "object", "required": ["message", "type", "param", "code"],
+    "properties": {
+      "message": {"type": "string"},
+      "type": {"type": "string", "enum": ["invalid_request_error", "rate_limit_error", "service_unavailable_error", "server_error"]},
+      "param": {"type": ["string", "null"]},
+      "code": {"type": "string"}}}}
+})json";
+
+constexpr std::string_view kHealth = R"json({
+  "type": "object", "required": ["status", "rank", "state", "step", "phase", "layer", "seconds_since_progress", "lost", "not_arrived"],
+  "properties": {
+    "status": {"type": "string", "enum": ["ok", "loading", "draining", "stalled", "peer_lost", "faulted"]},
+    "rank": {"type": "integer"},
+    "state": {"type": "string"},
+    "step": {"type": "integer"},
+    "phase": {"type": "string"},
+    "layer": {"type": "integer"},
+    "seconds_since_progress": {"type": "number"},
+    "lost": {"type": "array", "items": {"type": "integer"}},
+    "not_arrived": {"type": "array", "items": {"type": "integer"}}}
+})json";
+
+constexpr std::string_view kVersion = R"json({"type": "object", "required": ["version"], "properties": {"version": {"type": "string"}}})json";
+
+constexpr std::string_view kModel = R"json({
+  "type": "object", "required": ["id", "object", "created", "owned_by", "max_model_len"],
+  "properties": {
+    "id": {"type": "string"},
+    "object": {"const": "model"},
+    "created": {"type": "integer"},
+    "owned_by": {"type": "string"},
+    "max_model_len": {"type": "integer", "minimum": 1}}
+})json";
+
+constexpr std::string_view kModelList = R"json({
+  "type": "object", "required": ["object", "data"],
+  "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": {"$ref": "#/components/schemas/Model"}}}
+})json";
+
+constexpr std::string_view kOpenApi = R"json({"type": "object", "required": ["openapi", "info", "paths"]})json";
+
+// What all requests for text share: daemon/api/request/generation_fields.cpp.
+constexpr std::string_view kGenerationFields = R"json({
+  "type": "object",
+  "properties": {
+    "model": {"type": ["string", "null"], "description": "the served model's name"},
+    "max_tokens": {"type": ["integer", "null"], "minimum": 1, "maximum": 2147483647},
+    "max_completion_tokens": {"type": ["integer", "null"], "minimum": 1, "maximum": 2147483647},
+    "min_tokens": {"type": ["integer", "null"], "minimum": 0, "maximum": 2147483647},
+    "n": {"type": ["integer", "null"], "minimum": 1, "maximum": 128},
+    "best_of": {"type": ["integer", "null"], "description": "the same as n"},
+    "temperature": {"type": ["number", "null"], "minimum": 0, "maximum": 2},
+    "top_p": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1},
+    "top_k": {"type": ["integer", "null"], "minimum": -1, "maximum": 2147483647},
+    "min_p": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+    "repetition_penalty": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 10},
+    "presence_penalty": {"type": ["number", "null"], "minimum": -2, "maximum": 2},
+    "frequency_penalty": {"type": ["number", "null"], "minimum": -2, "maximum": 2},
+    "logit_bias": {"type": ["object", "null"], "propertyNames": {"pattern": "^[0-9]{1,9}$"},
+                   "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}},
+    "seed": {"type": ["integer", "null"], "minimum": -9223372036854775808, "maximum": 18446744073709551615},
+    "stop": {"anyOf": [{"type": "null"}, {"type": "string", "minLength": 1},
+                       {"type": "array", "maxItems": 16, "items": {"type": "string", "minLength": 1}}]},
+    "include_stop_str_in_output": {"type": ["boolean", "null"]},
+    "stop_token_ids": {"type": ["array", "null"], "maxItems": 64, "items": {"type": "integer", "minimum": 0, "maximum": 2147483647}},
+    "ignore_eos": {"type": ["boolean", "null"]},
+    "stream": {"type": ["boolean", "null"]},
+    "stream_options": {"type": ["object", "null"], "properties": {"include_usage": {"type": ["boolean", "null"]}}},
+    "user": {"description": "ignored"}}
+})json";
+
+constexpr std::string_view kCompletionRequest = R"json({
+  "type": "object", "required": ["prompt"],
+  "properties": {
+    "prompt": {"anyOf": [
+      {"type": "string", "minLength": 1},
+      {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "maximum": 2147483647}},
+      {"type": "array", "minItems": 1, "maxItems": 128, "items": {"type": "string", "minLength": 1}},
+      {"type": "array", "minItems": 1, "maxItems": 128,
+       "items": {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "maximum": 2147483647}}}]},
+    "echo": {"type": ["boolean", "null"]},
+    "logprobs": {"type": ["integer", "null"], "minimum": 0, "maximum": 20}}
+})json";
+
+constexpr std::string_view kUsage = R"json({
+  "type": "object", "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
+  "properties": {
+    "prompt_tokens": {"type": "integer", "minimum": 0},
+    "completion_tokens": {"type": "integer", "minimum": 0},
+    "total_tokens": {"type": "integer", "minimum": 0}}
+})json";
+
+constexpr std::string_view kCompletion = R"json({
+  "type": "object", "required": ["id", "object", "created", "model", "choices", "usage"],
+  "properties": {
+    "id": {"type": "string"},
+    "object": {"const": "text_completion"},
+    "created": {"type": "integer"},
+    "model": {"type": "string"},
+    "usage": {"$ref": "#/components/schemas/Usage"},
+    "choices": {"type": "array", "minItems": 1, "items": {
+      "type": "object", "required": ["index", "text", "finish_reason", "logprobs"],
+      "properties": {
+        "index": {"type": "integer", "minimum": 0},
+        "text": {"type": "string"},
+        "finish_reason": {"type": "string", "enum": ["stop", "length"]},
+        "logprobs": {"type": ["object", "null"], "required": ["tokens", "token_logprobs", "top_logprobs", "text_offset"],
+          "properties": {
+            "tokens": {"type": "array", "items": {"type": "string"}},
+            "token_logprobs": {"type": "array", "items": {"type": "number"}},
+            "top_logprobs": {"type": "array", "items": {"type": "object", "additionalProperties": {"type": "number"}}},
+            "text_offset": {"type": "array", "items": {"type": "integer"}}}}}}}}
+})json";
+
+constexpr std::array kSchemas{
+    ApiSchema{"Error", "", kError},
+    ApiSchema{"Health", "", kHealth},
+    ApiSchema{"Version", "", kVersion},
+    ApiSchema{"Model", "", kModel},
+    ApiSchema{"ModelList", "", kModelList},
+    ApiSchema{"OpenApi", "", kOpenApi},
+    ApiSchema{"GenerationFields", "", kGenerationFields},
+    ApiSchema{"CompletionRequest", "GenerationFields", kCompletionRequest},
+    ApiSchema{"Usage", "", kUsage},
+    ApiSchema{"Completion", "", kCompletion},
+};
+
+}  // namespace
+
+std::span<const ApiSchema> api_schemas() {
+  return kSchemas;
+}
+
+}  // namespace lockstep::daemon
