@@ -10,8 +10,8 @@
 namespace lockstep::daemon {
 
 struct OpenApiOptions {
-  std::string version;      ///< of lockstep
-  bool needs_key = false;   ///< API keys are set
+  std::string version;     ///< of lockstep
+  bool needs_key = false;  ///< API keys are set
 };
 
 /// OpenAPI 3.1, as JSON. Each line of the table is an operation, with every status that it can be answered with: its own, and those of the front door.

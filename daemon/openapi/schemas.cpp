@@ -122,6 +122,55 @@ constexpr std::string_view kCompletion = R"json({
             "text_offset": {"type": "array", "items": {"type": "integer"}}}}}}}}
 })json";
 
+// daemon/api/chat/chat_request.cpp and chat_prompt.cpp.
+constexpr std::string_view kChatCompletionRequest = R"json({
+  "type": "object", "required": ["messages"],
+  "properties": {
+    "messages": {"type": "array", "minItems": 1, "maxItems": 4096, "items": {
+      "type": "object", "required": ["role", "content"],
+      "properties": {
+        "role": {"type": "string", "description": "one that the model's template knows"},
+        "content": {"anyOf": [
+          {"type": "string"},
+          {"type": "array", "minItems": 1, "items": {
+            "type": "object", "required": ["type", "text"],
+            "properties": {"type": {"const": "text"}, "text": {"type": "string"}}}}]}}}},
+    "logprobs": {"type": ["boolean", "null"]},
+    "top_logprobs": {"type": ["integer", "null"], "minimum": 0, "maximum": 20},
+    "add_generation_prompt": {"type": ["boolean", "null"]},
+    "continue_final_message": {"type": ["boolean", "null"]},
+    "chat_template_kwargs": {"type": ["object", "null"]},
+    "reasoning_effort": {"type": ["string", "null"]}}
+})json";
+
+constexpr std::string_view kTokenProbability = R"json({
+  "type": "object", "required": ["token", "logprob", "bytes"],
+  "properties": {
+    "token": {"type": "string"},
+    "logprob": {"type": "number"},
+    "bytes": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}},
+    "top_logprobs": {"type": "array", "items": {"$ref": "#/components/schemas/TokenProbability"}}}
+})json";
+
+constexpr std::string_view kChatCompletion = R"json({
+  "type": "object", "required": ["id", "object", "created", "model", "choices", "usage"],
+  "properties": {
+    "id": {"type": "string"},
+    "object": {"const": "chat.completion"},
+    "created": {"type": "integer"},
+    "model": {"type": "string"},
+    "usage": {"$ref": "#/components/schemas/Usage"},
+    "choices": {"type": "array", "minItems": 1, "items": {
+      "type": "object", "required": ["index", "message", "finish_reason", "logprobs"],
+      "properties": {
+        "index": {"type": "integer", "minimum": 0},
+        "message": {"type": "object", "required": ["role", "content"],
+                    "properties": {"role": {"const": "assistant"}, "content": {"type": "string"}, "refusal": {"type": "null"}}},
+        "finish_reason": {"type": "string", "enum": ["stop", "length"]},
+        "logprobs": {"type": ["object", "null"], "required": ["content"],
+                     "properties": {"content": {"type": "array", "items": {"$ref": "#/components/schemas/TokenProbability"}}}}}}}}
+})json";
+
 constexpr std::array kSchemas{
     ApiSchema{"Error", "", kError},
     ApiSchema{"Health", "", kHealth},
@@ -133,6 +182,9 @@ constexpr std::array kSchemas{
     ApiSchema{"CompletionRequest", "GenerationFields", kCompletionRequest},
     ApiSchema{"Usage", "", kUsage},
     ApiSchema{"Completion", "", kCompletion},
+    ApiSchema{"ChatCompletionRequest", "GenerationFields", kChatCompletionRequest},
+    ApiSchema{"TokenProbability", "", kTokenProbability},
+    ApiSchema{"ChatCompletion", "", kChatCompletion},
 };
 
 }  // namespace

@@ -1,4 +1,5 @@
-// api_schemas: the JSON schemas of request and answer bodies. Those of requests follow the tables of fields in daemon/api: a field that is added there is added here.
+// api_schemas: the JSON schemas of request and answer bodies. Those of requests follow the tables of fields in daemon/api: a field that is added there is added
+// here.
 #pragma once
 
 #include <span>

@@ -59,13 +59,13 @@ class Routes(GroupTest):
         for fields, status, param in [
             ({}, 400, "prompt"),
             ({"prompt": ""}, 400, "prompt"),
-            ({"prompt": ["a", "b"]}, 400, "prompt"),
+            ({"prompt": ["a", 1]}, 400, "prompt"),
             ({"prompt": [-1]}, 400, "prompt"),
             ({"prompt": "a", "max_tokens": 0}, 400, "max_tokens"),
             ({"prompt": "a", "max_tokens": "many"}, 400, "max_tokens"),
             ({"prompt": "a", "temperature": 2.5}, 400, "temperature"),
             ({"prompt": "a", "top_p": 0}, 400, "top_p"),
-            ({"prompt": "a", "n": 2}, 400, "n"),
+            ({"prompt": "a", "best_of": 2}, 400, "best_of"),
             ({"prompt": "a", "model": "another"}, 404, "model"),
         ]:
             with self.subTest(fields=fields):

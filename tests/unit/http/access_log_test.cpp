@@ -30,8 +30,7 @@ const ResponseFacts kCompletion{
 const ResponseFacts kProbe{.route = "/ready", .method = "GET", .status = 200, .remote = "127.0.0.1:50000", .request_id = "abc"};
 
 TEST(AccessLog, LineHasWhatIsAskedForInOrder) {
-  EXPECT_EQ(access_line(kCompletion),
-            "access remote=127.0.0.1:50000 method=POST route=/v1/completions status=200 bytes=532 seconds=1.5000 request_id=abc");
+  EXPECT_EQ(access_line(kCompletion), "access remote=127.0.0.1:50000 method=POST route=/v1/completions status=200 bytes=532 seconds=1.5000 request_id=abc");
 }
 
 TEST(AccessLog, UnknownMethodIsNotRepeated) {

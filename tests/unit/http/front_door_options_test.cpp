@@ -107,7 +107,8 @@ TEST_F(FrontDoorOptions, MetricsPortsMustNotMeetThoseOfOtherRanks) {
 }
 
 TEST(HostPort, IsReadInAllForms) {
-  for (const auto& [text, host, port] : {std::tuple("127.0.0.1:9090", "127.0.0.1", 9090), std::tuple("[::1]:0", "::1", 0), std::tuple("localhost:65535", "localhost", 65535)}) {
+  for (const auto& [text, host, port] :
+       {std::tuple("127.0.0.1:9090", "127.0.0.1", 9090), std::tuple("[::1]:0", "::1", 0), std::tuple("localhost:65535", "localhost", 65535)}) {
     const Result<HostPort> read = read_host_port("--x", text);
     ASSERT_TRUE(read) << text;
     EXPECT_EQ(read->host, host);

@@ -1,7 +1,5 @@
 // Goal: the API's description names every route with every status, and docs/api.md lists exactly the routes that there are.
 // Method: the daemon's own table; the document is parsed and compared with it.
-#include "daemon/openapi/document.hpp"
-
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -11,6 +9,7 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include "daemon/openapi/document.hpp"
 #include "daemon/openapi/schemas.hpp"
 #include "daemon/routes.hpp"
 
