@@ -47,13 +47,13 @@ float changed_within_range(float logit, float changed) {
 }  // namespace
 
 SampledToken Sampler::sample(std::span<const float> logits, const SamplerInput& input, std::span<TokenLogProbability> top) {
-  const float logit_max = largest_of(logits);
+  const float logit_max = row_math().largest(logits);
   if (!std::isfinite(logit_max)) {
     return {.valid = false};
   }
   candidates_.reserve(logits.size());
   const std::span<const float> row = adjusted(logits, input);
-  const float row_max = row.data() == logits.data() ? logit_max : largest_of(row);
+  const float row_max = row.data() == logits.data() ? logit_max : row_math().largest(row);
   if (!std::isfinite(row_max)) {
     return {.valid = false};
   }
@@ -105,7 +105,7 @@ std::int32_t Sampler::draw(std::span<const float> logits, const SamplerInput& in
   if (input.top_k > 0 && static_cast<std::size_t>(input.top_k) < logits.size()) {
     select_largest(logits, static_cast<std::size_t>(input.top_k));
     for (Candidate& candidate : candidates_) {
-      candidate.value = exp_of_negative((candidate.value - logit_max) * scale);
+      row_math().exponentials({&candidate.value, 1}, logit_max, scale, &candidate.value);
     }
     if (input.top_p < 1.0F) {
       keep_top_p_of_candidates(input.top_p);
@@ -152,11 +152,11 @@ void Sampler::select_largest(std::span<const float> logits, std::size_t count) {
 
 void Sampler::weigh_all(std::span<const float> logits, float logit_max, float scale) {
   weights_.resize(logits.size());
-  exponentials(logits, logit_max, scale, weights_.data());
+  row_math().exponentials(logits, logit_max, scale, weights_.data());
   block_sums_.clear();
   total_ = 0.0;
   for (std::size_t begin = 0; begin < weights_.size(); begin += kBlock) {
-    block_sums_.push_back(sum_of(std::span(weights_).subspan(begin, std::min(kBlock, weights_.size() - begin))));
+    block_sums_.push_back(row_math().sum(std::span(weights_).subspan(begin, std::min(kBlock, weights_.size() - begin))));
     total_ += block_sums_.back();
   }
 }

@@ -1,1 +1,2 @@
-target_sources(lockstep_model PRIVATE sampler/sampler.cpp sampler/token_counts.cpp)
+target_sources(lockstep_model PRIVATE sampler/row_math.cpp sampler/sampler.cpp sampler/token_counts.cpp)
+set_source_files_properties(sampler/row_math.cpp PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
