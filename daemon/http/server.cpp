@@ -18,6 +18,7 @@ namespace {
 using boost::system::error_code;
 
 constexpr auto kAcceptRetry = std::chrono::milliseconds(100);
+constexpr Duration kSweepIntervalMin = std::chrono::milliseconds(1);
 constexpr Duration kSweepIntervalMax = std::chrono::milliseconds(250);
 // Connections beyond the limit are told so; beyond these too they are closed without a word.
 constexpr std::size_t kRefusalsMax = 64;
@@ -32,7 +33,7 @@ class AsioHttpServer final : public HttpServer {
     const HttpLimits& limits = state_->options.limits;
     sweep_interval_ = std::min({kSweepIntervalMax, limits.read_timeout / 4, limits.idle_timeout / 4, limits.write_timeout / 4, limits.stream_ping / 4});
     if (limits.request_timeout > Duration::zero()) {
-      sweep_interval_ = std::min(sweep_interval_, limits.request_timeout / 4);
+      sweep_interval_ = std::min(sweep_interval_, std::max(kSweepIntervalMin, limits.request_timeout / 4));
     }
   }
   ~AsioHttpServer() override {

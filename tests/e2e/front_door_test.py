@@ -16,7 +16,7 @@ import sys
 import tempfile
 import unittest
 
-from group import BINARY, HOST, LIMIT_SECONDS, Group, call, complete, free_ports, wait_for
+from group import BINARY, HOST, LIMIT_SECONDS, Group, Stream, call, complete, free_ports, wait_for
 
 BODY = '{"prompt": "In the beginning", "max_tokens": 3}'
 
@@ -230,6 +230,30 @@ class Surroundings(TemporaryFolder):
             wait_for(lambda port=port: call(port, "GET", "/v1/models", headers={"Authorization": "Bearer new-key"}).status == 200, "the new key")
             self.assertEqual(call(port, "GET", "/v1/models", headers={"Authorization": "Bearer key-of-a-file"}).status, 401)
         self.assertNotIn("key-of-a-file", group.log())
+        self.assert_drains(group)
+
+    def test_one_request_more_than_may_be_open_is_429_with_retry_after_and_the_place_is_free_again_later(self):
+        group = self.start("--max-pending", "1", ranks=1)
+        stream = Stream(group.port, prompt="In the beginning", max_tokens=400, temperature=0, ignore_eos=True)
+        events = iter(stream)
+        next(events)
+        refused = complete(group.port, prompt="a", max_tokens=1)
+        self.assertEqual(refused.status, 429, refused.text)
+        self.assertEqual(refused.json["error"]["type"], "rate_limit_error")
+        self.assertGreaterEqual(int(refused.headers["Retry-After"]), 1)
+        for _ in events:
+            pass
+        stream.close()
+        wait_for(lambda: complete(group.port, prompt="a", max_tokens=1).status == 200, "the place to be free")
+        self.assert_drains(group)
+
+    def test_answer_beyond_the_request_timeout_ends_and_frees_its_blocks(self):
+        # 1 ms is over before 400 tokens are made, on any machine.
+        group = self.start("--request-timeout", "1ms", ranks=1)
+        answer = complete(group.port, prompt="In the beginning", max_tokens=400, temperature=0, ignore_eos=True)
+        self.assertEqual(answer.status, 504, answer.text)
+        self.assertEqual(answer.json["error"]["code"], "request_timeout")
+        wait_for(lambda: re.search(r"^lockstep_requests_running\{[^}]*\} 0$", call(group.port, "GET", "/metrics").text, re.MULTILINE), "the request to end")
         self.assert_drains(group)
 
     def test_access_log_has_a_line_for_each_request_and_no_word_of_users(self):

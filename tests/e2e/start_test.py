@@ -45,6 +45,15 @@ class Start(unittest.TestCase):
             ("--peer-bind", "nowhere"),
             ("--model", "/nonexistent"),
             ("--config", "/nonexistent"),
+            ("--api-key", "two words"),
+            ("--api-key-file", "/nonexistent"),
+            ("--tls-cert", "/nonexistent"),
+            ("--tls-key", "/nonexistent"),
+            ("--metrics-address", "9090"),
+            ("--cors-allow-origin", "example.org"),
+            ("--request-timeout", "0"),
+            ("--access-log", "some"),
+            ("--unix-socket", "/nonexistent/http.sock"),
         ]:
             with self.subTest(option):
                 named = value if option == "--model" else option

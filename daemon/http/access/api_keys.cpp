@@ -41,8 +41,9 @@ Result<ApiKeys> ApiKeys::create(const std::vector<std::string>& keys) {
   ApiKeys result;
   for (std::size_t i = 0; i < keys.size(); ++i) {
     if (keys[i].empty() || !std::ranges::all_of(keys[i], [](char c) { return c > ' ' && c < '\x7f'; })) {
-      return Error{ErrorCode::kInvalidArgument, fmt::format("API key {} of {} is {}; expected printable ASCII characters without spaces", i + 1, keys.size(),
-                                                            keys[i].empty() ? "empty" : "not such that a header could carry it")};
+      return Error{ErrorCode::kInvalidArgument,
+                   fmt::format("--api-key, --api-key-file: API key {} of {} is {}; expected printable ASCII characters without spaces", i + 1, keys.size(),
+                               keys[i].empty() ? "empty" : "not such that a header could carry it")};
     }
     const auto digest = digest_of(keys[i]);
     if (!digest) {

@@ -7,7 +7,7 @@
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
-#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "daemon/openapi/document.hpp"
 #include "daemon/openapi/schemas.hpp"
@@ -17,7 +17,6 @@ namespace lockstep::daemon {
 namespace {
 
 namespace json = boost::json;
-using ::testing::IsSupersetOf;
 
 std::vector<Route> daemon_routes() {
   return make_routes({.version = "1.2.3", .model = "tiny", .max_model_len = 64});
@@ -25,6 +24,31 @@ std::vector<Route> daemon_routes() {
 
 json::object document_of(std::span<const Route> routes, bool needs_key = false) {
   return json::parse(openapi_document(routes, {.version = "1.2.3", .needs_key = needs_key})).get_object();
+}
+
+/// Keeps what a handler answers.
+class AnswerKeeper final : public Exchange {
+ public:
+  const HttpRequest& request() const override { return request_; }
+  const std::string& request_id() const override { return request_.path; }
+  TakenBody take_body() override { return {}; }
+  void respond(HttpResponse response) override { body = std::move(response.body); }
+  void begin_stream(const HttpResponse& /*head*/) override {}
+  bool write(std::string_view /*piece*/) override { return false; }
+  void finish() override {}
+  void on_abandoned(std::function<void()> /*callback*/) override {}
+
+  std::string body;
+
+ private:
+  HttpRequest request_;
+};
+
+std::string served_document(const std::vector<Route>& routes) {
+  const auto route = std::ranges::find(routes, "/openapi.json", &Route::path);
+  const auto keeper = std::make_shared<AnswerKeeper>();
+  route->handler(keeper);
+  return keeper->body;
 }
 
 /// Every "$ref" below `value`.
@@ -103,6 +127,9 @@ TEST(OpenApi, OnlyProbesAndMetricsAreOpen) {
 TEST(OpenApi, MetricsWithAnAddressOfTheirOwnAreNotDescribed) {
   const std::vector<Route> routes = make_routes({.version = "1.2.3", .model = "tiny", .metrics_elsewhere = true});
   EXPECT_TRUE(std::ranges::any_of(routes, [](const Route& route) { return route.path == "/metrics"; })) << "they are served there";
+  const json::value document = json::parse(served_document(routes));
+  EXPECT_FALSE(document.at("paths").get_object().contains("/metrics"));
+  EXPECT_TRUE(document.at("paths").get_object().contains("/openapi.json")) << "it describes itself";
 }
 
 TEST(OpenApi, DocumentationListsExactlyTheseRoutes) {
