@@ -28,6 +28,9 @@ endif()
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${CMAKE_INSTALL_DOCDIR}" RENAME copyright)
 install(FILES "${PROJECT_SOURCE_DIR}/CHANGELOG.md" DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 install(FILES "${lockstep_systemd}/gpu.conf" DESTINATION "${CMAKE_INSTALL_DATADIR}/lockstep/systemd")
+foreach(file rules.yml dashboard.json prometheus.yml)
+  install(FILES "${PROJECT_SOURCE_DIR}/monitoring/${file}" DESTINATION "${CMAKE_INSTALL_DATADIR}/lockstep/monitoring")
+endforeach()
 
 # ---- the system's own folders ------------------------------------------------------------------------------------------------------------------------------
 install(FILES "${lockstep_systemd}/lockstep.service" "${lockstep_systemd}/lockstep@.service"

@@ -20,6 +20,7 @@ EXPECTED = """
 /usr/share/fish/vendor_completions.d/lockstepd.fish /usr/share/fish/vendor_completions.d/lockstep-run.fish
 /usr/share/man/man8/lockstepd.8 /usr/share/man/man1/lockstep-run.1 /usr/share/lockstep/systemd/gpu.conf
 /usr/share/lockstep/models/tiny-moe/config.json /usr/share/lockstep/models/tiny-moe/model.safetensors /usr/share/lockstep/models/tiny-moe/tokenizer.json
+/usr/share/lockstep/monitoring/rules.yml /usr/share/lockstep/monitoring/dashboard.json /usr/share/lockstep/monitoring/prometheus.yml
 /usr/share/doc/lockstep/copyright /usr/share/doc/lockstep/CHANGELOG.md
 """.split()
 

@@ -35,8 +35,20 @@ class ServiceScript(unittest.TestCase):
         file.write_text(text)
         return self.run_script("hosts", str(file))
 
+    def end(self, result):
+        self.assertEqual(self.run_script("note", SERVICE_RESULT=result).returncode, 0)
+
+    def delay(self):
+        """Seconds before the next attempt."""
+        return int((self.run_script("wait").stdout or "sleep 0").split()[1])
+
     def delays(self, attempts):
-        return [int((self.run_script("wait").stdout or "sleep 0").split()[1]) for _ in range(attempts)]
+        """Before attempts that all fail."""
+        found = []
+        for _ in range(attempts):
+            found.append(self.delay())
+            self.end("exit-code")
+        return found
 
     def test_starts_as_many_ranks_as_it_is_told(self):
         self.assertEqual(self.run_script("host", RANKS="3").stdout, "lockstep-run -n 3 -- lockstepd\n")
@@ -82,10 +94,22 @@ class ServiceScript(unittest.TestCase):
     def test_waits_not_at_first_and_twice_as_long_after_each_failure_up_to_a_minute(self):
         self.assertEqual(self.delays(10), [0, 1, 2, 4, 8, 16, 32, 60, 60, 60])
 
-    def test_forgets_failures_after_a_start_that_lasted(self):
+    def test_forgets_failures_when_a_start_lasted(self):
         self.delays(5)
-        (self.folder / "attempts").write_text("5 1000000000\n")  # in 2001
-        self.assertEqual(self.delays(2), [0, 1])
+        self.delay()
+        (self.folder / "started").write_text("1000000000\n")  # in 2001
+        self.end("watchdog")
+        self.assertEqual(self.delay(), 1)
+
+    def test_forgets_failures_when_it_was_stopped(self):
+        self.delays(5)
+        self.end("success")
+        self.assertEqual(self.delay(), 0)
+
+    def test_does_not_wait_when_it_is_restarted(self):
+        self.assertEqual(self.delay(), 0)
+        self.end("success")
+        self.assertEqual(self.delay(), 0)
 
     def test_refuses_what_it_does_not_know(self):
         for arguments in ((), ("start",), ("hosts",)):

@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""Writes dashboard.json, which Grafana 9 and later import. Run it after a change here; a test compares the two.
+
+usage: make_dashboard.py > monitoring/dashboard.json"""
+
+import json
+
+WIDTH = 24  # Grafana's columns
+ALL = 'job=~"$job",rank=~"$rank"'
+
+
+def rate(name, labels="", by="job, rank"):
+    return f"sum by ({by}) (rate({name}{{{ALL}{',' + labels if labels else ''}}}[$__rate_interval]))"
+
+
+def quantile(q, name, by="job"):
+    return f"histogram_quantile({q}, sum by ({by}, le) (rate({name}_bucket{{{ALL}}}[$__rate_interval])))"
+
+
+def quantiles(name):
+    return [(quantile(q, name), f"{{{{job}}}} p{round(q * 100)}") for q in (0.5, 0.95, 0.99)]
+
+
+def gauge(name, labels=""):
+    return f"{name}{{{ALL}{',' + labels if labels else ''}}}"
+
+
+READY = gauge("lockstep_up_state", 'state="ready"')
+RANK = "{{job}} rank {{rank}}"
+
+# (row, [(title, what it tells, kind, unit, [(query, legend)])])
+ROWS = [
+    ("Overview", [
+        ("Ranks ready", "Ranks that take requests", "stat", "short", [(f"sum by (job) ({READY})", "{{job}}")]),
+        ("Group", "Size, epoch and transport", "table", "short", [(gauge("lockstep_group_info"), "")]),
+        ("Requests", "In computation, and waiting for room", "timeseries", "short",
+         [(f"sum by (job) ({gauge('lockstep_requests_running')})", "{{job}} running"), (f"sum by (job) ({gauge('lockstep_requests_waiting')})", "{{job}} waiting")]),
+        ("Tokens", "Generated, and prompt tokens computed", "timeseries", "short",
+         [(rate("lockstep_generated_tokens_total", by="job"), "{{job}} generated"), (rate("lockstep_prompt_tokens_total", by="job"), "{{job}} prompt")]),
+        ("Errors", "Share of answers that are errors of the server, and what the budget allows (0.5 %)", "timeseries", "percentunit",
+         [('lockstep:errors:ratio5m{job=~"$job"}', "{{job}}"), ("vector(0.005)", "budget")]),
+        ("Time to first token", "From arrival", "timeseries", "s", quantiles("lockstep_time_to_first_token_seconds")),
+    ]),
+    ("Ranks", [
+        ("State", "The state that each rank is in", "state-timeline", "short", [(f"{gauge('lockstep_up_state')} == 1", RANK + ": {{state}}")]),
+        ("Step duration", "All chosen ranks together", "heatmap", "s", [(rate("lockstep_step_duration_seconds_bucket", by="le"), "{{le}}")]),
+        ("Tokens of a step", "Rows per step, all chosen ranks together", "heatmap", "short", [(rate("lockstep_step_tokens_bucket", by="le"), "{{le}}")]),
+        ("Mean step duration by rank", "The late one stands out", "timeseries", "s",
+         [(f"{rate('lockstep_step_duration_seconds_sum')} / {rate('lockstep_step_duration_seconds_count')}", RANK)]),
+        ("Steps by kind", "What ranks computed", "timeseries", "ops", [(rate("lockstep_steps_total", by="job, kind"), "{{job}} {{kind}}")]),
+        ("Load balance", "Mean over maximum of the ranks' tokens: 1 is even", "timeseries", "percentunit", [(gauge("lockstep_load_balance_ratio"), RANK)]),
+        ("Since the last step", "An idle group still takes a step each keep-alive interval", "timeseries", "s",
+         [(f"time() - {gauge('lockstep_last_step_timestamp_seconds')}", RANK)]),
+        ("Silence of peers", "Since the last heartbeat", "timeseries", "s", [(gauge("lockstep_peer_heartbeat_age_seconds"), RANK + " of {{peer}}")]),
+        ("Peers connected", "0: the channel to that rank is down", "timeseries", "short", [(gauge("lockstep_peer_up"), RANK + " to {{peer}}")]),
+    ]),
+    ("Agreement and overlap", [
+        ("Agreement", "From a rank's proposal to the group's plan, waiting included", "timeseries", "s", quantiles("lockstep_coordination_duration_seconds")),
+        ("Agreement by rank", "p99, five minutes. The late rank waits least", "timeseries", "s", [('lockstep:coordination_seconds:p99_5m{job=~"$job",rank=~"$rank"}', RANK)]),
+        ("Exchange", "Seconds a second in dispatch and combine", "timeseries", "percentunit",
+         [(rate("lockstep_comm_seconds_total", by="job, op, exposed"), "{{job}} {{op}}, exposed: {{exposed}}")]),
+        ("Exposed exchange", "Share of a step under which nothing is computed", "timeseries", "percentunit",
+         [('lockstep:exposed_exchange:ratio5m{job=~"$job",rank=~"$rank"}', RANK)]),
+        ("Micro-batches", "Steps that were split, and whole ones", "timeseries", "ops", [(rate("lockstep_microbatch_steps_total", by="job, decision"), "{{job}} {{decision}}")]),
+        ("On the wire", "Bytes of expert exchanges", "timeseries", "Bps", [(rate("lockstep_wire_bytes_total"), RANK)]),
+        ("Rows sent to other ranks", "", "timeseries", "ops", [(rate("lockstep_crossed_rows_total"), RANK)]),
+    ]),
+    ("Queue and latency", [
+        ("Waiting", "Accepted requests that wait for room", "timeseries", "short", [(gauge("lockstep_requests_waiting"), RANK)]),
+        ("Time in the queue", "From arrival to the first rows in a step", "timeseries", "s", quantiles("lockstep_request_queue_seconds")),
+        ("Between tokens", "", "timeseries", "s", quantiles("lockstep_inter_token_seconds")),
+        ("Request duration", "From arrival to the end", "timeseries", "s", quantiles("lockstep_request_duration_seconds")),
+    ]),
+    ("KV cache", [
+        ("Used", "", "timeseries", "percentunit", [(gauge("lockstep_kv_cache_usage_ratio"), RANK)]),
+        ("Blocks", "", "timeseries", "short", [(f"sum by (job, state) ({gauge('lockstep_kv_cache_blocks')})", "{{job}} {{state}}")]),
+    ]),
+    ("HTTP and errors", [
+        ("Answers by code", "", "timeseries", "reqps", [(rate("lockstep_http_requests_total", by="job, code"), "{{job}} {{code}}")]),
+        ("Refused before a handler", "", "timeseries", "reqps", [(rate("lockstep_http_rejected_total", by="job, reason"), "{{job}} {{reason}}")]),
+        ("Ends of requests", "", "timeseries", "ops", [(rate("lockstep_requests_finished_total", by="job, reason"), "{{job}} {{reason}}")]),
+        ("Connections", "", "timeseries", "short",
+         [(f"sum by (job) ({gauge('lockstep_http_connections')})", "{{job}} open"), (f"sum by (job) ({gauge('lockstep_http_inflight_requests')})", "{{job}} being answered")]),
+        ("Time in HTTP", "p99 by route", "timeseries", "s", [(quantile(0.99, "lockstep_http_request_duration_seconds", by="job, route"), "{{job}} {{route}}")]),
+        ("Disagreements", "Must stay 0", "timeseries", "short", [(f"sum by (job, field) ({gauge('lockstep_vote_mismatch_total')})", "{{job}} {{field}}")]),
+        ("Left to drain", "", "timeseries", "short", [(gauge("lockstep_drain_remaining_requests"), RANK)]),
+    ]),
+    ("Process", [
+        ("CPU", "Cores in use", "timeseries", "short", [(rate("process_cpu_seconds_total"), RANK)]),
+        ("Memory", "Resident", "timeseries", "bytes", [(gauge("process_resident_memory_bytes"), RANK)]),
+        ("Descriptors", "Open, of those allowed", "timeseries", "percentunit", [(f"{gauge('process_open_fds')} / {gauge('process_max_fds')}", RANK)]),
+        ("Start", "Seconds by phase", "bargauge", "s", [(gauge("lockstep_startup_phase_seconds"), RANK + " {{phase}}")]),
+    ]),
+]  # fmt: skip
+
+SOURCE = {"type": "prometheus", "uid": "${source}"}
+
+
+def target(query, legend, kind, index):
+    formats = {"heatmap": "heatmap", "table": "table"}
+    return {"datasource": SOURCE, "expr": query, "legendFormat": legend, "refId": chr(ord("A") + index), "format": formats.get(kind, "time_series"), "instant": kind == "table"}
+
+
+def panel(number, title, description, kind, unit, queries, place):
+    return {"id": number, "title": title, "description": description, "type": kind, "datasource": SOURCE, "gridPos": place,
+            "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+            "options": {"calculate": False, "yAxis": {"unit": unit}} if kind == "heatmap" else {},
+            "targets": [target(query, legend, kind, index) for index, (query, legend) in enumerate(queries)]}  # fmt: skip
+
+
+def panels():
+    found, y = [], 0
+    for row, members in ROWS:
+        found.append({"id": len(found) + 1, "title": row, "type": "row", "collapsed": False, "panels": [], "gridPos": {"x": 0, "y": y, "w": WIDTH, "h": 1}})
+        y += 1
+        for index, member in enumerate(members):
+            place = {"x": index % 3 * 8, "y": y + index // 3 * 8, "w": 8, "h": 8}
+            found.append(panel(len(found) + 1, *member, place))
+        y += (len(members) + 2) // 3 * 8
+    return found
+
+
+def variable(name, query):
+    return {"name": name, "type": "query", "datasource": SOURCE, "query": {"query": query, "refId": name}, "refresh": 2, "multi": True, "includeAll": True,
+            "allValue": ".*", "current": {"text": "All", "value": "$__all"}, "sort": 3}  # fmt: skip
+
+
+def dashboard():
+    return {"uid": "lockstep", "title": "lockstep", "tags": ["lockstep"], "schemaVersion": 37, "version": 1, "editable": True, "graphTooltip": 1,
+            "time": {"from": "now-1h", "to": "now"}, "refresh": "15s", "panels": panels(), "annotations": {"list": []}, "links": [],
+            "templating": {"list": [{"name": "source", "type": "datasource", "query": "prometheus", "current": {}},
+                                    variable("job", "label_values(lockstep_build_info, job)"), variable("rank", 'label_values(lockstep_build_info{job=~"$job"}, rank)')]}}  # fmt: skip
+
+
+if __name__ == "__main__":
+    print(json.dumps(dashboard(), indent=1))

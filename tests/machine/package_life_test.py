@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""Goal    The package starts the service when it is installed, keeps what an administrator changed when it is upgraded, and leaves nothing when it is purged.
+Method  dpkg on a booted Debian, with the package and with the same content under a later version."""
+
+import pathlib
+import tempfile
+import unittest
+
+from machine import Machine, build_package, complete
+
+LATER = "99.0"
+CONFIGURATION = "port = 8123\nmax-num-seqs = 7\n"
+
+
+class PackageLife(unittest.TestCase):
+    def setUp(self):
+        self.machine = Machine()
+        self.addCleanup(self.machine.close)
+        self.before = self.files()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        (pathlib.Path(folder.name) / "now").mkdir()
+        (pathlib.Path(folder.name) / "later").mkdir()
+        self.package = build_package(f"{folder.name}/now")
+        self.later = build_package(f"{folder.name}/later", LATER)
+
+    def files(self):
+        return set(self.machine.run("find", "/usr", "/etc", "/var/lib", "/opt", "-name", "*lockstep*").split())
+
+    def assert_active(self, port):
+        self.assertEqual(self.machine.property("ActiveState"), "active", self.machine.run("journalctl", "--unit=lockstep", "--no-pager"))
+        self.assertEqual(complete(port, prompt="In the beginning", max_tokens=2).status, 200)
+
+    def test_from_installation_to_purge(self):
+        self.machine.install(self.package)
+        self.assert_active(8000)
+        self.assertEqual(self.machine.run("systemctl", "is-enabled", "lockstep").strip(), "enabled")
+        self.assertEqual(self.machine.run("stat", "--format=%a %U %G", "/etc/lockstep").strip(), "750 root lockstep")
+
+        self.machine.write("/etc/lockstep/lockstep.conf", CONFIGURATION)
+        self.machine.install(self.later)
+        self.assertEqual(self.machine.run("dpkg-query", "--show", "--showformat=${Version}", "lockstep"), LATER)
+        self.assertEqual((self.machine.root / "etc/lockstep/lockstep.conf").read_text(), CONFIGURATION)
+        self.assert_active(8123)  # so it was restarted, and reads it
+
+        self.machine.run("systemctl", "disable", "--now", "lockstep")
+        self.machine.install(self.later)
+        self.assertEqual(self.machine.run("systemctl", "is-enabled", "lockstep", check=False).strip(), "disabled")
+
+        self.machine.run("dpkg", "--remove", "lockstep")
+        self.assertTrue((self.machine.root / "etc/lockstep/lockstep.conf").exists())
+        self.assertEqual(self.machine.ranks(), [])
+
+        self.machine.run("dpkg", "--purge", "lockstep")
+        self.assertEqual({path for path in self.files() if not path.startswith("/var/lib/dpkg/")}, {path for path in self.before if not path.startswith("/var/lib/dpkg/")})
+        self.assertEqual(self.machine.run("getent", "passwd", "lockstep", check=False), "")
+        self.assertEqual(self.machine.run("getent", "group", "lockstep", check=False), "")
+
+
+if __name__ == "__main__":
+    unittest.main()
