@@ -1,6 +1,7 @@
 #include "comm/mpi/mpi_operation.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include <fmt/format.h>
@@ -11,6 +12,25 @@ namespace {
 
 /// MPI 3 counts in int.
 constexpr std::size_t kCountMax = static_cast<std::size_t>(std::numeric_limits<int>::max());
+
+/// Up to here an all-reduce goes straight from each rank to each other: one hop and little code. MPI_Iallreduce builds a schedule for each call and walks
+/// through it at each poll; measured with 2 ranks and 30 values, step agreement takes 3.6 us with it. Beyond, n messages a rank cost more than log n rounds.
+constexpr int kDirectRanksMax = 8;
+constexpr std::size_t kDirectBytesMax = 4096;  // what transports send without asking first
+
+void reduce(std::int32_t& result, std::int32_t value, ReduceOp op) {
+  switch (op) {
+    case ReduceOp::kSum:
+      result += value;
+      break;
+    case ReduceOp::kMin:
+      result = std::min(result, value);
+      break;
+    case ReduceOp::kMax:
+      result = std::max(result, value);
+      break;
+  }
+}
 
 MPI_Op mpi_op(ReduceOp op) {
   switch (op) {
@@ -73,12 +93,82 @@ void MpiOperation::reset(const MpiRuntime& runtime, std::uint64_t id) {
 Status MpiOperation::start_all_reduce(const MpiRuntime& runtime, std::uint64_t id, std::span<const std::int32_t> values, ReduceOp op) {
   reset(runtime, id);
   contributed_.assign(values.begin(), values.end());
-  reduced_.resize(values.size());
+  reduced_.assign(values.begin(), values.end());
+  op_ = op;
+  // All ranks decide alike: size and length are the same on all.
+  if (runtime.size() > 1 && runtime.size() <= kDirectRanksMax && values.size_bytes() <= kDirectBytesMax) {
+    return start_direct_all_reduce();
+  }
   requests_.push_back(MPI_REQUEST_NULL);
   statuses_.resize(1);
   const int code =
       MPI_Iallreduce(contributed_.data(), reduced_.data(), static_cast<int>(values.size()), MPI_INT32_T, mpi_op(op), runtime.world(), requests_.data());
   return code == MPI_SUCCESS ? Status{} : mpi_error(code, runtime.rank(), describe());
+}
+
+Status MpiOperation::start_direct_all_reduce() {
+  const std::size_t bytes = contributed_.size() * sizeof(std::int32_t);
+  grow(incoming_, bytes * slots_.size());
+  for (int step = 1; step < runtime_->size(); ++step) {
+    const int source = (runtime_->rank() + runtime_->size() - step) % runtime_->size();
+    LOCKSTEP_RETURN_IF_ERROR(post_receive(source, static_cast<std::size_t>(source) * bytes, bytes));
+  }
+  for (int step = 1; step < runtime_->size(); ++step) {
+    LOCKSTEP_RETURN_IF_ERROR(post_send((runtime_->rank() + step) % runtime_->size(), contributed_.data(), bytes));
+  }
+  statuses_.resize(requests_.size());
+  return {};
+}
+
+Status MpiOperation::reduce_received() {
+  const std::size_t bytes = contributed_.size() * sizeof(std::int32_t);
+  for (int source = 0; source < runtime_->size(); ++source) {
+    const Slot slot = slots_[static_cast<std::size_t>(source)];
+    if (source == runtime_->rank()) {
+      continue;
+    }
+    if (slot.received != bytes) {
+      return Error{ErrorCode::kDiverged,
+                   fmt::format("rank {}: {} of {} bytes, but rank {} sent {}: the two disagree about the plan", runtime_->rank(), describe(), bytes, source,
+                               slot.received),
+                   source};
+    }
+    const std::byte* from = incoming_.data() + slot.offset;
+    for (std::int32_t& result : reduced_) {
+      std::int32_t value = 0;
+      std::memcpy(&value, from, sizeof value);
+      from += sizeof value;
+      reduce(result, value, op_);
+    }
+  }
+  return {};
+}
+
+Status MpiOperation::post_receive(int source, std::size_t offset, std::size_t capacity) {
+  slots_[static_cast<std::size_t>(source)].offset = offset;
+  MPI_Request request = MPI_REQUEST_NULL;
+  const int code = MPI_Irecv(incoming_.data() + offset, static_cast<int>(capacity), MPI_BYTE, source, tag_, runtime_->world(), &request);
+  if (code != MPI_SUCCESS) {
+    return mpi_error(code, runtime_->rank(), describe(), source);
+  }
+  requests_.push_back(request);
+  transfers_.push_back({.peer = source, .receives = true});
+  return {};
+}
+
+Status MpiOperation::post_send(int peer, const void* data, std::size_t bytes) {
+  MPI_Request request = MPI_REQUEST_NULL;
+  const int code = MPI_Isend(data, static_cast<int>(bytes), MPI_BYTE, peer, tag_, runtime_->world(), &request);
+  if (code != MPI_SUCCESS) {
+    return mpi_error(code, runtime_->rank(), describe(), peer);
+  }
+  requests_.push_back(request);
+  transfers_.push_back({.peer = peer, .receives = false});
+  return {};
+}
+
+std::size_t MpiOperation::capacity_from(int source) const {
+  return is_all_reduce() ? contributed_.size() * sizeof(std::int32_t) : receivers_[static_cast<std::size_t>(source)].size();
 }
 
 Status MpiOperation::start_all_to_all(const MpiRuntime& runtime, std::uint64_t id, const AllToAll& exchange) {
@@ -104,14 +194,7 @@ Status MpiOperation::post_receives(const AllToAll& exchange) {
     if (source == runtime_->rank() || capacity == 0) {
       continue;
     }
-    MPI_Request request = MPI_REQUEST_NULL;
-    const int code = MPI_Irecv(incoming_.data() + slots_[static_cast<std::size_t>(source)].offset, static_cast<int>(capacity), MPI_BYTE, source, tag_,
-                               runtime_->world(), &request);
-    if (code != MPI_SUCCESS) {
-      return mpi_error(code, runtime_->rank(), describe(), source);
-    }
-    requests_.push_back(request);
-    transfers_.push_back({.peer = source, .receives = true});
+    LOCKSTEP_RETURN_IF_ERROR(post_receive(source, slots_[static_cast<std::size_t>(source)].offset, capacity));
   }
   return {};
 }
@@ -131,14 +214,8 @@ Status MpiOperation::post_sends(const AllToAll& exchange) {
       continue;
     }
     std::ranges::copy(message, next);
-    MPI_Request request = MPI_REQUEST_NULL;
-    const int code = MPI_Isend(next, static_cast<int>(message.size()), MPI_BYTE, peer, tag_, runtime_->world(), &request);
-    if (code != MPI_SUCCESS) {
-      return mpi_error(code, runtime_->rank(), describe(), peer);
-    }
+    LOCKSTEP_RETURN_IF_ERROR(post_send(peer, next, message.size()));
     next += message.size();
-    requests_.push_back(request);
-    transfers_.push_back({.peer = peer, .receives = false});
   }
   return {};
 }
@@ -176,7 +253,7 @@ Status MpiOperation::collect(int code) {
   if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) {
     return mpi_error(code, runtime_->rank(), describe());
   }
-  if (code == MPI_ERR_IN_STATUS && is_all_reduce()) {
+  if (code == MPI_ERR_IN_STATUS && transfers_.empty()) {
     return mpi_error(statuses_.front().MPI_ERROR, runtime_->rank(), describe());
   }
   for (std::size_t i = 0; i < transfers_.size(); ++i) {
@@ -186,7 +263,7 @@ Status MpiOperation::collect(int code) {
       Error error = mpi_error(statuses_[i].MPI_ERROR, runtime_->rank(), describe(), transfer.peer);
       if (error.code == ErrorCode::kDiverged) {
         error.message += fmt::format("; rank {} sent more than the {} bytes that rank {} receives at most: the two disagree about the plan", transfer.peer,
-                                     receivers_[static_cast<std::size_t>(transfer.peer)].size(), runtime_->rank());
+                                     capacity_from(transfer.peer), runtime_->rank());
       }
       return error;
     }
@@ -198,7 +275,10 @@ Status MpiOperation::collect(int code) {
       slots_[static_cast<std::size_t>(transfer.peer)].received = static_cast<std::size_t>(received);
     }
   }
-  return code == MPI_SUCCESS ? Status{} : mpi_error(code, runtime_->rank(), describe());
+  if (code != MPI_SUCCESS) {
+    return mpi_error(code, runtime_->rank(), describe());
+  }
+  return is_all_reduce() && !transfers_.empty() ? reduce_received() : Status{};
 }
 
 void MpiOperation::deliver(std::span<std::size_t> received_bytes) const {

@@ -49,6 +49,13 @@ class MpiOperation {
   };
 
   void reset(const MpiRuntime& runtime, std::uint64_t id);
+  /// Sends the values to every rank, and reduces what comes when all is there.
+  [[nodiscard]] Status start_direct_all_reduce();
+  [[nodiscard]] Status reduce_received();
+  /// One request each, added to those of the operation.
+  [[nodiscard]] Status post_receive(int source, std::size_t offset, std::size_t capacity);
+  [[nodiscard]] Status post_send(int peer, const void* data, std::size_t bytes);
+  [[nodiscard]] std::size_t capacity_from(int source) const;
   [[nodiscard]] Status post_receives(const AllToAll& exchange);
   [[nodiscard]] Status post_sends(const AllToAll& exchange);
   [[nodiscard]] Status copy_own(const AllToAll& exchange);
@@ -67,7 +74,8 @@ class MpiOperation {
   std::vector<Slot> slots_;                      ///< [size], by source
   std::vector<std::span<std::byte>> receivers_;  ///< [size], by source; borrowed from the caller until deliver
   std::vector<MPI_Request> requests_;
-  std::vector<Transfer> transfers_;  ///< one per request, of an all-to-all
+  std::vector<Transfer> transfers_;  ///< one per request; empty for an all-reduce that MPI does
+  ReduceOp op_ = ReduceOp::kSum;     ///< of an all-reduce
   std::vector<MPI_Status> statuses_;
 };
 
