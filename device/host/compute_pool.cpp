@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <pthread.h>
+#include <sched.h>
 #include <system_error>
 
 #include <fmt/format.h>
@@ -16,6 +17,8 @@ namespace {
 /// begin; short against the time in which an idle daemon's use of the core would be noticed.
 constexpr std::chrono::microseconds kLookFor{100};
 constexpr int kLooksPerClock = 32;
+/// About 20 us: longer than most units take.
+constexpr int kLooksPerYield = 512;
 
 constexpr std::uint64_t share_word(std::uint32_t generation, std::uint64_t next, std::uint64_t end) {
   return std::uint64_t{generation} << 32U | next << 16U | end;
@@ -68,8 +71,11 @@ void ComputePool::run_units(std::int64_t units, Unit unit, const void* context) 
   generation_.store(generation);
   generation_.notify_all();  // a look at a counter where nobody sleeps
   work(0, generation);
-  while (units_done_.load(std::memory_order_acquire) < units) {
+  for (int look = 1; units_done_.load(std::memory_order_acquire) < units; ++look) {
     pause_core();
+    if (look % kLooksPerYield == 0) {
+      sched_yield();  // whoever computes the last unit may have lost its core to us
+    }
   }
   busy_.store(false, std::memory_order_release);
 }
