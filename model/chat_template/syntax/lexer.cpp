@@ -234,7 +234,7 @@ class Lexer {
     const bool after_dot = start > 0 && text_[start - 1] == '.';  // pair.0.1 is two subscripts
     if (!after_dot && at(position_) == '.' && is_digit(at(position_ + 1))) {
       ++position_;
-      spelled += "." + digits(is_digit);
+      spelled.append(1, '.').append(digits(is_digit));
       is_whole = false;
     }
     const bool has_sign = at(position_ + 1) == '+' || at(position_ + 1) == '-';

@@ -50,7 +50,7 @@ Value::Whole Value::whole() const {
 }
 
 const Value* Dict::find_text(std::string_view key) const {
-  const auto place = index.find("s" + std::string(key));
+  const auto place = index.find(std::string("s").append(key));
   return place == index.end() ? nullptr : &entries[place->second].second;
 }
 
@@ -91,7 +91,7 @@ bool is_true(const Value& value) {
 
 std::string canonical_key(const Value& key) {
   if (key.is_text()) {
-    return "s" + std::string(key.as_text());
+    return std::string("s").append(key.as_text());
   }
   if (key.is_none()) {
     return "n";
