@@ -22,6 +22,7 @@
 #include <fmt/format.h>
 
 #include "daemon/api/generation_service.hpp"
+#include "daemon/api/tokenize/tokenize_service.hpp"
 #include "daemon/front_door/front_door.hpp"
 #include "daemon/group/group_start.hpp"
 #include "daemon/group/rank_runner.hpp"
@@ -70,6 +71,15 @@ MetricsOptions metrics_options(const Prepared& prepared) {
           .micro_batches = prepared.options.micro_batches};
 }
 
+ApiContext api_context(const ServedModel& model) {
+  return {.served_names = model.names, .tokenizer = model.tokenizer.get()};
+}
+
+std::int64_t max_model_len(const Prepared& prepared) {
+  const std::int64_t context = prepared.model.config.context_length;
+  return prepared.options.max_model_len == 0 ? context : std::min<std::int64_t>(context, prepared.options.max_model_len);
+}
+
 /// One rank: the Asio thread (the main one) and the step thread, and what they share.
 /// Members are in the order of their making; the io_context is destroyed last of what uses it.
 class Daemon {
@@ -80,7 +90,8 @@ class Daemon {
         notifier_(environment),
         metrics_(Metrics::create(metrics_options(prepared_))),
         step_log_(logger.should_log(spdlog::level::trace) ? std::make_unique<StepLog>(metrics_->step_observer(), logger) : nullptr),
-        generation_(GenerationService::create(io_, {.context = {.served_name = prepared_.model.name, .tokenizer = prepared_.model.tokenizer.get()}})),
+        generation_(GenerationService::create(io_, {.context = api_context(prepared_.model)})),
+        tokenize_(TokenizeService::create(io_, {.context = {.api = api_context(prepared_.model), .max_model_len = max_model_len(prepared_)}})),
         life_(LifeMonitor::create(
             {.rank = prepared_.launch.rank, .world_size = prepared_.launch.world_size, .stall_timeout = prepared_.options.stall_timeout},
             {.io = &io_, .progress = &progress_, .notifier = &notifier_, .metrics = metrics_.get(), .logger = &logger_, .on_ready = [this] { on_ready(); }})),
@@ -118,6 +129,7 @@ class Daemon {
   boost::asio::io_context io_;
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{io_.get_executor()};
   std::unique_ptr<GenerationService> generation_;
+  std::unique_ptr<TokenizeService> tokenize_;
   std::unique_ptr<LifeMonitor> life_;
   std::unique_ptr<SignalPolicy> signals_;
   boost::asio::steady_timer start_guard_;
@@ -178,13 +190,13 @@ RankEvents Daemon::rank_events() {
 
 Status Daemon::open_http() {
   const DaemonOptions& options = prepared_.options;
-  const std::int64_t context = prepared_.model.config.context_length;
   std::vector<Route> routes = make_routes({.generation = generation_.get(),
+                                           .tokenize = tokenize_.get(),
                                            .life = life_.get(),
                                            .metrics = metrics_.get(),
                                            .version = LOCKSTEP_VERSION,
-                                           .model = prepared_.model.name,
-                                           .max_model_len = options.max_model_len == 0 ? context : std::min<std::int64_t>(context, options.max_model_len),
+                                           .models = prepared_.model.names,
+                                           .max_model_len = max_model_len(prepared_),
                                            .needs_key = front_door_.needs_key(),
                                            .metrics_elsewhere = !options.metrics_address.empty()});
   metrics_->add_routes(routes);

@@ -1,6 +1,8 @@
 #include "daemon/routes.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include <boost/json.hpp>
@@ -20,9 +22,9 @@ std::string version_body(const std::string& version) {
   return boost::json::serialize(object);
 }
 
-boost::json::object model_object(const RouteParts& parts, std::int64_t created) {
+boost::json::object model_object(const RouteParts& parts, std::string_view name, std::int64_t created) {
   boost::json::object model;
-  model["id"] = parts.model;
+  model["id"] = name;
   model["object"] = "model";
   model["created"] = created;
   model["owned_by"] = "lockstep";
@@ -33,19 +35,25 @@ boost::json::object model_object(const RouteParts& parts, std::int64_t created) 
 std::string models_body(const RouteParts& parts, std::int64_t created) {
   boost::json::object list;
   list["object"] = "list";
-  list["data"] = boost::json::array{model_object(parts, created)};
+  boost::json::array& models = list["data"].emplace_array();
+  for (const std::string& name : parts.models) {
+    models.push_back(model_object(parts, name, created));
+  }
   return boost::json::serialize(list);
 }
 
 constexpr std::string_view kModelPath = "/v1/models/{id}";
 
 Handler model_by_id(const RouteParts& parts, std::int64_t created) {
-  return [name = parts.model, body = boost::json::serialize(model_object(parts, created))](const std::shared_ptr<Exchange>& exchange) {
-    if (path_parameter(kModelPath, exchange->request().path) == name) {
-      exchange->respond({.body = body});
+  return [parts, created](const std::shared_ptr<Exchange>& exchange) {
+    const std::optional<std::string> name = path_parameter(kModelPath, exchange->request().path);
+    if (name && std::ranges::find(parts.models, *name) != parts.models.end()) {
+      exchange->respond({.body = boost::json::serialize(model_object(parts, *name, created))});
     } else {
-      exchange->respond(error_response(
-          {.status = 404, .message = fmt::format("this server has no such model; it serves \"{}\"", name), .code = "model_not_found", .param = "model"}));
+      exchange->respond(error_response({.status = 404,
+                                        .message = fmt::format("this server has no such model; it serves \"{}\"", parts.models.front()),
+                                        .code = "model_not_found",
+                                        .param = "model"}));
     }
   };
 }
@@ -66,6 +74,8 @@ std::vector<Route> make_routes(const RouteParts& parts) {
   };
   const Handler completions = [service = parts.generation](std::shared_ptr<Exchange> exchange) { service->handle(std::move(exchange), completion_format()); };
   const Handler chat = [service = parts.generation](std::shared_ptr<Exchange> exchange) { service->handle(std::move(exchange), chat_format()); };
+  const Handler tokenize = [service = parts.tokenize](std::shared_ptr<Exchange> exchange) { service->tokenize(std::move(exchange)); };
+  const Handler detokenize = [service = parts.tokenize](std::shared_ptr<Exchange> exchange) { service->detokenize(std::move(exchange)); };
   const std::int64_t created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   const RouteDoc health_doc{
       .summary = "200 while the rank is sound, also while it loads or drains; else 503", .answer_schema = "Health", .error_statuses = {503}};
@@ -79,6 +89,19 @@ std::vector<Route> make_routes(const RouteParts& parts) {
       {"/version", "GET", fixed(version_body(parts.version)), Access::kKey, {.summary = "the version of lockstep", .answer_schema = "Version"}},
       {"/v1/models", "GET", fixed(models_body(parts, created)), Access::kKey, {.summary = "the models that are served", .answer_schema = "ModelList"}},
       {kModelPath, "GET", model_by_id(parts, created), Access::kKey, {.summary = "one model, by its name", .answer_schema = "Model", .error_statuses = {404}}},
+      {"/tokenize",
+       "POST",
+       tokenize,
+       Access::kKey,
+       {.summary = "the token ids of a text or a conversation",
+        .request_schema = "TokenizeRequest",
+        .answer_schema = "Tokenization",
+        .error_statuses = {400, 404, 415, 500}}},
+      {"/detokenize",
+       "POST",
+       detokenize,
+       Access::kKey,
+       {.summary = "the text of token ids", .request_schema = "DetokenizeRequest", .answer_schema = "Detokenization", .error_statuses = {400, 404, 415, 500}}},
       {"/v1/completions",
        "POST",
        completions,

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "daemon/api/generation_service.hpp"
+#include "daemon/api/tokenize/tokenize_service.hpp"
 #include "daemon/http/router.hpp"
 #include "daemon/lifecycle/life_monitor.hpp"
 #include "daemon/metrics/metrics.hpp"
@@ -15,10 +16,11 @@ namespace lockstep::daemon {
 /// Borrowed; all outlive the routes.
 struct RouteParts {
   GenerationService* generation = nullptr;
+  TokenizeService* tokenize = nullptr;
   LifeMonitor* life = nullptr;
   Metrics* metrics = nullptr;
   std::string version;
-  std::string model;
+  std::vector<std::string> models;  ///< names of the one model; at least one
   std::int64_t max_model_len = 0;
   bool needs_key = false;          ///< API keys are set
   bool metrics_elsewhere = false;  ///< /metrics has an address of its own

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "daemon/api/request/generation_job.hpp"
 #include "daemon/api/text/choice_text.hpp"
@@ -18,9 +19,11 @@ namespace lockstep::daemon {
 
 /// What a request is read with. Borrowed; all outlive the service.
 struct ApiContext {
-  std::string served_name{};
+  std::vector<std::string> served_names{};  ///< at least one; answers show the first, requests may use any
   const model::Tokenizer* tokenizer = nullptr;
   const model::ChatTemplate* chat_template = nullptr;  ///< null: the model has none
+
+  [[nodiscard]] const std::string& served_name() const { return served_names.front(); }
 };
 
 /// What all objects of one answer share.

@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "daemon/api/error_answers.hpp"
+#include "daemon/api/json_content_type.hpp"
 #include "daemon/api/open_generation.hpp"
 #include "daemon/api/output_relay.hpp"
 #include "daemon/api/request/engine_requests.hpp"
@@ -22,12 +23,6 @@ namespace {
 
 using scheduler::FinishReason;
 using scheduler::RequestId;
-
-bool is_json(std::string_view content_type) {
-  constexpr std::string_view kJson = "application/json";
-  return content_type.empty() ||
-         (content_type.starts_with(kJson) && (content_type.size() == kJson.size() || content_type[kJson.size()] == ';' || content_type[kJson.size()] == ' '));
-}
 
 /// What can be known of a request without the engine.
 struct Prepared {
@@ -88,15 +83,15 @@ void EngineGenerationService::handle(std::shared_ptr<Exchange> exchange, const A
     exchange->respond(error_response(*gate_error_));
     return;
   }
-  if (!is_json(exchange->request().content_type)) {
-    exchange->respond(error_response({.status = 415, .message = "the Content-Type must be application/json", .code = "unsupported_media_type"}));
+  if (!is_json_content_type(exchange->request().content_type)) {
+    exchange->respond(error_response(wrong_content_type()));
     return;
   }
   const GenerationId id = ++last_id_;
   const std::int64_t created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   AnswerHead head{.id = fmt::format("{}{}", format.id_prefix(), exchange->request_id()),
                   .created = created,
-                  .model = options_.context.served_name,
+                  .model = options_.context.served_name(),
                   .tokenizer = options_.context.tokenizer};
   open_.emplace(id, OpenGeneration(exchange, format, std::move(head)));
   exchange->on_abandoned([this, id] { forget(id); });

@@ -171,6 +171,39 @@ constexpr std::string_view kChatCompletion = R"json({
                      "properties": {"content": {"type": "array", "items": {"$ref": "#/components/schemas/TokenProbability"}}}}}}}}
 })json";
 
+// daemon/api/tokenize/tokenize_answers.cpp.
+constexpr std::string_view kTokenizeRequest = R"json({
+  "type": "object",
+  "oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}],
+  "properties": {
+    "model": {"type": ["string", "null"], "description": "one of the served model's names"},
+    "prompt": {"type": "string"},
+    "messages": {"type": "array", "minItems": 1, "maxItems": 4096, "items": {"type": "object", "required": ["role"], "properties": {"role": {"type": "string"}}}},
+    "add_generation_prompt": {"type": ["boolean", "null"]},
+    "continue_final_message": {"type": ["boolean", "null"]},
+    "chat_template_kwargs": {"type": ["object", "null"]},
+    "add_special_tokens": {"type": ["boolean", "null"]},
+    "return_token_strs": {"type": ["boolean", "null"]}}
+})json";
+
+constexpr std::string_view kTokenization = R"json({
+  "type": "object", "required": ["count", "max_model_len", "tokens", "token_strs"],
+  "properties": {
+    "count": {"type": "integer", "minimum": 0},
+    "max_model_len": {"type": "integer", "minimum": 1},
+    "tokens": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+    "token_strs": {"type": ["array", "null"], "items": {"type": "string"}}}
+})json";
+
+constexpr std::string_view kDetokenizeRequest = R"json({
+  "type": "object", "required": ["tokens"],
+  "properties": {
+    "model": {"type": ["string", "null"], "description": "one of the served model's names"},
+    "tokens": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2147483647}}}
+})json";
+
+constexpr std::string_view kDetokenization = R"json({"type": "object", "required": ["prompt"], "properties": {"prompt": {"type": "string"}}})json";
+
 constexpr std::array kSchemas{
     ApiSchema{"Error", "", kError},
     ApiSchema{"Health", "", kHealth},
@@ -185,6 +218,10 @@ constexpr std::array kSchemas{
     ApiSchema{"ChatCompletionRequest", "GenerationFields", kChatCompletionRequest},
     ApiSchema{"TokenProbability", "", kTokenProbability},
     ApiSchema{"ChatCompletion", "", kChatCompletion},
+    ApiSchema{"TokenizeRequest", "", kTokenizeRequest},
+    ApiSchema{"Tokenization", "", kTokenization},
+    ApiSchema{"DetokenizeRequest", "", kDetokenizeRequest},
+    ApiSchema{"Detokenization", "", kDetokenization},
 };
 
 }  // namespace

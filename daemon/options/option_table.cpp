@@ -22,10 +22,10 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kLogLevel
 
 constexpr const char* kFolder = "the path of a folder";
 constexpr const char* kFile = "the path of a file";
-constexpr const char* kName = "a name";
 constexpr const char* kKeys = "API keys, separated by commas";
 constexpr const char* kOrigins = "origins such as https://example.org, separated by commas";
 constexpr const char* kHostPort = "an address and a port, such as 127.0.0.1:9090";
+constexpr const char* kNames = "one or several names";
 constexpr const char* kAddress = "an address of this machine";
 
 constexpr OptionKind unsigned_seed() {
@@ -82,7 +82,8 @@ constexpr const char* kPreflight = "Instead of serving";
 // clang-format off: one line is one option
 constexpr std::array kLines{
     OptionLine{kModel, "model", text_of<&Options::model, kFolder>("PATH"), "(the embedded model)", "Folder of a Hugging Face model"},
-    OptionLine{kModel, "served-model-name", text_of<&Options::served_model_name, kName>("NAME"), "(the folder's name)", "Name of the model in the API"},
+    OptionLine{kModel, "served-model-name", list_of<&Options::served_model_names, kNames>("NAME"), "(the folder's name)",
+               "Names of the model in the API; answers show the first, requests may use any"},
     OptionLine{kModel, "load-format", one_of<&Options::load_format, kLoadFormats>(), "auto", "Where weights come from; dummy makes them from --dummy-seed"},
     OptionLine{kModel, "dummy-seed", unsigned_seed(), "0", "Seed of --load-format dummy"},
     OptionLine{kModel, "device", device_name(), "cpu", "Where to compute"},
@@ -90,15 +91,20 @@ constexpr std::array kLines{
     OptionLine{kHttp, "host", text_of<&Options::host, kAddress>("ADDRESS"), "127.0.0.1", "Address that HTTP listens on"},
     OptionLine{kHttp, "port", port_number<&Options::port>(), "8000", "Port of this host's first rank; the others count up from it. 0: any free one"},
     OptionLine{kHttp, "shared-port", port_number<&Options::shared_port>(), "0", "One more port on which all ranks of this host accept. 0: none"},
-    OptionLine{kHttp, "unix-socket", text_of<&Options::unix_socket, kFile>("PATH"), "(none)", "Unix socket to listen on instead of --port; the host's other ranks add .1, .2"},
-    OptionLine{kHttp, "metrics-address", text_of<&Options::metrics_address, kHostPort>("HOST:PORT"), "(none)", "Serve /metrics and the probes there, and /metrics only there"},
+    OptionLine{kHttp, "unix-socket", text_of<&Options::unix_socket, kFile>("PATH"), "(none)",
+               "Unix socket to listen on instead of --port; the host's other ranks add .1, .2"},
+    OptionLine{kHttp, "metrics-address", text_of<&Options::metrics_address, kHostPort>("HOST:PORT"), "(none)",
+               "Serve /metrics and the probes there, and /metrics only there"},
     OptionLine{kHttp, "api-key", secret_list_of<&Options::api_keys, kKeys>("KEY"), "(none)", "Keys that callers need; better in LOCKSTEP_API_KEY or a file"},
     OptionLine{kHttp, "api-key-file", text_of<&Options::api_key_file, kFile>("PATH"), "(none)", "File with more such keys, one a line; SIGUSR2 reads it again"},
-    OptionLine{kHttp, "tls-cert", text_of<&Options::tls_certificate, kFile>("PATH"), "(none)", "PEM file with certificate and chain: HTTPS; SIGUSR2 reads it again"},
+    OptionLine{kHttp, "tls-cert", text_of<&Options::tls_certificate, kFile>("PATH"), "(none)",
+               "PEM file with certificate and chain: HTTPS; SIGUSR2 reads it again"},
     OptionLine{kHttp, "tls-key", text_of<&Options::tls_key, kFile>("PATH"), "(none)", "PEM file with the certificate's private key"},
-    OptionLine{kHttp, "cors-allow-origin", list_of<&Options::cors_origins, kOrigins>("ORIGIN"), "(none)", "Origins whose pages may use the API from a browser; * is all"},
+    OptionLine{kHttp, "cors-allow-origin", list_of<&Options::cors_origins, kOrigins>("ORIGIN"), "(none)",
+               "Origins whose pages may use the API from a browser; * is all"},
     OptionLine{kHttp, "request-timeout", duration<&Options::request_timeout>(), "(none)", "How long an answer may take; then it ends with an error"},
-    OptionLine{kHttp, "access-log", one_of<&Options::access_log, kAccessLogLevels>(), "requests", "A line for each request: off, all but probes and scrapes, all"},
+    OptionLine{kHttp, "access-log", one_of<&Options::access_log, kAccessLogLevels>(), "requests",
+               "A line for each request: off, all but probes and scrapes, all"},
 
     OptionLine{kBatching, "max-num-seqs", count_from<&Options::max_num_seqs, 1>(), "64", "Requests computed in one step"},
     OptionLine{kBatching, "max-num-batched-tokens", count_from<&Options::max_num_batched_tokens, 1>(), "512", "Tokens computed in one step"},

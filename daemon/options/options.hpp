@@ -21,8 +21,8 @@ enum class LoadFormat { kAuto, kSafetensors, kDummy };
 
 /// Checked one by one: every number is in its range.      Threads  a value.
 struct DaemonOptions {
-  std::filesystem::path model;    ///< "" is the model that comes with lockstep
-  std::string served_model_name;  ///< "" is the model folder's name
+  std::filesystem::path model;                  ///< "" is the model that comes with lockstep
+  std::vector<std::string> served_model_names;  ///< the first is shown; none is the model folder's name
   LoadFormat load_format = LoadFormat::kAuto;
   std::uint64_t dummy_seed = 0;
   std::string device = "cpu";

@@ -79,7 +79,8 @@ Result<std::filesystem::path> find_embedded_model(const std::filesystem::path& e
 Result<ServedModel> open_served_model(const DaemonOptions& options, const std::filesystem::path& executable) {
   ServedModel result;
   std::filesystem::path folder = options.model;
-  result.name = options.served_model_name;
+  result.names = options.served_model_names;
+  result.name = result.names.empty() ? std::string() : result.names.front();
   if (folder.empty()) {
     LOCKSTEP_ASSIGN_OR_RETURN(folder, find_embedded_model(executable));
     result.name = result.name.empty() ? kEmbeddedName : result.name;
@@ -89,6 +90,9 @@ Result<ServedModel> open_served_model(const DaemonOptions& options, const std::f
     std::error_code error;
     const std::filesystem::path whole = std::filesystem::weakly_canonical(folder, error);
     result.name = whole.filename().empty() ? "model" : whole.filename().string();
+  }
+  if (result.names.empty()) {
+    result.names.push_back(result.name);
   }
   result.load_format = options.load_format == LoadFormat::kDummy ? "dummy" : "safetensors";
   LOCKSTEP_ASSIGN_OR_RETURN(result.config, model::read_model_config(folder));

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "daemon/options/options.hpp"
 #include "lockstep/core/result.hpp"
@@ -14,7 +15,8 @@
 namespace lockstep::daemon {
 
 struct ServedModel {
-  std::string name;  ///< in the API
+  std::string name;                ///< in the API
+  std::vector<std::string> names;  ///< that requests may use: `name` and others
   std::string load_format;
   model::ModelConfig config;
   std::unique_ptr<model::WeightSource> weights;

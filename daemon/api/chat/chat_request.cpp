@@ -73,7 +73,7 @@ std::optional<ApiError> read_chat_request(std::string_view body, const ApiContex
     return failure;
   }
   job.default_max_tokens = std::numeric_limits<std::int32_t>::max();  // what the context has left
-  if (Failure failure = read_generation_fields(object, context.served_name, job)) {
+  if (Failure failure = read_generation_fields(object, context, job)) {
     return failure;
   }
   if (Failure failure = refuse_unsupported(object, kUnsupportedFields)) {
@@ -83,10 +83,7 @@ std::optional<ApiError> read_chat_request(std::string_view body, const ApiContex
     return failure;
   }
   if (context.chat_template == nullptr) {
-    return ApiError{.status = 400,
-                    .message = "this model has no chat template: use /v1/completions",
-                    .code = "no_chat_template",
-                    .param = "messages"};
+    return ApiError{.status = 400, .message = "this model has no chat template: use /v1/completions", .code = "no_chat_template", .param = "messages"};
   }
   std::string text;
   if (Failure failure = render_conversation(object, *context.chat_template, text)) {

@@ -90,7 +90,7 @@ std::optional<ApiError> read_completion_request(std::string_view body, const Api
   if (Failure failure = parse_object(body, object)) {
     return failure;
   }
-  if (Failure failure = read_generation_fields(object, context.served_name, job)) {
+  if (Failure failure = read_generation_fields(object, context, job)) {
     return failure;
   }
   if (Failure failure = refuse_unsupported(object, kUnsupportedFields)) {

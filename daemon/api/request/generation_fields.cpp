@@ -15,19 +15,6 @@ namespace json = boost::json;
 
 constexpr std::int32_t kInt32Max = std::numeric_limits<std::int32_t>::max();
 
-Failure read_model(const json::value& value, std::string_view served_name) {
-  if (!value.is_string()) {
-    return bad_field("model", fmt::format("model must be a string, not {}", kind_name(value)));
-  }
-  if (text_of(value) != served_name) {
-    return ApiError{.status = 404,
-                    .message = fmt::format("this server serves the model \"{}\" and not the one asked for; GET /v1/models lists it", served_name),
-                    .code = "model_not_found",
-                    .param = "model"};
-  }
-  return {};
-}
-
 Failure read_max_tokens(const json::value& value, GenerationJob& job) {
   return read_integer("max_tokens", value, 1, kInt32Max, job.max_tokens.emplace());
 }
@@ -191,11 +178,26 @@ constexpr std::array kUnsupportedFields{
 
 }  // namespace
 
-Failure read_generation_fields(const json::object& object, std::string_view served_name, GenerationJob& job) {
-  if (const json::value* model = find_field(object, "model"); model != nullptr) {
-    if (Failure failure = read_model(*model, served_name)) {
-      return failure;
-    }
+Failure read_model_name(const json::object& object, const ApiContext& context) {
+  const json::value* value = find_field(object, "model");
+  if (value == nullptr) {
+    return {};
+  }
+  if (!value->is_string()) {
+    return bad_field("model", fmt::format("model must be a string, not {}", kind_name(*value)));
+  }
+  if (std::ranges::find(context.served_names, text_of(*value)) == context.served_names.end()) {
+    return ApiError{.status = 404,
+                    .message = fmt::format("this server serves the model \"{}\" and not the one asked for; GET /v1/models lists it", context.served_name()),
+                    .code = "model_not_found",
+                    .param = "model"};
+  }
+  return {};
+}
+
+Failure read_generation_fields(const json::object& object, const ApiContext& context, GenerationJob& job) {
+  if (Failure failure = read_model_name(object, context)) {
+    return failure;
   }
   for (const Field& field : kFields) {
     if (const json::value* value = find_field(object, field.name); value != nullptr) {

@@ -17,7 +17,7 @@ class ChatRequest : public ::testing::Test {
  protected:
   std::optional<ApiError> parse(std::string_view body) {
     job_ = {};
-    return read_chat_request(body, {.served_name = "tiny", .tokenizer = &tokenizer_, .chat_template = &template_}, job_);
+    return read_chat_request(body, {.served_names = {"tiny"}, .tokenizer = &tokenizer_, .chat_template = &template_}, job_);
   }
   /// The prompt's text; the error where there is one.
   std::string prompt(std::string_view body) {
@@ -85,7 +85,7 @@ TEST_F(ChatRequest, TheFinalMessageMayBeContinued) {
 }
 
 TEST_F(ChatRequest, AModelWithoutATemplateSaysSo) {
-  const auto error = read_chat_request(R"({"messages":[{"role":"user","content":"hi"}]})", {.served_name = "tiny", .tokenizer = &tokenizer_}, job_);
+  const auto error = read_chat_request(R"({"messages":[{"role":"user","content":"hi"}]})", {.served_names = {"tiny"}, .tokenizer = &tokenizer_}, job_);
   ASSERT_TRUE(error);
   EXPECT_EQ(error->status, 400);
   EXPECT_EQ(error->code, "no_chat_template");

@@ -13,7 +13,7 @@ namespace {
 
 std::optional<ApiError> parse(std::string_view body, GenerationJob& job) {
   const testing::ByteTokenizer tokenizer;
-  return read_completion_request(body, {.served_name = "tiny", .tokenizer = &tokenizer}, job);
+  return read_completion_request(body, {.served_names = {"tiny"}, .tokenizer = &tokenizer}, job);
 }
 
 std::optional<ApiError> parse(std::string_view body) {

@@ -52,8 +52,10 @@ TEST_F(ServedModelTest, ModelIsNamedAfterItsFolderUnlessItIsGivenAName) {
   DaemonOptions options;
   options.model = root_ / "my-model/";
   EXPECT_EQ(open_served_model(options, executable_)->name, "my-model");
-  options.served_model_name = "alias";
-  EXPECT_EQ(open_served_model(options, executable_)->name, "alias");
+  options.served_model_names = {"alias", "other"};
+  const auto model = open_served_model(options, executable_);
+  EXPECT_EQ(model->name, "alias");
+  EXPECT_EQ(model->names, (std::vector<std::string>{"alias", "other"}));
 }
 
 TEST_F(ServedModelTest, DummyWeightsNeedNothingButAConfig) {

@@ -104,7 +104,7 @@ TEST_F(Options, EveryOptionArrives) {
                                       "--log-level",
                                       "debug"});
   EXPECT_EQ(options.model, "/m");
-  EXPECT_EQ(options.served_model_name, "x");
+  EXPECT_THAT(options.served_model_names, ::testing::ElementsAre("x"));
   EXPECT_EQ(options.load_format, LoadFormat::kDummy);
   EXPECT_EQ(options.dummy_seed, 18446744073709551615ULL);
   EXPECT_EQ(options.host, "::1");
@@ -185,7 +185,17 @@ TEST_F(Options, OfTwoOnTheCommandLineTheLastCounts) {
   EXPECT_EQ(good({"--port", "bad", "--port=2"}).port, 2);
   EXPECT_THAT(bad({"--port", "1", "2"}), HasSubstr(R"(unexpected argument "2")"));
   EXPECT_THAT(bad({"--port", "-1"}), HasSubstr(R"(--port: "-1" (set on the command line))"));
-  EXPECT_EQ(good({"--served-model-name", "[a,b]"}).served_model_name, "[a,b]");
+}
+
+TEST_F(Options, ListsTakeSeveralValuesAndReplaceThoseOfAWeakerSource) {
+  using ::testing::ElementsAre;
+  EXPECT_THAT(good({"--served-model-name", "a", "b", "--served-model-name=c,d"}).served_model_names, ElementsAre("a", "b", "c", "d"));
+  const std::string file = config_file("served-model-name = [\"a\", # one\n  'b', c ]\n");
+  EXPECT_THAT(good({"--config", file}).served_model_names, ElementsAre("a", "b", "c"));
+  environment_ = {{"LOCKSTEP_SERVED_MODEL_NAME", "e,f"}};
+  EXPECT_THAT(good({"--config", file}).served_model_names, ElementsAre("e", "f"));
+  EXPECT_THAT(good({"--config", file, "--served-model-name", "g"}).served_model_names, ElementsAre("g"));
+  EXPECT_THAT(bad({"--served-model-name", "a,,b"}), HasSubstr(R"(--served-model-name: "" (set on the command line) is not one or several names)"));
 }
 
 TEST_F(Options, SwitchesNeedNoValue) {

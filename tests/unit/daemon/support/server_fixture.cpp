@@ -16,7 +16,7 @@ void ServerFixture::serve(bool echo, HttpLimits limits, std::vector<Route> route
 void ServerFixture::serve_with(bool echo, HttpServerOptions options, std::vector<Route> routes, ApiKeys keys) {
   engine_ = std::make_unique<FakeEngine>(echo);
   service_ = GenerationService::create(
-      io_, {.context = {.served_name = "tiny", .tokenizer = &tokenizer_, .chat_template = &chat_template_}, .inline_body_bytes = 128});
+      io_, {.context = {.served_names = {"tiny"}, .tokenizer = &tokenizer_, .chat_template = &chat_template_}, .inline_body_bytes = 128});
   engine_->set_sink(service_->sink());
   routes.push_back({"/v1/completions", "POST", [this](std::shared_ptr<Exchange> exchange) { service_->handle(std::move(exchange), completion_format()); }});
   routes.push_back({"/v1/chat/completions", "POST", [this](std::shared_ptr<Exchange> exchange) { service_->handle(std::move(exchange), chat_format()); }});
