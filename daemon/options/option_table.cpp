@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <array>
 #include <cctype>
+#include <charconv>
 #include <utility>
 
 #include "lockstep/device/device.hpp"
@@ -59,14 +60,30 @@ constexpr OptionKind device_name() {
           .choices = device_names};
 }
 
-constexpr OptionKind ipv4_address() {
+/// An IPv4 address, or a network with its bits.
+bool is_listen_address(const std::string& text) {
+  constexpr int kBitsMax = 32;
+  const std::size_t slash = text.find('/');
+  in_addr address{};
+  if (::inet_pton(AF_INET, text.substr(0, slash).c_str(), &address) != 1) {
+    return false;
+  }
+  if (slash == std::string::npos) {
+    return true;
+  }
+  int bits = 0;
+  const char* const end = text.data() + text.size();
+  const auto [parsed_to, error] = std::from_chars(text.data() + slash + 1, end, bits);
+  return error == std::errc{} && parsed_to == end && bits >= 1 && bits <= kBitsMax;
+}
+
+constexpr OptionKind listen_address() {
   return {.placeholder = "ADDRESS",
-          .expected = [] { return std::string("an IPv4 address of this machine"); },
+          .expected = [] { return std::string("an IPv4 address of this machine, or a network such as 10.0.0.0/24"); },
           .apply =
               [](std::string_view text, DaemonOptions& options) {
                 options.peer_bind = text;
-                in_addr address{};
-                return ::inet_pton(AF_INET, options.peer_bind.c_str(), &address) == 1;
+                return is_listen_address(options.peer_bind);
               }};
 }
 
@@ -118,7 +135,7 @@ constexpr std::array kLines{
     OptionLine{kGroup, "drain-timeout", duration<&Options::drain_timeout>(), "30s", "How long accepted requests may take to finish after SIGTERM or SIGUSR1"},
     OptionLine{kGroup, "heartbeat-interval", duration<&Options::heartbeat_interval>(), "100ms", "How often ranks tell each other of their progress"},
     OptionLine{kGroup, "keep-alive-interval", duration<&Options::keep_alive_interval>(), "5s", "How often an idle group takes a step"},
-    OptionLine{kGroup, "peer-bind", ipv4_address(), "(chosen)", "Address on which other ranks reach this one"},
+    OptionLine{kGroup, "peer-bind", listen_address(), "(chosen)", "Address, or network, on which other ranks reach this one"},
     OptionLine{kGroup, "group-secret-file", text_of<&Options::group_secret_file, kFile>("PATH"), "(none)",
                "File with the secret that all ranks share; or set LOCKSTEP_GROUP_SECRET"},
 

@@ -173,10 +173,10 @@ class Stream(threading.Thread):
 class HostsTest(unittest.TestCase):
     """Two hosts for each test."""
 
-    rate = None
+    settings = {}  # of the network
 
     def setUp(self):
-        self.network = Network(("a", "b"), rate=self.rate)
+        self.network = Network(("a", "b"), **self.settings)
         self.addCleanup(self.network.close)
 
     def start(self, *options, **settings):

@@ -22,6 +22,8 @@ AGENT = pathlib.Path(__file__).resolve().parent / "launch_agent"
 BURST_BYTES = 64 * 1024
 LATENCY = "50ms"
 PR_SET_PDEATHSIG = 1
+# An interface that comes before the one that leads to the others, with one address on every host: what container engines set up.
+DECOY = "ip link add docker0 type bridge && ip addr add 172.17.0.1/16 dev docker0 && ip link set docker0 up"
 
 
 def run(*command):
@@ -79,16 +81,17 @@ def namespace_of(process):
 class Host:
     """One host: a process that only holds the namespaces, and what was entered into them."""
 
-    def __init__(self, name, number, core, monotonic_offset_s):
+    def __init__(self, name, number, core, monotonic_offset_s, decoy):
         self.name = name
         self.address = address_of(number)
         self.core = core
         self.port_name = f"to-{name}"
-        inside = f"hostname {name} && mount -t tmpfs tmpfs /tmp && ip link set lo up && echo made && exec sleep infinity"
+        inside = f"hostname {name} && mount -t tmpfs tmpfs /tmp && ip link set lo up && {DECOY if decoy else 'true'} && echo made && exec sleep infinity"
         self.holder = subprocess.Popen(
             ["unshare", "--net", "--uts", "--mount", "--time", "--monotonic", str(monotonic_offset_s), "--fork", "--kill-child", "sh", "-c", inside],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)  # fmt: skip
         if self.holder.stdout.readline() != "made\n":
+            self.close()
             raise RuntimeError(f"host {name}: its namespaces could not be made")
         # Time namespaces hold for children only: the process to enter is the one that unshare forked.
         children = pathlib.Path(f"/proc/{self.holder.pid}/task/{self.holder.pid}/children").read_text().split()
@@ -113,22 +116,29 @@ class Network:
     Each host has a core to itself as long as there are enough: two ranks on one core take 8 ms for an all-reduce that otherwise takes some µs.
     """
 
-    def __init__(self, names=("a", "b"), rate=None, monotonic_offsets_s=None):
+    def __init__(self, names=("a", "b"), rate=None, monotonic_offsets_s=None, decoy=False):
         self.folder = tempfile.TemporaryDirectory(dir=SHARED)
         cores = sorted(os.sched_getaffinity(0))
         self.hosts = {}
         self.write_names(names)
-        for index, name in enumerate(names):
-            host = Host(name, index + 1, cores[index % len(cores)], (monotonic_offsets_s or {}).get(name, 0))
-            self.hosts[name] = host
-            run("ip", "link", "add", host.port_name, "type", "veth", "peer", "name", "eth0", "netns", host.process)
-            run("ip", "link", "set", host.port_name, "master", "switch", "up")
-            host.run("ip", "addr", "add", f"{host.address}/24", "dev", "eth0")
-            host.run("ip", "link", "set", "eth0", "up")
-            pathlib.Path(self.folder.name, name).write_text(f"{host.process} {host.core}\n")
-            if rate:
-                self.limit(name, rate)
+        try:
+            for index, name in enumerate(names):
+                self.add(index + 1, name, cores[index % len(cores)], (monotonic_offsets_s or {}).get(name, 0), decoy, rate)
+        except BaseException:
+            self.close()
+            raise
         os.environ["HOSTS_OF_TEST"] = self.folder.name
+
+    def add(self, number, name, core, monotonic_offset_s, decoy, rate):
+        host = Host(name, number, core, monotonic_offset_s, decoy)
+        self.hosts[name] = host
+        run("ip", "link", "add", host.port_name, "type", "veth", "peer", "name", "eth0", "netns", host.process)
+        run("ip", "link", "set", host.port_name, "master", "switch", "up")
+        host.run("ip", "addr", "add", f"{host.address}/24", "dev", "eth0")
+        host.run("ip", "link", "set", "eth0", "up")
+        pathlib.Path(self.folder.name, name).write_text(f"{host.process} {host.core}\n")
+        if rate:
+            self.limit(name, rate)
 
     def write_names(self, names):
         """In place of /etc/hosts, for this test and, as their mount namespaces are copies of ours, for all hosts."""
@@ -168,7 +178,8 @@ class Network:
 
     def close(self):
         for host in self.hosts.values():
-            run("ip", "link", "del", host.port_name)  # now, and not when the kernel comes to the namespace's end
+            with contextlib.suppress(RuntimeError):  # it may not be there yet
+                run("ip", "link", "del", host.port_name)  # now, and not when the kernel comes to the namespace's end
             host.close()
         run("umount", "/etc/hosts")
         self.folder.cleanup()

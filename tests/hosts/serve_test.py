@@ -69,6 +69,16 @@ class Serve(HostsTest):
         self.assert_drained(group)
 
 
+class BesideOtherInterfaces(HostsTest):
+    settings = {"decoy": True}
+
+    def test_ranks_find_each_other_in_the_network_that_is_named(self):
+        group = self.start("--peer-bind", "10.77.0.0/24")
+        self.assertEqual(group.complete(0, prompt=PROMPTS[0], max_tokens=8)[0], 200)
+        group.drain()
+        self.assertEqual(group.wait(), 0, group.log())
+
+
 if __name__ == "__main__":
     network.enter_cluster()
     unittest.main()

@@ -24,8 +24,10 @@ struct PeerEndpoint {
 };
 
 struct PeerChannelOptions {
-  std::string secret;        ///< group secret, not empty when there are peers; members with another one are refused
-  std::string bind_address;  ///< IPv4; "" chooses: loopback when all members share this host, else the address of the first usable interface
+  std::string secret;  ///< group secret, not empty when there are peers; members with another one are refused
+  /// IPv4 address, or a network such as "10.0.0.0/24" for this host's address in it; "" chooses: loopback when all members share this host, else the address of
+  /// the first usable interface.
+  std::string bind_address;
   Duration heartbeat_interval = std::chrono::milliseconds(100);
   Duration stall_timeout = std::chrono::seconds(10);
   Duration authentication_timeout = std::chrono::seconds(5);  ///< a connection that has not proven by then that it is a member's is dropped

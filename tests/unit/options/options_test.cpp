@@ -140,6 +140,7 @@ TEST_F(Options, EnvironmentBeatsTheFileAndTheCommandLineBeatsBoth) {
 TEST_F(Options, BadValueIsNamedWithItsSourceAndWhatIsExpected) {
   EXPECT_THAT(bad({"--port", "70000"}), HasSubstr(R"(--port: "70000" (set on the command line) is not a port from 0 to 65535)"));
   EXPECT_THAT(bad({"--peer-bind", "localhost"}), HasSubstr(R"(--peer-bind: "localhost" (set on the command line) is not an IPv4 address)"));
+  EXPECT_THAT(bad({"--peer-bind", "10.0.0.0/33"}), HasSubstr("or a network such as 10.0.0.0/24"));
   environment_ = {{"LOCKSTEP_MICRO_BATCHES", "3"}};
   EXPECT_THAT(bad({}), HasSubstr(R"(--micro-batches: "3" (set by LOCKSTEP_MICRO_BATCHES) is not 1 or 2)"));
   environment_.clear();

@@ -54,10 +54,16 @@ TEST(PeerChannel, OptionsThatCannotWorkAreRefused) {
   EXPECT_THAT(PeerChannel::create(io, view_of(2, 0), progress, options).error().message, HasSubstr("\"localhost\""));
   options.bind_address = "192.0.2.1";  // reserved for documentation: no interface has it
   EXPECT_THAT(PeerChannel::create(io, view_of(2, 0), progress, options).error().message, HasSubstr("192.0.2.1"));
+  options.bind_address = "203.0.113.0/24";
+  EXPECT_THAT(PeerChannel::create(io, view_of(2, 0), progress, options).error().message, HasSubstr("no interface of this host"));
+  for (const char* wrong : {"127.0.0.0/", "127.0.0.0/0", "127.0.0.0/33", "127.0.0.0/8x", "127.0.0/8", "/8"}) {
+    options.bind_address = wrong;
+    EXPECT_THAT(PeerChannel::create(io, view_of(2, 0), progress, options).error().message, HasSubstr("expected an IPv4 address")) << wrong;
+  }
 }
 
 TEST(PeerChannel, AnEndpointCanBeReachedWhateverAddressItIsBoundTo) {
-  for (const std::string& address : {std::string("127.0.0.1"), std::string("0.0.0.0"), std::string("127.0.0.3")}) {
+  for (const std::string& address : {std::string("127.0.0.1"), std::string("0.0.0.0"), std::string("127.0.0.3"), std::string("127.0.0.0/8")}) {
     PeerChannelOptions options = test_options();
     options.bind_address = address;
     Group group(2, options);
