@@ -56,12 +56,11 @@ StepMetrics::StepMetrics(AtomicTable& table, std::string_view transport)
     step_seconds_[i] = &table.histogram("lockstep_step_duration_seconds", "From the plan to delivery.", kStepBuckets, labels);
     step_tokens_[i] = &table.histogram("lockstep_step_tokens", "Rows of this rank in a step.", kTokenBuckets, labels);
   }
-  for (std::size_t split = 0; split < 2; ++split) {
-    // In a split step the other micro-batch computes meanwhile, for as long as it has something to compute: how much of the time that hides is not measured.
-    const char* const exposed = split == 0 ? "true" : "partly";
-    const char* const help = "Time from the start of an exchange of rows to its end; exposed: whether nothing was computed meanwhile.";
-    dispatch_seconds_[split] = &table.counter("lockstep_comm_seconds_total", help, {{"op", "dispatch"}, {"exposed", exposed}});
-    combine_seconds_[split] = &table.counter("lockstep_comm_seconds_total", help, {{"op", "combine"}, {"exposed", exposed}});
+  for (const bool exposed : {false, true}) {
+    const char* const help = "Time from the start of an exchange of rows to its end; exposed: while nothing was computed.";
+    const auto index = static_cast<std::size_t>(exposed);
+    dispatch_seconds_[index] = &table.counter("lockstep_comm_seconds_total", help, {{"op", "dispatch"}, {"exposed", exposed ? "true" : "false"}});
+    combine_seconds_[index] = &table.counter("lockstep_comm_seconds_total", help, {{"op", "combine"}, {"exposed", exposed ? "true" : "false"}});
   }
   for (std::size_t i = 0; i < kReasons; ++i) {
     finished_[i] = &table.counter("lockstep_requests_finished_total", "Requests ended, by reason.", {{"reason", kReasonNames[i]}});
@@ -83,14 +82,15 @@ void StepMetrics::on_step(const scheduler::StepRecord& record) {
   }
   step_seconds_[kind]->observe(seconds(record.step_time));
   step_tokens_[kind]->observe(record.tokens);
-  const std::size_t split = record.micro_batches > 1 ? 1 : 0;
-  dispatch_seconds_[split]->add(seconds(record.dispatch_time));
-  combine_seconds_[split]->add(seconds(record.combine_time));
+  dispatch_seconds_[0]->add(seconds(record.dispatch_time - record.dispatch_exposed_time));
+  dispatch_seconds_[1]->add(seconds(record.dispatch_exposed_time));
+  combine_seconds_[0]->add(seconds(record.combine_time - record.combine_exposed_time));
+  combine_seconds_[1]->add(seconds(record.combine_exposed_time));
   wire_bytes_.add(static_cast<double>(record.wire_bytes));
   crossed_rows_.add(static_cast<double>(record.crossed_rows));
   prompt_tokens_.add(record.prefill_tokens);
   generated_tokens_.add(record.generated_tokens);
-  (split == 1 ? split_steps_ : whole_steps_).add(1);
+  (record.micro_batches > 1 ? split_steps_ : whole_steps_).add(1);
   if (!record.tokens_per_member.empty()) {
     const auto most = static_cast<double>(std::ranges::max(record.tokens_per_member));
     const auto all = static_cast<double>(std::accumulate(record.tokens_per_member.begin(), record.tokens_per_member.end(), std::int64_t{0}));

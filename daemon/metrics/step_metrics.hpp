@@ -32,7 +32,7 @@ class StepMetrics final : public scheduler::StepObserver {
   std::array<AtomicNumber*, kGuards.size() + 1> mismatches_{};  ///< the last is every other field
   AtomicNumber& last_step_;
   AtomicHistogram& agreement_seconds_;
-  std::array<AtomicNumber*, 2> dispatch_seconds_{};  ///< of whole steps, of split ones
+  std::array<AtomicNumber*, 2> dispatch_seconds_{};  ///< hidden, exposed
   std::array<AtomicNumber*, 2> combine_seconds_{};
   AtomicNumber& balance_;
   AtomicNumber& split_steps_;

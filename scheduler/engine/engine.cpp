@@ -112,6 +112,7 @@ class StepEngine final : public Engine {
   void end_all(FinishReason reason, const Error* error);
   void deliver();
   void observe(const StepRecord& record);
+  void observe_span(SpanKind kind, TimePoint begin, TimePoint end);
 
   const EngineOptions options_;
   EngineParts parts_;
@@ -254,12 +255,14 @@ Result<bool> StepEngine::plan_or_sleep(bool asleep) {
   const bool keeps_alive = parts_.view.my_index == 0 && parts_.view.size() > 1;
   while (true) {
     take_messages();
-    planner_->plan(parts_.clock->now(), batch_);
+    const TimePoint plan_begin = parts_.clock->now();
+    planner_->plan(plan_begin, batch_);
     const bool wants_step = batch_.rows() > 0 || planner_->waiting_count() > 0 || messages_.wish != comm::ControlWish::kNone;
     LOCKSTEP_ASSIGN_OR_RETURN(const bool woken, inbox_.woken());
     const TimePoint now = parts_.clock->now();
     const bool keep_alive_due = keeps_alive && now - last_agreement_ >= options_.keep_alive_interval;
     if (!asleep || wants_step || woken || keep_alive_due) {
+      observe_span(SpanKind::kPlan, plan_begin, now);
       return woken;
     }
     if (Status status = parts_.watch != nullptr ? parts_.watch->failure() : Status{}; !status) {
@@ -318,6 +321,7 @@ Status StepEngine::agree(StepRecord& record) {
   }
   LOCKSTEP_CHECK(plan_.step == step_, "agreed on step {} in step {}", plan_.step, step_);
   last_agreement_ = parts_.clock->now();
+  observe_span(SpanKind::kAgree, begin, last_agreement_);
   record.action = plan_.action;
   record.agreement_time = last_agreement_ - begin;
   record.micro_batches = plan_.micro_batches;
@@ -354,16 +358,22 @@ Status StepEngine::compute(StepRecord& record) {
   LOCKSTEP_RETURN_IF_ERROR(executor_->run(plan_, batch_, costs));
   const TimePoint computed = parts_.clock->now();
   sample(computed, record);
+  const TimePoint sampled = parts_.clock->now();
   deliver();
+  const TimePoint delivered = parts_.clock->now();
+  observe_span(SpanKind::kSample, computed, sampled);
+  observe_span(SpanKind::kDeliver, sampled, delivered);
   record.tokens = batch_.rows();
   record.prefill_tokens = batch_.prefill_tokens;
   record.requests = static_cast<std::int32_t>(batch_.entries.size());
   record.nonempty_micro_batches = costs.nonempty_micro_batches;
-  record.dispatch_time = costs.dispatch_time;
-  record.combine_time = costs.combine_time;
   record.wire_bytes = costs.wire_bytes;
   record.crossed_rows = costs.crossed_rows;
-  record.step_time = parts_.clock->now() - begin;
+  record.dispatch_time = costs.exchange_times.dispatch;
+  record.combine_time = costs.exchange_times.combine;
+  record.dispatch_exposed_time = costs.exchange_times.dispatch_exposed;
+  record.combine_exposed_time = costs.exchange_times.combine_exposed;
+  record.step_time = delivered - begin;
   if (record.tokens > 0) {
     record.kind = record.prefill_tokens == 0 ? StepKind::kDecode : (record.prefill_tokens == record.tokens ? StepKind::kPrefill : StepKind::kMixed);
   }
@@ -460,6 +470,12 @@ void StepEngine::deliver() {
   if (!events_.empty()) {
     parts_.sink->deliver(events_);
     events_.clear();
+  }
+}
+
+void StepEngine::observe_span(SpanKind kind, TimePoint begin, TimePoint end) {
+  if (parts_.observer != nullptr) {
+    parts_.observer->on_span({.kind = kind, .step = step_, .begin = begin, .end = end});
   }
 }
 

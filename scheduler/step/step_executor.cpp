@@ -36,6 +36,7 @@ Status StepExecutor::allocate() {
   for (std::int32_t count = 1; count <= options_.micro_batches_max; ++count) {
     programs_.push_back(build_step_program(config.layer_is_sparse, count));
   }
+  spans_.emplace(programs_.back().size());
   micro_batches_.resize(static_cast<std::size_t>(options_.micro_batches_max));
   for (MicroBatch& micro_batch : micro_batches_) {
     for (std::int32_t layer = 0; layer < config.layer_count; ++layer) {
@@ -99,13 +100,15 @@ Status StepExecutor::run(const comm::StepPlan& plan, const StepBatch& batch, Ste
   const bool threaded = plan.micro_batches > 1;
   device::Stream& compute = threaded ? *compute_stream_ : *inline_stream_;
   device::Stream& comm = threaded ? *comm_stream_ : *inline_stream_;
-  for (const ProgramEntry& entry : programs_[static_cast<std::size_t>(plan.micro_batches - 1)]) {
+  const std::vector<ProgramEntry>& program = programs_[static_cast<std::size_t>(plan.micro_batches - 1)];
+  spans_->start(program);
+  for (const ProgramEntry& entry : program) {
     MicroBatch& micro_batch = micro_batches_[static_cast<std::size_t>(entry.micro_batch)];
     device::Stream& stream = entry.stream == StreamRole::kCompute ? compute : comm;
     if (threaded && entry.wait != StepEvent::kNone) {
       stream.wait_for(*micro_batch.events[static_cast<std::size_t>(entry.wait)]);
     }
-    stream.enqueue([this, &entry, &stream] { return execute(entry, stream); });
+    stream.enqueue([this, &entry, &stream] { return execute_timed(entry, stream); });
     if (threaded && entry.record != StepEvent::kNone) {
       stream.record(*micro_batch.events[static_cast<std::size_t>(entry.record)]);
     }
@@ -119,10 +122,21 @@ Status StepExecutor::run(const comm::StepPlan& plan, const StepBatch& batch, Ste
     costs_.wire_bytes += micro_batch.exchange ? micro_batch.exchange->wire_bytes_total() : 0;
     costs_.crossed_rows += micro_batch.exchange ? micro_batch.exchange->crossed_rows_total() : 0;
   }
+  costs_.exchange_times = spans_->exchange_times();
+  if (parts_.observer != nullptr) {
+    spans_->tell(*parts_.observer, step_, threaded);
+  }
   costs_.wire_bytes -= wire_bytes_before;
   costs_.crossed_rows -= crossed_rows_before;
   costs = costs_;
   return {};
+}
+
+Status StepExecutor::execute_timed(const ProgramEntry& entry, device::Stream& stream) {
+  const TimePoint begin = SteadyClock::instance().now();
+  Status status = execute(entry, stream);
+  spans_->set(entry, begin, SteadyClock::instance().now());
+  return status;
 }
 
 Status StepExecutor::execute(const ProgramEntry& entry, device::Stream& stream) {
@@ -195,7 +209,6 @@ Error StepExecutor::in_collective(Error error, const ProgramEntry& entry) const 
 
 Status StepExecutor::dispatch(const ProgramEntry& entry, MicroBatch& micro_batch) {
   announce(CollectiveKind::kDispatch, entry);
-  const TimePoint begin = SteadyClock::instance().now();
   const comm::ExchangePosition position{.step = step_, .layer = entry.layer, .micro_batch = entry.micro_batch};
   Status status = micro_batch.exchange->start_dispatch(position, micro_batch.dp_metadata, parts_.transformer->routed_rows(entry.micro_batch),
                                                        parts_.transformer->routed_experts(entry.micro_batch));
@@ -205,13 +218,11 @@ Status StepExecutor::dispatch(const ProgramEntry& entry, MicroBatch& micro_batch
   open_collective(entry);
   LOCKSTEP_RETURN_IF_ERROR(micro_batch.exchange->finish_dispatch(Deadline::after(options_.stall_timeout, parts_.watch)));  // says itself where it stood
   close_collective(entry);
-  costs_.dispatch_time += SteadyClock::instance().now() - begin;
   return {};
 }
 
 Status StepExecutor::combine(const ProgramEntry& entry, MicroBatch& micro_batch) {
   announce(CollectiveKind::kCombine, entry);
-  const TimePoint begin = SteadyClock::instance().now();
   Status status = micro_batch.exchange->start_combine();
   if (!status) {
     return in_collective(std::move(status).error(), entry);
@@ -219,7 +230,6 @@ Status StepExecutor::combine(const ProgramEntry& entry, MicroBatch& micro_batch)
   open_collective(entry);
   LOCKSTEP_RETURN_IF_ERROR(micro_batch.exchange->finish_combine(Deadline::after(options_.stall_timeout, parts_.watch)));  // says itself where it stood
   close_collective(entry);
-  costs_.combine_time += SteadyClock::instance().now() - begin;
   return {};
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "lockstep/scheduler/step_observer.hpp"
 #include "scheduler/batch/batch_planner.hpp"
 #include "scheduler/step/step_program.hpp"
+#include "scheduler/step/step_spans.hpp"
 
 namespace lockstep::scheduler {
 
@@ -41,8 +43,7 @@ struct StepExecutorOptions {
 
 /// What a step cost.
 struct StepCosts {
-  Duration dispatch_time{};
-  Duration combine_time{};
+  ExchangeTimes exchange_times{};
   std::uint64_t wire_bytes = 0;
   std::uint64_t crossed_rows = 0;
   std::int32_t nonempty_micro_batches = 0;  ///< of this rank
@@ -79,6 +80,8 @@ class StepExecutor {
   void open_collective(const ProgramEntry& entry);
   void close_collective(const ProgramEntry& entry);
   void announce(CollectiveKind kind, const ProgramEntry& entry);
+  /// `execute`, with its span.
+  [[nodiscard]] Status execute_timed(const ProgramEntry& entry, device::Stream& stream);
   [[nodiscard]] Status execute(const ProgramEntry& entry, device::Stream& stream);
   [[nodiscard]] Status dispatch(const ProgramEntry& entry, MicroBatch& micro_batch);
   [[nodiscard]] Status combine(const ProgramEntry& entry, MicroBatch& micro_batch);
@@ -91,11 +94,12 @@ class StepExecutor {
   std::unique_ptr<device::Stream> inline_stream_;
   std::unique_ptr<device::Stream> compute_stream_;  ///< null while one micro-batch is the most
   std::unique_ptr<device::Stream> comm_stream_;
+  std::optional<StepSpans> spans_;  ///< set by allocate
   DPMetadata step_metadata_;
   std::int64_t step_ = 0;
   std::mutex progress_mutex_;                      ///< the two streams' threads report progress, which takes one writer at a time
   const ProgramEntry* open_collective_ = nullptr;  ///< the one that the comm stream waits in
-  StepCosts costs_;                                ///< the times are written by the comm stream's tasks, read after they have ended
+  StepCosts costs_;
 };
 
 }  // namespace lockstep::scheduler

@@ -1,6 +1,7 @@
 // StepObserver: what the engine tells about its steps and requests; the daemon makes it metrics.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -27,11 +28,33 @@ struct StepRecord {
   std::int32_t nonempty_micro_batches = 0;
   std::span<const std::int32_t> tokens_per_member;  ///< [members]; valid during the call
   Duration agreement_time{};                        ///< from our proposal to the plan, waiting for others included
-  Duration dispatch_time{};                         ///< in dispatch, packing included; with several micro-batches the comm stream's time, under compute or not
+  Duration dispatch_time{};                         ///< in dispatch, packing included, under compute or not
   Duration combine_time{};
+  Duration dispatch_exposed_time{};  ///< of dispatch_time, while no stage computed
+  Duration combine_exposed_time{};
   Duration step_time{};            ///< from the plan to delivery
   std::uint64_t wire_bytes = 0;    ///< put on the wire in this step
   std::uint64_t crossed_rows = 0;  ///< rows sent to other members in this step
+};
+
+/// What a rank did in a step. kEmbed to kHead are the stages of the step program, in its order; kAttention includes routing, kHead the logits.
+enum class SpanKind : std::uint8_t { kPlan, kAgree, kEmbed, kAttention, kDense, kDispatch, kExperts, kCombine, kWeigh, kHead, kSample, kDeliver };
+inline constexpr std::size_t kSpanKindCount = 12;
+[[nodiscard]] std::string_view span_kind_name(SpanKind kind);  ///< "attention"; "unknown" for none of them
+
+/// Where it ran: a step that is not split runs on the step thread alone.
+enum class SpanLane : std::uint8_t { kStep, kCompute, kComm };
+inline constexpr std::size_t kSpanLaneCount = 3;
+
+/// From when to when, by the steady clock.
+struct SpanRecord {
+  SpanKind kind = SpanKind::kPlan;
+  SpanLane lane = SpanLane::kStep;
+  std::int32_t layer = -1;        ///< -1: of no layer
+  std::int32_t micro_batch = -1;  ///< -1: of the whole step
+  std::int64_t step = 0;
+  TimePoint begin{};
+  TimePoint end{};
 };
 
 /// State of the queues after a step.
@@ -73,6 +96,8 @@ class StepObserver {
   virtual void on_inter_token(Duration /*since_last_token*/) {}
   virtual void on_request_finished(const RequestRecord&) {}
   virtual void on_collective(const CollectiveRecord&) {}
+  /// Each span of a step, once the step's stages have run: before its on_step, or never when the step fails. Of one lane in the order of time.
+  virtual void on_span(const SpanRecord&) {}
   virtual void on_divergence(std::string_view /*field*/) {}
 
  protected:

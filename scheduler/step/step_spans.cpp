@@ -1,0 +1,82 @@
+#include "scheduler/step/step_spans.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace lockstep::scheduler {
+
+namespace {
+
+bool is_exchange(const ProgramEntry& entry) {
+  return entry.stage == Stage::kDispatch || entry.stage == Stage::kCombine;
+}
+
+// Stages and spans have one order, so that one becomes the other by counting.
+constexpr auto kFirstStage = static_cast<std::uint8_t>(SpanKind::kEmbed);
+static_assert(static_cast<std::uint8_t>(SpanKind::kAttention) - kFirstStage == static_cast<std::uint8_t>(Stage::kAttention));
+static_assert(static_cast<std::uint8_t>(SpanKind::kDispatch) - kFirstStage == static_cast<std::uint8_t>(Stage::kDispatch));
+static_assert(static_cast<std::uint8_t>(SpanKind::kCombine) - kFirstStage == static_cast<std::uint8_t>(Stage::kCombine));
+static_assert(static_cast<std::uint8_t>(SpanKind::kHead) - kFirstStage == static_cast<std::uint8_t>(Stage::kHead));
+
+SpanKind span_kind(Stage stage) {
+  return static_cast<SpanKind>(kFirstStage + static_cast<std::uint8_t>(stage));
+}
+
+SpanLane span_lane(const ProgramEntry& entry, bool threaded) {
+  if (!threaded) {
+    return SpanLane::kStep;
+  }
+  return entry.stream == StreamRole::kCompute ? SpanLane::kCompute : SpanLane::kComm;
+}
+
+}  // namespace
+
+std::string_view span_kind_name(SpanKind kind) {
+  constexpr std::array<std::string_view, kSpanKindCount> kNames{"plan",    "agree",   "embed", "attention", "dense",  "dispatch",
+                                                                "experts", "combine", "weigh", "head",      "sample", "deliver"};
+  const auto index = static_cast<std::size_t>(kind);
+  return index < kNames.size() ? kNames[index] : "unknown";
+}
+
+ExchangeTimes StepSpans::exchange_times() const {
+  ExchangeTimes times;
+  // Both kinds of entries are in the order of time, and no two of a kind overlap: one walk over both.
+  std::size_t compute = 0;
+  for (std::size_t i = 0; i < program_.size(); ++i) {
+    if (!is_exchange(program_[i])) {
+      continue;
+    }
+    const Interval& exchange = intervals_[i];
+    Duration covered{};
+    while (compute < program_.size()) {
+      const Interval& busy = intervals_[compute];
+      if (!is_exchange(program_[compute])) {
+        covered += std::max(std::min(exchange.end, busy.end) - std::max(exchange.begin, busy.begin), Duration{});
+        if (busy.end > exchange.end) {
+          break;  // it may lie over the next exchange too
+        }
+      }
+      ++compute;
+    }
+    const bool dispatches = program_[i].stage == Stage::kDispatch;
+    const Duration length = exchange.end - exchange.begin;
+    (dispatches ? times.dispatch : times.combine) += length;
+    (dispatches ? times.dispatch_exposed : times.combine_exposed) += length - covered;
+  }
+  return times;
+}
+
+void StepSpans::tell(StepObserver& observer, std::int64_t step, bool threaded) const {
+  for (std::size_t i = 0; i < program_.size(); ++i) {
+    const ProgramEntry& entry = program_[i];
+    observer.on_span({.kind = span_kind(entry.stage),
+                      .lane = span_lane(entry, threaded),
+                      .layer = entry.layer,
+                      .micro_batch = entry.micro_batch,
+                      .step = step,
+                      .begin = intervals_[i].begin,
+                      .end = intervals_[i].end});
+  }
+}
+
+}  // namespace lockstep::scheduler

@@ -1,0 +1,44 @@
+// StepSpans: when each entry of a step program ran, and how much of its exchanges nothing was computed under.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "lockstep/core/deadline.hpp"
+#include "lockstep/scheduler/step_observer.hpp"
+#include "scheduler/step/step_program.hpp"
+
+namespace lockstep::scheduler {
+
+struct ExchangeTimes {
+  Duration dispatch{};
+  Duration combine{};
+  Duration dispatch_exposed{};  ///< of these, outside of all other entries
+  Duration combine_exposed{};
+};
+
+/// Ownership  a value.      Threads  `set`: of one entry at a time, entries of different streams at the same time; all else when no stream runs.
+class StepSpans {
+ public:
+  struct Interval {
+    TimePoint begin{};
+    TimePoint end{};
+  };
+
+  explicit StepSpans(std::size_t entries_max) : intervals_(entries_max) {}
+  /// `program` outlives the step. Allocates nothing.
+  void start(std::span<const ProgramEntry> program) { program_ = program; }
+  /// `entry` is one of the program.
+  void set(const ProgramEntry& entry, TimePoint begin, TimePoint end) { intervals_[static_cast<std::size_t>(&entry - program_.data())] = {begin, end}; }
+
+  /// Entries of one stream ran in the program's order.      Cost  O(entries).
+  [[nodiscard]] ExchangeTimes exchange_times() const;
+  /// Each entry as a span. `threaded`: the stages ran on the streams, else all on the step thread.
+  void tell(StepObserver& observer, std::int64_t step, bool threaded) const;
+
+ private:
+  std::span<const ProgramEntry> program_;
+  std::vector<Interval> intervals_;  ///< [entries_max], by position in the program
+};
+
+}  // namespace lockstep::scheduler

@@ -1,0 +1,118 @@
+// Goal    Exposed exchange time is what lies outside of all computation, whatever overlaps what, and every entry is told as a span.
+// Method  Programs of a few entries with times set by hand; the sum over a grid of microseconds is the reference.
+#include "scheduler/step/step_spans.hpp"
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace lockstep::scheduler {
+namespace {
+
+using std::chrono::microseconds;
+
+TimePoint at(int us) {
+  return TimePoint{} + microseconds(us);
+}
+
+ProgramEntry entry(Stage stage, std::int32_t micro_batch = 0) {
+  const bool exchange = stage == Stage::kDispatch || stage == Stage::kCombine;
+  return {.stage = stage, .micro_batch = micro_batch, .layer = 3, .stream = exchange ? StreamRole::kComm : StreamRole::kCompute};
+}
+
+struct RecordingObserver final : StepObserver {
+  void on_span(const SpanRecord& record) override { spans.push_back(record); }
+  std::vector<SpanRecord> spans;
+};
+
+TEST(StepSpans, ExchangesAreExposedWholeWhenNothingElseRuns) {
+  const std::vector<ProgramEntry> program{entry(Stage::kAttention), entry(Stage::kDispatch), entry(Stage::kExperts), entry(Stage::kCombine)};
+  StepSpans spans(program.size());
+  spans.start(program);
+  for (int i = 0; i < 4; ++i) {
+    spans.set(program[static_cast<std::size_t>(i)], at(10 * i), at(10 * i + 10));
+  }
+  const ExchangeTimes times = spans.exchange_times();
+  EXPECT_EQ(times.dispatch, microseconds(10));
+  EXPECT_EQ(times.dispatch_exposed, microseconds(10));
+  EXPECT_EQ(times.combine_exposed, microseconds(10));
+}
+
+TEST(StepSpans, WhatIsComputedUnderAnExchangeHidesIt) {
+  const std::vector<ProgramEntry> program{entry(Stage::kAttention), entry(Stage::kDispatch), entry(Stage::kAttention, 1), entry(Stage::kDispatch, 1),
+                                          entry(Stage::kExperts)};
+  StepSpans spans(program.size());
+  spans.start(program);
+  spans.set(program[0], at(0), at(10));
+  spans.set(program[1], at(10), at(40));  // the second attention covers 15 of its 30
+  spans.set(program[2], at(10), at(25));
+  spans.set(program[3], at(40), at(60));  // the experts cover all of it
+  spans.set(program[4], at(38), at(70));
+  const ExchangeTimes times = spans.exchange_times();
+  EXPECT_EQ(times.dispatch, microseconds(50));
+  EXPECT_EQ(times.dispatch_exposed, microseconds(30 - 15 - 2));
+  EXPECT_EQ(times.combine, microseconds(0));
+}
+
+TEST(StepSpans, ExposedTimeIsThatOfAReferenceThatCountsMicroseconds) {
+  std::mt19937 random(7);
+  std::uniform_int_distribution<int> gap(0, 4);
+  std::uniform_int_distribution<int> length(0, 9);
+  std::bernoulli_distribution exchanges(0.5);
+  for (int round = 0; round < 300; ++round) {
+    std::vector<ProgramEntry> program;
+    for (int i = 0; i < 20; ++i) {
+      program.push_back(entry(exchanges(random) ? (i % 3 == 0 ? Stage::kCombine : Stage::kDispatch) : Stage::kExperts));
+    }
+    StepSpans spans(program.size());
+    spans.start(program);
+    int comm_end = 0;
+    int compute_end = 0;
+    std::vector<bool> computing(400, false);
+    std::vector<std::pair<int, int>> exchange_times;
+    for (const ProgramEntry& each : program) {
+      int& end = each.stream == StreamRole::kComm ? comm_end : compute_end;
+      const int begin = end + gap(random);
+      end = begin + length(random);
+      spans.set(each, at(begin), at(end));
+      if (each.stream == StreamRole::kComm) {
+        exchange_times.emplace_back(begin, end);
+      } else {
+        std::fill(computing.begin() + begin, computing.begin() + end, true);
+      }
+    }
+    int exposed = 0;
+    for (const auto& [begin, end] : exchange_times) {
+      exposed += static_cast<int>(std::count(computing.begin() + begin, computing.begin() + end, false));
+    }
+    const ExchangeTimes times = spans.exchange_times();
+    EXPECT_EQ(times.dispatch_exposed + times.combine_exposed, microseconds(exposed)) << "round " << round;
+  }
+}
+
+TEST(StepSpans, EveryEntryIsToldWithItsLane) {
+  const std::vector<ProgramEntry> program{entry(Stage::kHead), entry(Stage::kCombine, 1)};
+  StepSpans spans(program.size());
+  spans.start(program);
+  spans.set(program[0], at(1), at(2));
+  spans.set(program[1], at(3), at(5));
+  RecordingObserver observer;
+  spans.tell(observer, 17, true);
+  spans.tell(observer, 18, false);
+  ASSERT_EQ(observer.spans.size(), 4U);
+  EXPECT_EQ(span_kind_name(observer.spans[0].kind), "head");
+  EXPECT_EQ(observer.spans[0].lane, SpanLane::kCompute);
+  EXPECT_EQ(span_kind_name(observer.spans[1].kind), "combine");
+  EXPECT_EQ(observer.spans[1].lane, SpanLane::kComm);
+  EXPECT_EQ(observer.spans[1].micro_batch, 1);
+  EXPECT_EQ(observer.spans[1].layer, 3);
+  EXPECT_EQ(observer.spans[1].step, 17);
+  EXPECT_EQ(observer.spans[1].end - observer.spans[1].begin, microseconds(2));
+  EXPECT_EQ(observer.spans[3].lane, SpanLane::kStep);
+}
+
+}  // namespace
+}  // namespace lockstep::scheduler
