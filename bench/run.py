@@ -68,7 +68,6 @@ def section_serving(build_dir):
 
 
 SECTIONS = {"agreement": section_agreement, "idle": section_idle, "serving": section_serving, **hosts.sections.SECTIONS, **library.sections.SECTIONS, **scale.sections.SECTIONS}
-SECTIONS = {"agreement": section_agreement, "idle": section_idle, "serving": section_serving, **library.sections.SECTIONS}
 
 
 def main():
