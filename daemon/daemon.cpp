@@ -39,6 +39,7 @@
 #include "daemon/preflight/prepared.hpp"
 #include "daemon/routes.hpp"
 #include "daemon/served_model/served_model.hpp"
+#include "daemon/trace/trace_observer.hpp"
 #include "lockstep/core/exit_codes.hpp"
 
 namespace lockstep::daemon {
@@ -90,6 +91,7 @@ class Daemon {
         notifier_(environment),
         metrics_(Metrics::create(metrics_options(prepared_))),
         step_log_(logger.should_log(spdlog::level::trace) ? std::make_unique<StepLog>(metrics_->step_observer(), logger) : nullptr),
+        trace_(step_log_ ? *step_log_ : metrics_->step_observer()),
         generation_(GenerationService::create(io_, {.context = api_context(prepared_.model)})),
         tokenize_(TokenizeService::create(io_, {.context = {.api = api_context(prepared_.model), .max_model_len = max_model_len(prepared_)}})),
         life_(LifeMonitor::create(
@@ -125,6 +127,7 @@ class Daemon {
   ServiceNotifier notifier_;
   std::unique_ptr<Metrics> metrics_;   // before the io_context: HTTP connections report to it until they are destroyed
   std::unique_ptr<StepLog> step_log_;  ///< only at level trace
+  TraceObserver trace_;
   comm::StepProgress progress_;
   boost::asio::io_context io_;
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{io_.get_executor()};
@@ -152,7 +155,7 @@ RankParts Daemon::rank_parts(const DaemonHooks& hooks) {
           .io = &io_,
           .progress = &progress_,
           .sink = &generation_->sink(),
-          .observer = step_log_ ? step_log_.get() : &metrics_->step_observer()};
+          .observer = &trace_};
 }
 
 RankEvents Daemon::rank_events() {
@@ -194,6 +197,8 @@ Status Daemon::open_http() {
                                            .tokenize = tokenize_.get(),
                                            .life = life_.get(),
                                            .metrics = metrics_.get(),
+                                           .trace = &trace_.ring(),
+                                           .rank = prepared_.launch.rank,
                                            .version = LOCKSTEP_VERSION,
                                            .models = prepared_.model.names,
                                            .max_model_len = max_model_len(prepared_),

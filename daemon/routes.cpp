@@ -12,6 +12,7 @@
 #include "daemon/api/completions/completion_format.hpp"
 #include "daemon/http/error_body.hpp"
 #include "daemon/openapi/document.hpp"
+#include "daemon/trace/trace_route.hpp"
 
 namespace lockstep::daemon {
 namespace {
@@ -120,6 +121,11 @@ std::vector<Route> make_routes(const RouteParts& parts) {
         .answer_schema = "ChatCompletion",
         .streams = true,
         .error_statuses = {400, 404, 415, 429, 500, 503}}},
+      {"/debug/trace",
+       "GET",
+       trace_handler(parts.trace, parts.rank),
+       Access::kKey,
+       {.summary = "the newest steps, ?steps=N, as Chrome-trace JSON for Perfetto", .answer_schema = "ChromeTrace", .error_statuses = {400}}},
       {"/openapi.json", "GET", nullptr, Access::kKey, {.summary = "this API, as OpenAPI 3.1", .answer_schema = "OpenApi"}},
   };
   std::vector<Route> described = routes;

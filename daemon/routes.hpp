@@ -10,6 +10,7 @@
 #include "daemon/http/router.hpp"
 #include "daemon/lifecycle/life_monitor.hpp"
 #include "daemon/metrics/metrics.hpp"
+#include "daemon/trace/trace_ring.hpp"
 
 namespace lockstep::daemon {
 
@@ -19,6 +20,8 @@ struct RouteParts {
   TokenizeService* tokenize = nullptr;
   LifeMonitor* life = nullptr;
   Metrics* metrics = nullptr;
+  const TraceRing* trace = nullptr;
+  int rank = 0;
   std::string version;
   std::vector<std::string> models;  ///< names of the one model; at least one
   std::int64_t max_model_len = 0;

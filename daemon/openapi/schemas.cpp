@@ -30,6 +30,11 @@ constexpr std::string_view kHealth = R"json({
     "not_arrived": {"type": "array", "items": {"type": "integer"}}}
 })json";
 
+constexpr std::string_view kChromeTrace = R"json({
+  "type": "object", "required": ["displayTimeUnit", "traceEvents"],
+  "properties": {"displayTimeUnit": {"const": "ms"}, "traceEvents": {"type": "array", "items": {"type": "object", "required": ["name", "ph", "pid"]}}}
+})json";
+
 constexpr std::string_view kVersion = R"json({"type": "object", "required": ["version"], "properties": {"version": {"type": "string"}}})json";
 
 constexpr std::string_view kModel = R"json({
@@ -208,6 +213,7 @@ constexpr std::array kSchemas{
     ApiSchema{"Error", "", kError},
     ApiSchema{"Health", "", kHealth},
     ApiSchema{"Version", "", kVersion},
+    ApiSchema{"ChromeTrace", "", kChromeTrace},
     ApiSchema{"Model", "", kModel},
     ApiSchema{"ModelList", "", kModelList},
     ApiSchema{"OpenApi", "", kOpenApi},

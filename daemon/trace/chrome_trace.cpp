@@ -1,0 +1,75 @@
+#include "daemon/trace/chrome_trace.hpp"
+
+#include <array>
+#include <iterator>
+
+#include <fmt/format.h>
+
+namespace lockstep::daemon {
+namespace {
+
+using scheduler::SpanLane;
+using scheduler::SpanRecord;
+
+constexpr std::array<std::string_view, scheduler::kSpanLaneCount> kLaneNames{"step thread", "compute stream", "comm stream"};
+constexpr std::size_t kEventBytes = 160;  // a usual event: what is reserved for each
+
+std::int64_t nanoseconds(Duration duration) {
+  return std::chrono::nanoseconds(duration).count();
+}
+
+/// Not by way of a double: a clock of years has more digits than it.
+void append_microseconds(std::string& out, std::int64_t ns) {
+  constexpr std::int64_t kNsPerUs = 1000;
+  const std::int64_t magnitude = ns < 0 ? -ns : ns;
+  fmt::format_to(std::back_inserter(out), "{}{}.{:03}", ns < 0 ? "-" : "", magnitude / kNsPerUs, magnitude % kNsPerUs);
+}
+
+void append_names(std::string& out, int rank) {
+  fmt::format_to(std::back_inserter(out),
+                 R"({{"name":"process_name","ph":"M","pid":{0},"args":{{"name":"rank {0}"}}}},)"
+                 R"({{"name":"process_sort_index","ph":"M","pid":{0},"args":{{"sort_index":{0}}}}},)",
+                 rank);
+  for (std::size_t lane = 0; lane < kLaneNames.size(); ++lane) {
+    fmt::format_to(std::back_inserter(out), R"({{"name":"thread_name","ph":"M","pid":{},"tid":{},"args":{{"name":"{}"}}}},)", rank, lane, kLaneNames[lane]);
+  }
+}
+
+void append_span(std::string& out, const RankTrace& trace, const SpanRecord& span) {
+  fmt::format_to(std::back_inserter(out), R"({{"name":"{}","cat":"step","ph":"X","ts":)", scheduler::span_kind_name(span.kind));
+  append_microseconds(out, nanoseconds(span.begin.time_since_epoch() - trace.clock_offset));
+  out += R"(,"dur":)";
+  append_microseconds(out, nanoseconds(span.end - span.begin));
+  fmt::format_to(std::back_inserter(out), R"(,"pid":{},"tid":{},"args":{{"step":{})", trace.rank, static_cast<int>(span.lane), span.step);
+  if (span.layer >= 0) {
+    fmt::format_to(std::back_inserter(out), R"(,"layer":{})", span.layer);
+  }
+  if (span.micro_batch >= 0) {
+    fmt::format_to(std::back_inserter(out), R"(,"micro_batch":{})", span.micro_batch);
+  }
+  out += "}},";
+}
+
+}  // namespace
+
+std::string chrome_trace(std::span<const RankTrace> ranks) {
+  std::string out = R"({"displayTimeUnit":"ms","traceEvents":[)";
+  std::size_t spans = 0;
+  for (const RankTrace& trace : ranks) {
+    spans += trace.spans.size();
+  }
+  out.reserve(out.size() + kEventBytes * (spans + (2 + kLaneNames.size()) * ranks.size()));
+  for (const RankTrace& trace : ranks) {
+    append_names(out, trace.rank);
+    for (const SpanRecord& span : trace.spans) {
+      append_span(out, trace, span);
+    }
+  }
+  if (out.back() == ',') {
+    out.pop_back();
+  }
+  out += "]}\n";
+  return out;
+}
+
+}  // namespace lockstep::daemon

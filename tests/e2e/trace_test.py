@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Goal    GET /debug/trace gives every span of the newest steps, as JSON that Perfetto reads, and the metrics of exposed exchange time agree with it.
+Method  Two ranks answer a request, split into micro-batches or not; the trace is parsed and compared with the step's structure."""
+
+import collections
+import unittest
+
+from group import GroupTest, call, complete
+
+STAGES = {"embed", "attention", "dispatch", "experts", "combine", "weigh", "head"}
+AROUND = {"plan", "agree", "sample", "deliver"}
+
+
+def spans_of(port, steps):
+    answer = call(port, "GET", f"/debug/trace?steps={steps}")
+    assert answer.status == 200, answer.text
+    return [event for event in answer.json["traceEvents"] if event["ph"] == "X"]
+
+
+def exchange_seconds(port, exposed):
+    lines = call(port, "GET", "/metrics").text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("lockstep_comm_seconds_total{") and f'exposed="{exposed}"' in line)
+
+
+class WholeSteps(GroupTest):
+    def test_a_step_has_every_span_once_for_its_layers(self):
+        complete(self.group.port, prompt="In the beginning", max_tokens=8, temperature=0, ignore_eos=True)
+        for rank, port in enumerate(self.group.ports):
+            by_step = collections.defaultdict(list)
+            for span in spans_of(port, 10000):
+                self.assertEqual(span["pid"], rank)
+                by_step[span["args"]["step"]].append(span)
+            computed = [spans for spans in by_step.values() if len(spans) > 2]
+            self.assertGreaterEqual(len(computed), 8)
+            for spans in computed:
+                count = collections.Counter(span["name"] for span in spans)
+                self.assertEqual(set(count), STAGES | AROUND)
+                self.assertEqual({count[name] for name in ("dispatch", "experts", "combine", "weigh", "attention")}, {count["attention"]})
+                self.assertEqual({count[name] for name in AROUND | {"embed", "head"}}, {1})
+                self.assertEqual({span["tid"] for span in spans}, {0})  # not split: all on the step thread
+                ordered = sorted(spans, key=lambda span: span["ts"])
+                for before, after in zip(ordered, ordered[1:]):
+                    self.assertLessEqual(before["ts"] + before["dur"], after["ts"] + 0.002, f"{before} and {after} overlap on one thread")
+
+    def test_ranks_of_one_host_share_a_clock(self):
+        complete(self.group.port, prompt="In the beginning", max_tokens=8, temperature=0, ignore_eos=True)
+        agreed = [{span["args"]["step"]: span for span in spans_of(port, 10000) if span["name"] == "agree"} for port in self.group.ports]
+        common = set(agreed[0]) & set(agreed[1])
+        self.assertGreaterEqual(len(common), 8)
+        for step in common:
+            first, second = agreed[0][step], agreed[1][step]
+            # An agreement ends on no rank before all have begun it.
+            self.assertGreaterEqual(first["ts"] + first["dur"], second["ts"])
+            self.assertGreaterEqual(second["ts"] + second["dur"], first["ts"])
+
+    def test_without_micro_batches_all_exchange_is_exposed(self):
+        complete(self.group.port, prompt="In the beginning", max_tokens=8, temperature=0, ignore_eos=True)
+        self.assertGreater(exchange_seconds(self.group.port, "true"), 0)
+        self.assertEqual(exchange_seconds(self.group.port, "false"), 0)
+
+    def test_a_wrong_number_of_steps_is_refused(self):
+        for query in ("steps=0", "steps=many", "step=1"):
+            answer = call(self.group.port, "GET", f"/debug/trace?{query}")
+            self.assertEqual(answer.status, 400)
+            self.assertIn("expected", answer.json["error"]["message"])
+
+
+class SplitSteps(GroupTest):
+    options = ("--micro-batches", "2")
+
+    def test_micro_batches_lie_on_two_streams_and_metrics_count_what_the_trace_shows(self):
+        complete(self.group.port, prompt="And it came to pass in those days. " * 20, max_tokens=8, temperature=0, ignore_eos=True)
+        spans = spans_of(self.group.port, 10000)
+        split = {span["args"]["step"] for span in spans if span["args"].get("micro_batch") == 1}
+        self.assertTrue(split)
+        for span in spans:
+            if span["args"]["step"] in split and span["name"] in STAGES:
+                self.assertEqual(span["tid"], 2 if span["name"] in ("dispatch", "combine") else 1)
+        exchanged = sum(span["dur"] for span in spans if span["name"] in ("dispatch", "combine")) / 1e6
+        counted = exchange_seconds(self.group.port, "true") + exchange_seconds(self.group.port, "false")
+        self.assertAlmostEqual(counted, exchanged, delta=0.001 * max(exchanged, 1e-3))
+
+
+if __name__ == "__main__":
+    unittest.main()
