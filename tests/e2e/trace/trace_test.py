@@ -3,9 +3,12 @@
 Method  Two ranks answer a request, split into micro-batches or not; the trace is parsed and compared with the step's structure."""
 
 import collections
+import pathlib
+import sys
 import unittest
 
-from group import GroupTest, call, complete
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from group import GroupTest, call, complete  # noqa: E402
 
 STAGES = {"embed", "attention", "dispatch", "experts", "combine", "weigh", "head"}
 AROUND = {"plan", "agree", "sample", "deliver"}
