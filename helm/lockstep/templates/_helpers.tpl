@@ -1,0 +1,76 @@
+{{- define "lockstep.name" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "lockstep.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "lockstep.labels" -}}
+{{ include "lockstep.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- define "lockstep.metadata" -}}
+name: {{ include "lockstep.name" . }}
+namespace: {{ .Release.Namespace }}
+labels:
+  {{- include "lockstep.labels" . | nindent 2 }}
+{{- end }}
+
+{{- define "lockstep.serviceAccount" -}}
+{{ .Values.serviceAccount.name | default (include "lockstep.name" .) }}
+{{- end }}
+
+{{- define "lockstep.image" -}}
+{{ .Values.image.repository }}{{ if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{- define "lockstep.ranks" -}}
+{{ mul (int .Values.nodes) (int .Values.devices.perNode) }}
+{{- end }}
+
+{{- define "lockstep.grace" -}}
+{{ add (int .Values.drain.delay) (int .Values.drain.timeout) (int .Values.drain.margin) }}
+{{- end }}
+
+{{/* The file that lockstepd reads. Numbers by toJson: templates would print a million as 1e+06. */}}
+{{- define "lockstep.configuration" -}}
+host = 0.0.0.0
+port = {{ .Values.ports.rank }}
+shared-port = {{ .Values.ports.shared }}
+drain-timeout = {{ .Values.drain.timeout }}s
+{{- if eq .Values.devices.kind "gpu" }}
+device = cuda
+{{- end }}
+{{- if ne .Values.model.source "embedded" }}
+model = {{ printf "/models/%s" .Values.model.folder | trimSuffix "/" }}
+{{- end }}
+{{- if .Values.secrets.apiKeys }}
+api-key-file = /etc/lockstep-secrets/api/api-keys
+{{- end }}
+{{- if .Values.secrets.tls }}
+tls-cert = /etc/lockstep-secrets/tls/tls.crt
+tls-key = /etc/lockstep-secrets/tls/tls.key
+{{- end }}
+{{- if .Values.secrets.group }}
+group-secret-file = /etc/lockstep-secrets/group/group-secret
+{{- end }}
+{{- range $name, $value := .Values.options }}
+{{ $name }} = {{ $value | toJson }}
+{{- end }}
+{{- end }}
+
+{{- define "lockstep.probe" -}}
+httpGet: {path: {{ .path }}, port: rank-0, scheme: {{ ternary "HTTPS" "HTTP" (ne .root.Values.secrets.tls "") }}}
+{{- end }}
+
+{{/* Ports between the nodes of a group: ssh, Open MPI's as launch.sh fixes them, and the ranks' peer channels, whose ports the kernel chooses. */}}
+{{- define "lockstep.groupPorts" -}}
+- {port: {{ .Values.ports.ssh }}, protocol: TCP}
+- {port: {{ .Values.ports.mpi }}, endPort: {{ add .Values.ports.mpi 255 }}, protocol: TCP}
+- {port: 32768, endPort: 60999, protocol: TCP}
+{{- end }}

@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""Goal    The chart renders what Kubernetes takes, whatever its main values are; refuses values that make no sense; and lockstepd takes its configuration.
+Method  Helm's engine renders every combination; Kubernetes' schemas (strict: no unknown field) and those of the custom resources judge. Golden files show changes.
+        `chart_test.py --update` writes the golden files."""
+
+import itertools
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import helm_python
+import jsonschema
+import kubernetes_validate
+import yaml
+from custom_resources import pod_templates, schema_of
+from values_page import page
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+FOLDER = REPOSITORY / "helm/lockstep"
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+CHART = helm_python.Chart.load(str(FOLDER))
+KUBERNETES = ("1.31.0", kubernetes_validate.latest_version())
+# Fields that came later than the oldest release that is checked: OCI images as volumes.
+IMAGE_VOLUME_SINCE = 33
+
+SSH = {"secrets": {"ssh": "ssh-keys"}}
+LAUNCHES = [{}, {"launch": "leaderWorkerSet", "nodes": 2, "replicas": 2, **SSH}, {"launch": "mpiJob", "nodes": 3, **SSH}]
+DEVICES = [{}, {"devices": {"kind": "gpu", "perNode": 8}}]
+MODELS = [{}, {"model": {"source": "pvc", "reference": "models", "folder": "qwen"}}, {"model": {"source": "hostPath", "reference": "/srv/models"}},
+          {"model": {"source": "image", "reference": "models/qwen:1"}}]  # fmt: skip
+SECRETS = [{}, {"secrets": {"apiKeys": "keys", "tls": "certificate", "group": "group"}}]
+EXTRAS = [{"podDisruptionBudget": {"enabled": False}, "networkPolicy": {"enabled": False}, "serviceAccount": {"create": False}},
+          {"monitoring": {"podMonitor": True, "prometheusRule": True, "dashboard": True, "labels": {"release": "prometheus"}}, "nodeSelector": {"gpu": "h100"},
+           "tolerations": [{"operator": "Exists"}], "priorityClassName": "high", "runtimeClassName": "nvidia", "podAnnotations": {"a": "b"}, "podLabels": {"c": "d"},
+           "options": {"max-num-seqs": 1000000, "log-level": "debug"}, "image": {"pullSecrets": ["registry"]}}]  # fmt: skip
+GOLDENS = {
+    "pod": {},
+    "leader_worker_set": {**LAUNCHES[1], **DEVICES[1], **MODELS[1]},
+    "mpi_job": {**LAUNCHES[2], **DEVICES[1], "secrets": {"ssh": "ssh-keys", "tls": "certificate", "apiKeys": "keys"}},
+    "monitored": {"monitoring": {"podMonitor": True}, "devices": {"perNode": 2}, "options": {"max-num-seqs": 32}},
+}
+
+
+def merged(*parts):
+    result = {}
+    for part in parts:
+        for key, value in part.items():
+            result[key] = {**result.get(key, {}), **value} if isinstance(value, dict) else value
+    return result
+
+
+def render(values):
+    """The resources, in the order of the templates' names."""
+    rendered = CHART.render(values=values, name="demo", namespace="serving")
+    texts = [text for name, text in sorted(rendered.items()) if name.endswith(".yaml")]
+    return [resource for text in texts for resource in yaml.safe_load_all(text) if resource]
+
+
+def golden_text(values):
+    return yaml.safe_dump_all(render(values), sort_keys=False, width=150)
+
+
+def of_kind(resources, kind):
+    return [resource for resource in resources if resource["kind"] == kind]
+
+
+class Chart(unittest.TestCase):
+    def validate(self, resource, version):
+        if schema := schema_of(resource):
+            jsonschema.validate(resource, schema)
+            for pod in pod_templates(resource):
+                kubernetes_validate.validate(pod, version, strict=True)
+        else:
+            kubernetes_validate.validate(resource, version, strict=True)
+
+    def test_is_valid_in_every_combination_of_its_main_values(self):
+        combinations = list(itertools.product(LAUNCHES, DEVICES, MODELS, SECRETS, EXTRAS))
+        self.assertEqual(len(combinations), 96)
+        for parts in combinations:
+            values = merged(*parts)
+            resources = render(values)
+            for version in KUBERNETES:
+                if values.get("model", {}).get("source") == "image" and int(version.split(".")[1]) < IMAGE_VOLUME_SINCE:
+                    continue
+                for resource in resources:
+                    with self.subTest(values=values, version=version, kind=resource["kind"]):
+                        self.validate(resource, version)
+
+    def test_pods_are_restricted_and_their_secrets_are_files(self):
+        for parts in itertools.product(LAUNCHES, DEVICES, SECRETS):
+            for resource in render(merged(*parts)):
+                for pod in pod_templates(resource):
+                    spec = pod["spec"]
+                    self.assertTrue(spec["securityContext"]["runAsNonRoot"])
+                    self.assertEqual(spec["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"})
+                    self.assertEqual((spec["automountServiceAccountToken"], spec["enableServiceLinks"]), (False, False))
+                    for container in spec["containers"]:
+                        security = container["securityContext"]
+                        self.assertEqual((security["allowPrivilegeEscalation"], security["readOnlyRootFilesystem"], security["capabilities"]), (False, True, {"drop": ["ALL"]}))
+                        self.assertFalse([variable for variable in container["env"] if "valueFrom" in variable])
+
+    def test_volumes_and_mounts_of_every_container_match(self):
+        for parts in itertools.product(LAUNCHES, MODELS, SECRETS):
+            for resource in render(merged(*parts)):
+                for pod in pod_templates(resource):
+                    volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
+                    self.assertEqual(volumes, {mount["name"] for mount in pod["spec"]["containers"][0]["volumeMounts"]})
+
+    def test_leaves_time_for_hook_and_drain_before_the_kill(self):
+        drain = {"delay": 7, "timeout": 60, "margin": 5}
+        (deployment,) = of_kind(render({"drain": drain}), "Deployment")
+        spec = deployment["spec"]["template"]["spec"]
+        hook = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1]
+        self.assertEqual(spec["terminationGracePeriodSeconds"], 72)
+        self.assertTrue(hook.startswith("sleep 7; kill -USR1 1;"), hook)
+        self.assertIn("drain-timeout = 60s", self.configuration({"drain": drain}))
+
+    def configuration(self, values):
+        return of_kind(render(values), "ConfigMap")[0]["data"]["lockstep.conf"]
+
+    def test_gives_lockstepd_a_configuration_that_it_takes(self):
+        options = {"max-num-seqs": 1000000, "log-level": "debug", "stall-timeout": "20s", "served-model-name": "a model"}
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+            file.write(self.configuration({"options": options}))
+            file.flush()
+            environment = {name: value for name, value in os.environ.items() if not name.startswith("LOCKSTEP_")}
+            result = subprocess.run([os.environ["LOCKSTEP_E2E_BINARY"], "--dry-run", "--assume-ranks", "2", "--config", file.name], capture_output=True, text=True,
+                                    timeout=60, check=False, env=environment)  # fmt: skip
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("at most 1000000 requests", result.stdout)
+
+    def test_refuses_wrong_values_by_name(self):
+        wrong = [({"launch": "sometimes"}, "launch"), ({"nodes": 2}, "nodes"), ({"launch": "leaderWorkerSet", "nodes": 2}, "ssh"), ({"launch": "mpiJob", "nodes": 1, **SSH}, "nodes"),
+                 ({"launch": "mpiJob", "nodes": 2, "replicas": 2, **SSH}, "replicas"), ({"devices": {"perNode": 0}}, "perNode"), ({"devices": {"kind": "tpu"}}, "kind"),
+                 ({"replica": 2}, "replica"), ({"options": {"port": 1}}, "port"), ({"options": {"Max_Num_Seqs": 1}}, "Max_Num_Seqs"), ({"model": {"source": "pvc"}}, "reference"),
+                 ({"drain": {"timeout": "30s"}}, "timeout"), ({"image": {"digest": "sha256:1"}}, "digest"), ({"service": {"port": 0}}, "port"),
+                 ({"ports": {"mpi": 65000}}, "mpi"), ({"sharedMemory": "lots"}, "sharedMemory")]  # fmt: skip
+        for values, name in wrong:
+            with self.subTest(values=values), self.assertRaises(helm_python.HelmError) as refused:
+                render(values)
+            self.assertIn(name, str(refused.exception))
+
+    def test_renders_what_the_golden_files_hold(self):
+        for name, values in GOLDENS.items():
+            with self.subTest(golden=name):
+                self.assertEqual(golden_text(values), (GOLDEN / f"{name}.yaml").read_text(), "chart_test.py --update writes them anew")
+
+    def test_names_every_port_of_a_group_in_the_network_policy(self):
+        (policy,) = of_kind(render(merged(LAUNCHES[1], {"devices": {"perNode": 4}})), "NetworkPolicy")
+        opened = [(port["port"], port.get("endPort", port["port"])) for rule in policy["spec"]["ingress"] for port in rule["ports"]]
+        for wanted in (7999, 8000, 8003, 2222, 24000, 24255, 40000):
+            self.assertTrue(any(first <= wanted <= last for first, last in opened), wanted)
+        self.assertFalse(any(first <= 8004 <= last for first, last in opened))
+
+    def test_carries_the_rules_and_the_dashboard_of_monitoring(self):
+        for name in ("rules.yml", "dashboard.json"):
+            self.assertEqual((FOLDER / "files" / name).read_text(), (REPOSITORY / "monitoring" / name).read_text())
+        (rule,) = of_kind(render({"monitoring": {"prometheusRule": True}}), "PrometheusRule")
+        self.assertEqual(rule["spec"], yaml.safe_load((REPOSITORY / "monitoring/rules.yml").read_text()))
+
+    def test_monitors_every_rank_of_a_pod(self):
+        (monitor,) = of_kind(render({"monitoring": {"podMonitor": True}, "devices": {"perNode": 3}}), "PodMonitor")
+        self.assertEqual([endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]], ["rank-0", "rank-1", "rank-2"])
+
+    def test_notes_say_how_to_ask(self):
+        notes = {text for name, text in CHART.render(values={}, name="demo").items() if name.endswith("NOTES.txt")}.pop()
+        self.assertRegex(notes, r"port-forward service/demo-lockstep 8000:80")
+
+    def test_version_is_the_projects(self):
+        version = re.search(r"VERSION (\d+\.\d+\.\d+)", (REPOSITORY / "CMakeLists.txt").read_text())[1]
+        self.assertEqual((CHART.metadata["version"], CHART.metadata["appVersion"]), (version, version))
+
+    def test_page_of_values_is_current(self):
+        self.assertEqual((FOLDER / "VALUES.md").read_text(), page(), "run tests/helm/values_page.py > helm/lockstep/VALUES.md")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--update"]:
+        for golden_name, golden_values in GOLDENS.items():
+            (GOLDEN / f"{golden_name}.yaml").write_text(golden_text(golden_values))
+    else:
+        unittest.main()
