@@ -3,6 +3,7 @@
 #include <array>
 #include <random>
 #include <span>
+#include <string>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -118,6 +119,26 @@ constexpr std::string_view kGood =
 /// The header of a file that is only in memory, in an allocation of exactly its size: the sanitizers see every byte read beyond it.
 Result<SafetensorsHeader> header_of(const std::vector<char>& file) {
   return read_safetensors_header(std::as_bytes(std::span(file)), "memory");
+}
+
+/// A header of so many empty tensors.
+std::string bloated_file(std::size_t entries) {
+  std::string header = "{";
+  for (std::size_t i = 0; i < entries; ++i) {
+    header += (i == 0 ? "\"" : ",\"") + std::to_string(i) + R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
+  }
+  return safetensors_file(header + "}", "");
+}
+
+TEST(HostileSafetensors, BloatedHeadersAreReadInProportionToTheirLengthAndEndAtTheCap) {
+  const std::string many = bloated_file(100'000);
+  const Result<SafetensorsHeader> header = read_safetensors_header(std::as_bytes(std::span(many)), "many");
+  ASSERT_TRUE(header) << header.error().message;
+  EXPECT_EQ(header->entries.size(), 100'000U);
+  const std::string more = bloated_file(1'000'001);
+  const Result<SafetensorsHeader> refused = read_safetensors_header(std::as_bytes(std::span(more)), "more");
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("more than 1000000 tensors"));
 }
 
 TEST(HostileSafetensors, EveryTruncationOfAGoodFileIsRefused) {
