@@ -26,7 +26,7 @@ constexpr std::size_t kRefusalsMax = 64;
 class AsioHttpServer final : public HttpServer {
  public:
   AsioHttpServer(boost::asio::io_context& io, HttpServerOptions options, Router router)
-      : io_(io), state_(std::make_shared<ServerState>(std::move(options), std::move(router))), sweep_timer_(io), retry_timer_(io) {
+      : io_(io), state_(std::make_shared<ServerState>(std::move(options), std::move(router))), sweep_timer_(io) {
     std::random_device random;
     state_->compressor = std::make_unique<Compressor>(io);
     state_->request_salt = (std::uint64_t{random()} << 32) | random();
@@ -46,25 +46,25 @@ class AsioHttpServer final : public HttpServer {
     for (const int descriptor : options.inherited_sockets) {
       LOCKSTEP_RETURN_IF_ERROR(add(adopt_socket(io_, descriptor)));
     }
-    if (listeners_.empty() && !options.unix_socket.empty()) {
+    if (doors_.empty() && !options.unix_socket.empty()) {
       LOCKSTEP_RETURN_IF_ERROR(add(listen_on_path(io_, options.unix_socket)));
     }
-    if (listeners_.empty()) {
+    if (doors_.empty()) {
       LOCKSTEP_RETURN_IF_ERROR(add(listen_on_port(io_, options.host, options.port, "--port", false)));
     }
     if (options.inherited_sockets.empty() && options.shared_port != 0) {
       LOCKSTEP_RETURN_IF_ERROR(add(listen_on_port(io_, options.host, options.shared_port, "--shared-port", true)));
     }
-    for (const std::unique_ptr<Listener>& listener : listeners_) {
-      accept(*listener);
+    for (const std::unique_ptr<Door>& door : doors_) {
+      accept(*door);
     }
     return {};
   }
 
-  [[nodiscard]] std::uint16_t port() const override { return listeners_.front()->port; }
-  [[nodiscard]] const std::string& name() const override { return listeners_.front()->name; }
+  [[nodiscard]] std::uint16_t port() const override { return doors_.front()->listener.port; }
+  [[nodiscard]] const std::string& name() const override { return doors_.front()->listener.name; }
   void set_keys(ApiKeys keys) override { state_->router.set_keys(std::move(keys)); }
-  void remove_socket_file() override { listeners_.front()->file.remove(); }
+  void remove_socket_file() override { doors_.front()->listener.file.remove(); }
   [[nodiscard]] std::size_t connection_count() const override { return state_->connections.size(); }
   [[nodiscard]] bool idle() const override {
     return state_->exchanges == 0 && std::ranges::none_of(state_->connections, [](const Connection* connection) { return connection->has_output(); });
@@ -73,12 +73,12 @@ class AsioHttpServer final : public HttpServer {
   void close() override {
     state_->compressor.reset();
     error_code ignored;
-    for (const std::unique_ptr<Listener>& listener : listeners_) {
-      listener->acceptor.close(ignored);
-      listener->file.remove();
+    for (const std::unique_ptr<Door>& door : doors_) {
+      door->listener.acceptor.close(ignored);
+      door->listener.file.remove();
+      door->retry_timer.cancel();
     }
     sweep_timer_.cancel();
-    retry_timer_.cancel();
     for (const std::shared_ptr<Connection>& connection : open_connections()) {
       connection->close();
     }
@@ -86,31 +86,38 @@ class AsioHttpServer final : public HttpServer {
   }
 
  private:
+  /// A listener with a timer of its own: one that waits to accept again must not end another's wait.
+  struct Door {
+    Door(boost::asio::io_context& io, Listener the_listener) : listener(std::move(the_listener)), retry_timer(io) {}
+    Listener listener;
+    boost::asio::steady_timer retry_timer;
+  };
+
   Status add(Result<Listener> listener) {
     if (!listener) {
       return listener.error();
     }
-    listeners_.push_back(std::make_unique<Listener>(std::move(*listener)));
+    doors_.push_back(std::make_unique<Door>(io_, std::move(*listener)));
     return {};
   }
 
-  void accept(Listener& listener) {
-    listener.acceptor.async_accept([this, &listener](error_code error, Wire::Socket socket) {
+  void accept(Door& door) {
+    door.listener.acceptor.async_accept([this, &door](error_code error, Wire::Socket socket) {
       if (error == boost::asio::error::operation_aborted) {
         return;  // closed: `this` may be gone
       }
       if (error) {
         // No descriptors or memory left: accepting again at once would spin.
-        retry_timer_.expires_after(kAcceptRetry);
-        retry_timer_.async_wait([this, &listener](error_code cancelled) {
+        door.retry_timer.expires_after(kAcceptRetry);
+        door.retry_timer.async_wait([this, &door](error_code cancelled) {
           if (!cancelled) {
-            accept(listener);
+            accept(door);
           }
         });
         return;
       }
       welcome(std::move(socket));
-      accept(listener);
+      accept(door);
     });
   }
 
@@ -172,10 +179,9 @@ class AsioHttpServer final : public HttpServer {
   }
 
   boost::asio::io_context& io_;
-  std::shared_ptr<ServerState> state_;                ///< shared with the connections
-  std::vector<std::unique_ptr<Listener>> listeners_;  ///< what is accepted refers to them, so they stay where they are
+  std::shared_ptr<ServerState> state_;        ///< shared with the connections
+  std::vector<std::unique_ptr<Door>> doors_;  ///< pending accepts refer to them, so they stay where they are
   boost::asio::steady_timer sweep_timer_;
-  boost::asio::steady_timer retry_timer_;
   Duration sweep_interval_ = kSweepIntervalMax;
 };
 
