@@ -19,7 +19,7 @@ namespace {
 namespace json = boost::json;
 
 std::vector<Route> daemon_routes() {
-  return make_routes({.version = "1.2.3", .model = "tiny", .max_model_len = 64});
+  return make_routes({.version = "1.2.3", .models = {"tiny"}, .max_model_len = 64});
 }
 
 json::object document_of(std::span<const Route> routes, bool needs_key = false) {
@@ -125,7 +125,7 @@ TEST(OpenApi, OnlyProbesAndMetricsAreOpen) {
 }
 
 TEST(OpenApi, MetricsWithAnAddressOfTheirOwnAreNotDescribed) {
-  const std::vector<Route> routes = make_routes({.version = "1.2.3", .model = "tiny", .metrics_elsewhere = true});
+  const std::vector<Route> routes = make_routes({.version = "1.2.3", .models = {"tiny"}, .metrics_elsewhere = true});
   EXPECT_TRUE(std::ranges::any_of(routes, [](const Route& route) { return route.path == "/metrics"; })) << "they are served there";
   const json::value document = json::parse(served_document(routes));
   EXPECT_FALSE(document.at("paths").get_object().contains("/metrics"));
