@@ -59,12 +59,12 @@ def build_package(folder, version=None):
 class Container:
     """Runs `command` in `root`, which it takes over and deletes, with a network of its own. close() ends it and leaves nothing behind."""
 
-    def __init__(self, root, *command, first):
+    def __init__(self, root, *command, first, network="--private-network"):
         """`first` is the name of the process that shows that the container is there."""
         self.root = root
         self.first = first
         self.log = tempfile.TemporaryFile(mode="w+")
-        command = [*NSPAWN, "--private-network", f"--directory={self.root}", *command]
+        command = [*NSPAWN, network, f"--directory={self.root}", *command]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
         self.home_network = os.open("/proc/self/ns/net", os.O_RDONLY)
         try:
