@@ -83,6 +83,9 @@ Result<std::int64_t> whole_of(const Value& value, std::string_view what) {
 Result<std::vector<Value>> elements_of(Runtime& runtime, const Value& value) {
   std::vector<Value> result;
   if (const Sequence* sequence = value.sequence()) {
+    if (sequence->broken) {
+      return *sequence->broken;
+    }
     LOCKSTEP_RETURN_IF_ERROR(runtime.budget.step(sequence->items.size()));
     result.assign(sequence->items.begin() + static_cast<std::ptrdiff_t>(sequence->taken), sequence->items.end());
     if (sequence->flavor == Sequence::Flavor::kGenerator) {
@@ -98,7 +101,7 @@ Result<std::vector<Value>> elements_of(Runtime& runtime, const Value& value) {
     LOCKSTEP_RETURN_IF_ERROR(runtime.budget.step(characters.size()));
     LOCKSTEP_RETURN_IF_ERROR(runtime.budget.allocate(characters.size() * 2));
     for (const std::string_view character : characters) {
-      result.push_back(Value::text(std::string(character), value.is_markup()));
+      result.push_back(Value::text(std::string(character)));  // plain also of a text that `safe` marked
     }
   } else if (!value.is_undefined()) {
     return wrong_type(value, "what to go through", "a list, dict or text");
@@ -158,8 +161,7 @@ Result<Value> get_attribute(Runtime& runtime, const Value& value, std::string_vi
   if (const Dict* dict = value.dict()) {
     found = dict->find_text(name);
   } else if (const auto* object = value.get<NamespaceObject*>()) {
-    const auto place = (*object)->attributes.find(name);
-    found = place == (*object)->attributes.end() ? nullptr : &place->second;
+    found = (*object)->find(name);
   }
   return found != nullptr ? *found : Value::undefined(fmt::format("the {} has no '{}'", type_name(value), name));
 }

@@ -78,7 +78,7 @@ Result<Value> make_namespace(Runtime& runtime, const Value& self, const Argument
     if (!key.is_text()) {
       return failure("'namespace' needs texts as names");
     }
-    object.attributes[std::string(key.as_text())] = value;
+    object.attributes.emplace_back(key.as_text(), value);  // the keys of a dict differ
   }
   return Value(Value::Data(&object));
 }

@@ -40,6 +40,7 @@ Result<Interpreter::Flow> Interpreter::execute_for(const Statement& statement) {
   loop.statement = &statement;
   loop.outer = scope_;
   Flow flow = Flow::kNext;
+  bool was_completed = false;  // `else` runs unless some iteration came to its end: one left by `continue` or `break` does not count in the reference
   while (flow != Flow::kBreak) {
     LOCKSTEP_ASSIGN_OR_RETURN(const bool has_next, prepare(loop, 1));
     if (!has_next) {
@@ -56,12 +57,12 @@ Result<Interpreter::Flow> Interpreter::execute_for(const Statement& statement) {
     auto done = execute(statement.blocks[0]);
     scope_ = loop.outer;
     LOCKSTEP_ASSIGN_OR_RETURN(flow, std::move(done));
+    was_completed |= flow == Flow::kNext;
   }
-  const bool was_empty = loop.index < 0;
   // A value may still refer to the loop: nothing is left in it that could ask for the scopes that are gone.
   loop.next = 0;
   loop.elements.clear();
-  if (was_empty && statement.blocks.size() > 1) {
+  if (!was_completed && statement.blocks.size() > 1) {
     Scope inner{.parent = scope_};
     scope_ = &inner;
     auto done = execute(statement.blocks[1]);

@@ -234,7 +234,7 @@ Result<Value> slice(Runtime& runtime, const Value& value, const Value& start_val
     return failure(*undefined->reason);
   }
   if (!value.is_text() && (sequence == nullptr || !sequence->indexable())) {
-    return Value::undefined(fmt::format("a {} has no slices", type_name(value)));
+    return failure(fmt::format("a {} has no slices", type_name(value)));
   }
   LOCKSTEP_ASSIGN_OR_RETURN(const std::int64_t size, length_of(value));
   LOCKSTEP_RETURN_IF_ERROR(runtime.budget.step(value.is_text() ? value.as_text().size() / 64 : 0));

@@ -176,7 +176,7 @@ Status Interpreter::assign(const Target& target, const Value& value, Scope& scop
   if (object == nullptr) {
     return failure(fmt::format("'{}' is no namespace, so '{}' of it cannot be set", program_.names[static_cast<std::size_t>(target.name)], target.attribute));
   }
-  (*object)->attributes[target.attribute] = value;
+  (*object)->set(target.attribute, value);
   return {};
 }
 

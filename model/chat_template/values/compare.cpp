@@ -79,6 +79,12 @@ Result<bool> equal(Budget& budget, const Value& left, const Value& right) {
   if (const auto* object = left.get<NamespaceObject*>(); object != nullptr && right.is<NamespaceObject*>()) {
     return *object == *right.get<NamespaceObject*>();
   }
+  if (const auto* macro = left.get<MacroRef>(); macro != nullptr && right.is<MacroRef>()) {
+    return macro->statement == right.get<MacroRef>()->statement;
+  }
+  if (const auto* function = left.get<const Builtin*>(); function != nullptr && right.is<const Builtin*>()) {
+    return *function == *right.get<const Builtin*>();
+  }
   return (left.is_none() && right.is_none()) || (left.is_undefined() && right.is_undefined());
 }
 
@@ -130,6 +136,9 @@ Result<bool> contains(Budget& budget, const Value& container, const Value& item)
     return false;
   }
   if (const Sequence* sequence = container.sequence()) {
+    if (sequence->broken) {
+      return *sequence->broken;
+    }
     std::size_t place = sequence->taken;
     while (place < sequence->items.size()) {
       LOCKSTEP_ASSIGN_OR_RETURN(const bool same, equal(budget, sequence->items[place], item));

@@ -71,6 +71,8 @@ class ReprWriter {
       return write_sequence(*sequence);
     } else if (const Dict* dict = value.dict()) {
       return write_entries(*dict);
+    } else if (const auto* object = value.get<NamespaceObject*>()) {
+      return write_namespace(**object);
     } else {
       return no_text(value);
     }
@@ -123,8 +125,28 @@ class ReprWriter {
     return {};
   }
 
+  // NOLINTNEXTLINE(misc-no-recursion): namespaces may refer to each other in a circle
+  Status write_namespace(const NamespaceObject& object) {
+    if (++namespaces_ > 10) {
+      return Error{ErrorCode::kInvalidArgument, "the text of a namespace that refers to itself, or of more than 10 in each other"};
+    }
+    out_ += "<Namespace {";
+    bool first = true;
+    for (const auto& [name, item] : object.attributes) {
+      out_ += first ? "" : ", ";
+      first = false;
+      append_text_repr(name, out_);
+      out_ += ": ";
+      LOCKSTEP_RETURN_IF_ERROR(write(item));
+    }
+    out_ += "}>";
+    --namespaces_;
+    return {};
+  }
+
   Budget& budget_;
   std::string out_;
+  int namespaces_ = 0;
 };
 
 }  // namespace

@@ -59,6 +59,20 @@ const Value* Dict::find(const Value& key) const {
   return place == index.end() ? nullptr : &entries[place->second].second;
 }
 
+const Value* NamespaceObject::find(std::string_view name) const {
+  const auto place = std::ranges::find(attributes, name, [](const auto& pair) { return std::string_view(pair.first); });
+  return place == attributes.end() ? nullptr : &place->second;
+}
+
+void NamespaceObject::set(std::string_view name, Value value) {
+  const auto place = std::ranges::find(attributes, name, [](const auto& pair) { return std::string_view(pair.first); });
+  if (place == attributes.end()) {
+    attributes.emplace_back(std::string(name), std::move(value));
+  } else {
+    place->second = std::move(value);
+  }
+}
+
 std::string_view type_name(const Value& value) {
   static constexpr std::array<std::string_view, std::variant_size_v<Value::Data>> kNames{
       "Undefined", "NoneType", "bool", "int", "float", "str", "list", "dict", "Namespace", "LoopContext", "Macro", "method", "function"};
@@ -106,6 +120,15 @@ std::string canonical_key(const Value& key) {
     const bool is_whole = std::trunc(*number) == *number && std::abs(*number) < 9e18;
     return is_whole ? fmt::format("i{}", static_cast<std::int64_t>(*number)) : fmt::format("f{}", *number);
   }
+  if (const auto* object = key.get<NamespaceObject*>()) {
+    return fmt::format("o{}", fmt::ptr(*object));
+  }
+  if (const auto* macro = key.get<MacroRef>()) {
+    return fmt::format("o{}", fmt::ptr(macro->statement));
+  }
+  if (const auto* function = key.get<const Builtin*>()) {
+    return fmt::format("o{}", fmt::ptr(*function));
+  }
   if (const Sequence* tuple = key.sequence(); tuple != nullptr && tuple->flavor == Sequence::Flavor::kTuple) {
     std::string result = "t";
     for (const Value& item : tuple->items) {
@@ -132,6 +155,16 @@ Result<Value> make_sequence(Budget& budget, Sequence::Flavor flavor, std::vector
   }
   result->flavor = flavor;
   result->items = std::move(items);
+  return Value(Value::Data(Value::SequencePtr(std::move(result))));
+}
+
+Result<Value> make_generator(Budget& budget, Result<std::vector<Value>> items) {
+  if (items) {
+    return make_sequence(budget, Sequence::Flavor::kGenerator, std::move(items).value());
+  }
+  auto result = std::make_shared<Sequence>();
+  result->flavor = Sequence::Flavor::kGenerator;
+  result->broken = std::make_shared<const Error>(std::move(items).error());
   return Value(Value::Data(Value::SequencePtr(std::move(result))));
 }
 

@@ -97,6 +97,7 @@ struct Sequence {
   int depth = 1;                        ///< of the nesting
   std::array<std::int64_t, 3> range{};  ///< start, stop, step of a kRange
   mutable std::size_t taken = 0;        ///< of a kGenerator: elements that are gone
+  std::shared_ptr<const Error> broken;  ///< of a kGenerator: what going through it fails with
   [[nodiscard]] bool indexable() const { return flavor == Flavor::kList || flavor == Flavor::kTuple || flavor == Flavor::kRange; }
   [[nodiscard]] bool has_length() const { return flavor != Flavor::kGenerator; }
 };
@@ -111,7 +112,10 @@ struct Dict {
 };
 
 struct NamespaceObject {
-  std::map<std::string, Value, std::less<>> attributes;
+  std::vector<std::pair<std::string, Value>> attributes;  ///< in the order of their first setting
+
+  [[nodiscard]] const Value* find(std::string_view name) const;
+  void set(std::string_view name, Value value);
 };
 
 /// A method of a value, not called yet.
@@ -128,6 +132,8 @@ struct BoundMethod {
 
 /// Errors  kInvalidArgument: nested deeper than kValueDepthMax, too large.
 [[nodiscard]] Result<Value> make_sequence(Budget& budget, Sequence::Flavor flavor, std::vector<Value> items);
+/// A generator over the elements; one over an error where there is one, which only those meet that go through it.
+[[nodiscard]] Result<Value> make_generator(Budget& budget, Result<std::vector<Value>> items);
 [[nodiscard]] Result<Value> make_dict(Budget& budget, std::vector<std::pair<Value, Value>> entries);
 /// What a request holds. Errors  kInvalidArgument: text that is not UTF-8, nested too deep.
 [[nodiscard]] Result<Value> to_value(Budget& budget, const TemplateValue& value, int depth = 0);

@@ -63,6 +63,8 @@ constexpr Case kWhitespace[] = {
 };
 
 constexpr Case kLoops[] = {
+    {"Loops", "{% for i in [1] %}{% continue %}{% else %}e{% endfor %}{% for i in [1, 2] %}{% if loop.last %}{% break %}{% endif %}{% else %}f{% endfor %}",
+     "e"},
     {"Loops",
      "{% for a in 'xyz' %}{{ loop.index }}{{ loop.index0 }}{{ loop.revindex }}{{ loop.first }}{{ loop.last }}{{ loop.length }}{{ loop.previtem }}{{ "
      "loop.nextitem }};{% endfor %}",

@@ -16,7 +16,7 @@ const Value* named(const Arguments& arguments, std::string_view name) {
   return nullptr;
 }
 
-Result<Value> map(Runtime& runtime, const Value& self, const Arguments& arguments) {
+Result<std::vector<Value>> mapped(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const Value* attribute = arguments.positional.empty() ? named(arguments, "attribute") : nullptr;
   const Builtin* filter = nullptr;
   Arguments rest = arguments;
@@ -37,16 +37,20 @@ Result<Value> map(Runtime& runtime, const Value& self, const Arguments& argument
   std::vector<Value> result;
   for (const Value& element : elements) {
     LOCKSTEP_ASSIGN_OR_RETURN(
-        Value mapped, filter != nullptr ? invoke(runtime, *filter, element, rest) : get_path(runtime, element, *attribute, named(arguments, "default")));
-    result.push_back(std::move(mapped));
+        Value item, filter != nullptr ? invoke(runtime, *filter, element, rest) : get_path(runtime, element, *attribute, named(arguments, "default")));
+    result.push_back(std::move(item));
   }
-  return make_sequence(runtime.budget, Sequence::Flavor::kGenerator, std::move(result));
+  return result;
+}
+
+Result<Value> map(Runtime& runtime, const Value& self, const Arguments& arguments) {
+  return make_generator(runtime.budget, mapped(runtime, self, arguments));
 }
 
 template <bool kKeep, bool kByAttribute>
-Result<Value> select(Runtime& runtime, const Value& self, const Arguments& arguments) {
+Result<std::vector<Value>> selected(Runtime& runtime, const Value& self, const Arguments& arguments) {
   if (!is_true(self)) {
-    return make_sequence(runtime.budget, Sequence::Flavor::kGenerator, {});
+    return std::vector<Value>{};
   }
   Arguments rest = arguments;
   Value attribute;
@@ -80,7 +84,12 @@ Result<Value> select(Runtime& runtime, const Value& self, const Arguments& argum
       result.push_back(element);
     }
   }
-  return make_sequence(runtime.budget, Sequence::Flavor::kGenerator, std::move(result));
+  return result;
+}
+
+template <bool kKeep, bool kByAttribute>
+Result<Value> select(Runtime& runtime, const Value& self, const Arguments& arguments) {
+  return make_generator(runtime.budget, selected<kKeep, kByAttribute>(runtime, self, arguments));
 }
 
 Result<Value> sum(Runtime& runtime, const Value& self, const Bound& bound) {

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "model/chat_template/builtins/arguments.hpp"
+#include "model/chat_template/builtins/text_functions.hpp"
 #include "model/chat_template/values/compare.hpp"
 #include "model/chat_template/values/unicode.hpp"
 
@@ -47,7 +48,7 @@ Result<Value> reverse(Runtime& runtime, const Value& self, const Bound& /*bound*
   return new_text(runtime, std::move(text), self.is_markup());
 }
 
-Result<Value> items(Runtime& runtime, const Value& self, const Bound& /*bound*/) {
+Result<std::vector<Value>> pairs_of(Runtime& runtime, const Value& self) {
   std::vector<Value> pairs;
   if (const Dict* dict = self.dict()) {
     for (const auto& [key, value] : dict->entries) {
@@ -57,7 +58,11 @@ Result<Value> items(Runtime& runtime, const Value& self, const Bound& /*bound*/)
   } else if (!self.is_undefined()) {
     return failure(fmt::format("'items' of a {}, expected a dict", type_name(self)));
   }
-  return make_sequence(runtime.budget, Sequence::Flavor::kGenerator, std::move(pairs));
+  return pairs;
+}
+
+Result<Value> items(Runtime& runtime, const Value& self, const Bound& /*bound*/) {
+  return make_generator(runtime.budget, pairs_of(runtime, self));
 }
 
 /// Texts compare in lower case unless `case_sensitive`.
@@ -89,7 +94,7 @@ Result<Value> dictsort(Runtime& runtime, const Value& self, const Bound& bound) 
   return make_sequence(runtime.budget, Sequence::Flavor::kList, std::move(result));
 }
 
-/// The key of an element for sort and unique.
+/// The key of an element for sort, unique, min and max.
 Result<Value> element_key(Runtime& runtime, const Value& element, const Value* attribute, bool case_sensitive) {
   Value key = element;
   if (attribute != nullptr && !attribute->is_none()) {
@@ -98,14 +103,27 @@ Result<Value> element_key(Runtime& runtime, const Value& element, const Value* a
   return sort_key(runtime, key, case_sensitive);
 }
 
-Result<Value> sort(Runtime& runtime, const Value& self, const Bound& bound) {
-  if (bound[2] != nullptr && bound[2]->is_text() && bound[2]->as_text().find(',') != std::string_view::npos) {
-    return failure("'sort' by several attributes is outside the supported subset");
+/// What sort compares: the element, or its attributes "a,b.c" in that order; a list, so that undefined ones are equal and not an error.
+Result<Value> sort_keys(Runtime& runtime, const Value& element, const Value* attribute, bool case_sensitive) {
+  std::vector<Value> keys;
+  if (attribute == nullptr || !attribute->is_text()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(Value key, element_key(runtime, element, attribute, case_sensitive));
+    keys.push_back(std::move(key));
+  } else {
+    for (const std::string_view path : split_text(attribute->as_text(), ",", -1, Side::kLeft)) {
+      const Value part = Value::text(std::string(path));
+      LOCKSTEP_ASSIGN_OR_RETURN(Value key, element_key(runtime, element, &part, case_sensitive));
+      keys.push_back(std::move(key));
+    }
   }
+  return make_sequence(runtime.budget, Sequence::Flavor::kList, std::move(keys));
+}
+
+Result<Value> sort(Runtime& runtime, const Value& self, const Bound& bound) {
   LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<Value> elements, elements_of(runtime, self));
   std::vector<std::pair<Value, Value>> keyed;
   for (const Value& element : elements) {
-    LOCKSTEP_ASSIGN_OR_RETURN(Value key, element_key(runtime, element, bound[2], flag_of(bound[1])));
+    LOCKSTEP_ASSIGN_OR_RETURN(Value key, sort_keys(runtime, element, bound[2], flag_of(bound[1])));
     keyed.emplace_back(std::move(key), element);
   }
   LOCKSTEP_RETURN_IF_ERROR(sort_values(
@@ -117,7 +135,7 @@ Result<Value> sort(Runtime& runtime, const Value& self, const Bound& bound) {
   return make_sequence(runtime.budget, Sequence::Flavor::kList, std::move(result));
 }
 
-Result<Value> unique(Runtime& runtime, const Value& self, const Bound& bound) {
+Result<std::vector<Value>> distinct(Runtime& runtime, const Value& self, const Bound& bound) {
   LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<Value> elements, elements_of(runtime, self));
   std::set<std::string> seen;
   std::vector<Value> result;
@@ -132,7 +150,11 @@ Result<Value> unique(Runtime& runtime, const Value& self, const Bound& bound) {
       result.push_back(element);
     }
   }
-  return make_sequence(runtime.budget, Sequence::Flavor::kGenerator, std::move(result));
+  return result;
+}
+
+Result<Value> unique(Runtime& runtime, const Value& self, const Bound& bound) {
+  return make_generator(runtime.budget, distinct(runtime, self, bound));
 }
 
 template <bool kLargest>
