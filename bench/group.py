@@ -7,6 +7,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -41,8 +42,9 @@ class Group:
         self.world_size = world_size
         daemon = [str(build_dir / "lockstepd"), "--port", str(self.port), *options]
         command = daemon if world_size == 1 else [str(ROOT / "scripts" / "lockstep-run"), "-n", str(world_size), "--", *daemon]
+        self.log = tempfile.TemporaryFile("a+b")  # and no pipe: nobody reads while the group runs, and a full pipe stops whoever logs
         self.started_at = time.monotonic()
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.log, start_new_session=True)
 
     def __enter__(self):
         return self
@@ -54,14 +56,18 @@ class Group:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        self.process.stderr.close()
+        self.log.close()
+
+    def log_text(self):
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")[-4000:]
 
     def wait_ready(self):
         deadline = self.started_at + START_LIMIT_S
         for rank in range(self.world_size):
             while True:
                 if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the group of {self.world_size} did not become ready: {self.process.stderr.read() if self.process.poll() is not None else 'timeout'}")
+                    raise RuntimeError(f"the group of {self.world_size} did not become ready: {self.log_text()}")
                 try:
                     connection = http.client.HTTPConnection("127.0.0.1", self.port + rank, timeout=5)
                     connection.request("GET", "/ready")
@@ -95,7 +101,7 @@ class Group:
             except OSError:
                 pass
             time.sleep(0.002)
-        raise RuntimeError("no token within the limit")
+        raise RuntimeError(f"no token within the limit: {self.log_text()}")
 
     def rank_pids(self):
         """Process ids of the daemons of this group."""
