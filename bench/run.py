@@ -16,6 +16,7 @@ import time
 import hosts.sections
 import library.sections
 import scale.sections
+import timeline.sections
 from group import Group, cpu_seconds
 from serving import section_serving
 
@@ -67,7 +68,7 @@ def section_serving(build_dir):
     return figures
 
 
-SECTIONS = {"agreement": section_agreement, "idle": section_idle, "serving": section_serving, **hosts.sections.SECTIONS, **library.sections.SECTIONS, **scale.sections.SECTIONS}
+SECTIONS = {"agreement": section_agreement, "idle": section_idle, "serving": section_serving, **hosts.sections.SECTIONS, **library.sections.SECTIONS, **scale.sections.SECTIONS, **timeline.sections.SECTIONS}
 
 
 def main():

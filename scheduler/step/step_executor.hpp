@@ -95,6 +95,7 @@ class StepExecutor {
   std::unique_ptr<device::Stream> compute_stream_;  ///< null while one micro-batch is the most
   std::unique_ptr<device::Stream> comm_stream_;
   std::optional<StepSpans> spans_;  ///< set by allocate
+  TimePoint inline_end_{};          ///< of the last entry on the inline stream; the step thread's
   DPMetadata step_metadata_;
   std::int64_t step_ = 0;
   std::mutex progress_mutex_;                      ///< the two streams' threads report progress, which takes one writer at a time
