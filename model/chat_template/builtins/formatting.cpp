@@ -47,7 +47,7 @@ class PercentFormatter {
       LOCKSTEP_RETURN_IF_ERROR(runtime_.budget.allocate(result.size() > kTextBytesMax ? result.size() : piece.size()));
     }
     const bool all_used = is_tuple_ ? next_ == values_.sequence()->items.size() : next_ == 1 || by_key_ || values_.dict() != nullptr || values_.is_undefined();
-    if (!all_used && !(values_.sequence() != nullptr && !is_tuple_ && next_ == 0)) {
+    if (!all_used && !(values_.sequence() != nullptr && values_.sequence()->indexable() && !is_tuple_ && next_ == 0)) {
       return failure("'%' has more values than its format takes");
     }
     return result;

@@ -118,7 +118,7 @@ class Generator:
         return self.tag(head + condition) + "{{ loop.%s }}" % shown + self.block(depth - 1, True) + otherwise + self.tag("endfor")
 
     def template(self):
-        head = "{% set ns = namespace(v=1) %}{% macro m(a, b='B') %}[{{ a }}{{ b }}{{ n }}]{% endmacro %}"
+        head = "{% set ns = namespace(v=1) %}{% macro m(a, b='B') %}[{{ a }}{{ b }}{{ s }}]{% endmacro %}"
         return head + self.block(2) if self.random.random() < 0.5 else head + "{{ " + self.expression(self.random.choice([1, 2, 2, 3, 4])) + " }}"
 
 

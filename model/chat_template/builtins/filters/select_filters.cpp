@@ -17,6 +17,9 @@ const Value* named(const Arguments& arguments, std::string_view name) {
 }
 
 Result<std::vector<Value>> mapped(Runtime& runtime, const Value& self, const Arguments& arguments) {
+  if (!is_true(self)) {
+    return std::vector<Value>{};  // whatever it is, and whatever the arguments are
+  }
   const Value* attribute = arguments.positional.empty() ? named(arguments, "attribute") : nullptr;
   const Builtin* filter = nullptr;
   Arguments rest = arguments;
