@@ -73,7 +73,7 @@ MetricsOptions metrics_options(const Prepared& prepared) {
 }
 
 ApiContext api_context(const ServedModel& model) {
-  return {.served_names = model.names, .tokenizer = model.tokenizer.get()};
+  return {.served_names = model.names, .tokenizer = model.tokenizer.get(), .chat_template = model.chat_template.get()};
 }
 
 std::int64_t max_model_len(const Prepared& prepared) {

@@ -101,6 +101,7 @@ constexpr std::array kLines{
     OptionLine{kModel, "model", text_of<&Options::model, kFolder>("PATH"), "(the embedded model)", "Folder of a Hugging Face model"},
     OptionLine{kModel, "served-model-name", list_of<&Options::served_model_names, kNames>("NAME"), "(the folder's name)",
                "Names of the model in the API; answers show the first, requests may use any"},
+    OptionLine{kModel, "chat-template", text_of<&Options::chat_template_file, kFile>("PATH"), "(the model's)", "Jinja file that renders conversations instead of the model's own"},
     OptionLine{kModel, "load-format", one_of<&Options::load_format, kLoadFormats>(), "auto", "Where weights come from; dummy makes them from --dummy-seed"},
     OptionLine{kModel, "dummy-seed", unsigned_seed(), "0", "Seed of --load-format dummy"},
     OptionLine{kModel, "device", device_name(), "cpu", "Where to compute"},

@@ -23,6 +23,7 @@ enum class LoadFormat { kAuto, kSafetensors, kDummy };
 struct DaemonOptions {
   std::filesystem::path model;                  ///< "" is the model that comes with lockstep
   std::vector<std::string> served_model_names;  ///< the first is shown; none is the model folder's name
+  std::filesystem::path chat_template_file;     ///< "" is the model's own
   LoadFormat load_format = LoadFormat::kAuto;
   std::uint64_t dummy_seed = 0;
   std::string device = "cpu";

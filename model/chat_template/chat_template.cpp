@@ -69,9 +69,10 @@ Result<std::unique_ptr<ChatTemplate>> ChatTemplate::parse(std::string source, st
   return std::unique_ptr<ChatTemplate>(std::move(result));
 }
 
-Result<std::unique_ptr<ChatTemplate>> ChatTemplate::open(const std::filesystem::path& model_folder) {
+Result<std::unique_ptr<ChatTemplate>> ChatTemplate::open(const std::filesystem::path& model_folder, const std::filesystem::path& template_file) {
   const std::filesystem::path config_path = model_folder / "tokenizer_config.json";
-  const std::filesystem::path template_path = model_folder / "chat_template.jinja";
+  const std::filesystem::path template_path = template_file.empty() ? model_folder / "chat_template.jinja" : template_file;
+  const bool has_file = !template_file.empty() || is_there(template_path);
   std::vector<std::pair<std::string, TemplateValue>> variables;
   std::optional<std::string> source;
   std::string name = template_path.string();
@@ -79,12 +80,12 @@ Result<std::unique_ptr<ChatTemplate>> ChatTemplate::open(const std::filesystem::
     LOCKSTEP_ASSIGN_OR_RETURN(const JsonDocument document, read_json_file(config_path, kConfigBytesMax));
     const JsonNode root(document);
     LOCKSTEP_RETURN_IF_ERROR(add_special_tokens(root, variables));
-    if (!is_there(template_path)) {
+    if (!has_file) {
       LOCKSTEP_ASSIGN_OR_RETURN(source, template_of(root));
       name = config_path.string() + " chat_template";
     }
   }
-  if (is_there(template_path)) {
+  if (has_file) {
     LOCKSTEP_ASSIGN_OR_RETURN(source, read_file(template_path, kTemplateBytesMax));
   }
   if (!source) {

@@ -82,9 +82,11 @@ def complete(port, **fields):
 class Stream:
     """A streamed completion: iterates over the decoded events, up to and without [DONE]."""
 
+    path = "/v1/completions"
+
     def __init__(self, port, **fields):
         self.connection = http.client.HTTPConnection(HOST, port, timeout=LIMIT_SECONDS)
-        self.connection.request("POST", "/v1/completions", json.dumps({**fields, "stream": True}), {"Content-Type": "application/json"})
+        self.connection.request("POST", self.path, json.dumps({**fields, "stream": True}), {"Content-Type": "application/json"})
         self.response = self.connection.getresponse()
         self.done = False
 

@@ -83,7 +83,10 @@ std::optional<ApiError> read_chat_request(std::string_view body, const ApiContex
     return failure;
   }
   if (context.chat_template == nullptr) {
-    return ApiError{.status = 400, .message = "this model has no chat template: use /v1/completions", .code = "no_chat_template", .param = "messages"};
+    return ApiError{.status = 400,
+                    .message = "this model has no chat template: use /v1/completions, or serve it with --chat-template",
+                    .code = "no_chat_template",
+                    .param = "messages"};
   }
   std::string text;
   if (Failure failure = render_conversation(object, *context.chat_template, text)) {

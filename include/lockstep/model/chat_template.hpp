@@ -26,10 +26,10 @@ class ChatTemplate {
   /// Errors  kInvalidArgument: wrong syntax, nested too deep, not UTF-8; kUnsupported: a construct outside the subset, with what is supported.
   [[nodiscard]] static Result<std::unique_ptr<ChatTemplate>> parse(std::string source, std::string name);
 
-  /// Compiles the template of a model folder: chat_template.jinja, else "chat_template" of tokenizer_config.json (a text, or a list of {name, template},
-  /// of which "default" is taken); null where the model has none. Special tokens (bos_token, eos_token, ...) come from tokenizer_config.json.
-  /// Errors  those of `parse`; kInvalidArgument: a file that cannot be read, or a value of the wrong kind.
-  [[nodiscard]] static Result<std::unique_ptr<ChatTemplate>> open(const std::filesystem::path& model_folder);
+  /// Compiles `template_file`, or where that is empty the template of a model folder: chat_template.jinja, else "chat_template" of tokenizer_config.json (a
+  /// text, or a list of {name, template}, of which "default" is taken); null where the model has none. Special tokens (bos_token, eos_token, ...) come from
+  /// tokenizer_config.json. Errors  those of `parse`; kInvalidArgument: a file that cannot be read, or a value of the wrong kind.
+  [[nodiscard]] static Result<std::unique_ptr<ChatTemplate>> open(const std::filesystem::path& model_folder, const std::filesystem::path& template_file = {});
 
   virtual ~ChatTemplate() = default;
   ChatTemplate(const ChatTemplate&) = delete;

@@ -101,6 +101,29 @@ TEST_F(ServedModelTest, TruncatedWeightsAndAMissingTokenizerAreRefused) {
   EXPECT_THAT(open_served_model(options, executable_).error().message, HasSubstr("model.safetensors"));
 }
 
+TEST_F(ServedModelTest, ChatsAreRenderedByTheModelsTemplateOrTheGivenOneWithTheModelsTokens) {
+  copy_model(root_ / "m");
+  DaemonOptions options;
+  options.model = root_ / "m";
+  model::ChatInput input{.messages = model::TemplateValue::list(), .add_generation_prompt = false};
+  model::TemplateValue message = model::TemplateValue::object();
+  message.set("role", model::TemplateValue::string("user"));
+  message.set("content", model::TemplateValue::string("hi"));
+  input.messages.push_back(message);
+  const auto own = open_served_model(options, executable_);
+  ASSERT_TRUE(own) << own.error().message;
+  EXPECT_EQ(*own->chat_template->render(input), "<|im_start|>user\nhi<|im_end|>\n");
+
+  options.chat_template_file = root_ / "given.jinja";
+  EXPECT_THAT(open_served_model(options, executable_).error().message, HasSubstr("given.jinja"));
+  std::ofstream(options.chat_template_file) << "{{ messages[0].content }}{{ eos_token }}";
+  const auto given = open_served_model(options, executable_);
+  ASSERT_TRUE(given) << given.error().message;
+  EXPECT_EQ(*given->chat_template->render(input), "hi<|im_end|>");
+  std::ofstream(options.chat_template_file) << "{% if %}";
+  EXPECT_THAT(open_served_model(options, executable_).error().message, HasSubstr("given.jinja"));
+}
+
 TEST_F(ServedModelTest, MissingFolderIsNamed) {
   DaemonOptions options;
   options.model = root_ / "nowhere";

@@ -63,6 +63,7 @@ TEST_F(Options, EveryOptionArrives) {
   const DaemonOptions options = good({"--model",
                                       "/m",
                                       "--served-model-name=x",
+                                      "--chat-template=/t.jinja",
                                       "--load-format",
                                       "dummy",
                                       "--dummy-seed",
@@ -105,6 +106,7 @@ TEST_F(Options, EveryOptionArrives) {
                                       "debug"});
   EXPECT_EQ(options.model, "/m");
   EXPECT_THAT(options.served_model_names, ::testing::ElementsAre("x"));
+  EXPECT_EQ(options.chat_template_file, "/t.jinja");
   EXPECT_EQ(options.load_format, LoadFormat::kDummy);
   EXPECT_EQ(options.dummy_seed, 18446744073709551615ULL);
   EXPECT_EQ(options.host, "::1");

@@ -4,9 +4,12 @@ Method  Every prompt of the recorded reference on both ranks; then many at once;
 
 import concurrent.futures
 import json
+import pathlib
+import sys
 import unittest
 
-from group import GOLDEN, GroupTest, Stream, call, complete, wait_for
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from group import GOLDEN, GroupTest, Stream, call, complete, wait_for  # noqa: E402
 
 CASES = json.loads(GOLDEN.read_text())["cases"]
 
