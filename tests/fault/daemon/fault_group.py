@@ -204,9 +204,9 @@ class FaultGroup:
         return int(text) if text.endswith("\n") else None
 
     def first_error(self):
-        """The launcher's record, in the order in which the ranks' ends came to it: survivors may be there a moment before the one who was killed."""
-        statuses = [int(line.split()[1]) for line in (self.status_dir / "log").read_text().splitlines()]
-        return next((status for status in statuses if status != 0), 0)
+        """What the launcher returns by its own record: the first error, but a lost peer only where no rank has another one."""
+        errors = [int(line.split()[1]) for line in (self.status_dir / "log").read_text().splitlines() if line.split()[1] != "0"]
+        return next((status for status in errors if status != PEER_LOST), errors[0] if errors else 0)
 
     def exit_time(self, rank):
         return (self.status_dir / f"rank.{rank}").stat().st_mtime
