@@ -139,6 +139,20 @@ std::vector<ForwardTimingTracker::Stats> ForwardTimingTracker::get_stats() const
   return result;
 }
 
+std::optional<ForwardTimingTracker::Stats> ForwardTimingTracker::get_stats(std::int32_t batch_size) const {
+  SizeRecord copy;
+  {
+    const std::lock_guard lock(state_->mutex);
+    const auto known = std::span(state_->records).first(state_->used);
+    const auto found = std::ranges::find(known, batch_size, &SizeRecord::batch_size);
+    if (found == known.end()) {
+      return std::nullopt;
+    }
+    copy = *found;
+  }
+  return copy.count > 0 ? std::optional(summarize(copy)) : std::nullopt;
+}
+
 bool ForwardTimingTracker::should_log() {
   const std::lock_guard lock(state_->mutex);
   const TimePoint now = state_->clock->now();

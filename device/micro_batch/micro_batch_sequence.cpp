@@ -162,26 +162,23 @@ void MicroBatchSequence::reset(std::int32_t batch_size) {
   if (batch_size < 0) {
     throw std::invalid_argument(fmt::format("batch_size is {}, expected at least 0", batch_size));
   }
+  std::int32_t micro_batch_size = 0;
   {
     const std::scoped_lock lock(state_->mutex);
-    if (!state_->active.empty()) {
-      throw std::logic_error(fmt::format("reset() while micro-batch {} is entered: leave it first", state_->active.front().index));
-    }
+    micro_batch_size = state_->sizer ? state_->sizer->size() : state_->micro_batch_size;
   }
-  close();
-  const std::scoped_lock lock(state_->mutex);
-  state_->batch_size = batch_size;
-  state_->next = 0;
-  state_->walks_started = 0;
-  state_->used.clear();
-  state_->walkers.clear();
-  state_->known_base = nullptr;
-  state_->cancelled = false;
-  state_->cancel_reason.clear();
-  state_->stream_error.reset();
-  state_->gathered = false;
-  state_->barrier.reset();
-  state_->split_locked(0, 0, state_->sizer ? state_->sizer->size() : state_->micro_batch_size);
+  state_->start_over({.batch_size = batch_size, .micro_batch_size = micro_batch_size, .num_micro_batches = state_->options.num_micro_batches_min});
+}
+
+void MicroBatchSequence::reset(const MicroBatchSplit& split) {
+  if (split.batch_size < 0 || split.micro_batch_size < 1 || split.num_micro_batches < 0) {
+    throw std::invalid_argument(fmt::format("batch_size is {}, micro_batch_size {}, num_micro_batches {}: expected at least 0, 1 and 0", split.batch_size,
+                                            split.micro_batch_size, split.num_micro_batches));
+  }
+  if (state_->sizer) {
+    throw std::logic_error("an adaptive context chooses its own micro-batch size: reset() takes a batch size only");
+  }
+  state_->start_over(split);
 }
 
 std::int32_t MicroBatchSequence::current_index() const {

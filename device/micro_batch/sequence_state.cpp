@@ -55,18 +55,43 @@ MicroBatchSequence::State::State(const MicroBatchOptions& given, Adaptation adap
       barrier(options.num_threads),
       sizer(std::move(adaptation.sizer)),
       memory_probe(std::move(adaptation.memory_probe)),
-      batch_size(options.batch_size) {
+      batch_size(options.batch_size),
+      num_micro_batches_min(options.num_micro_batches_min) {
   active.reserve(static_cast<std::size_t>(options.num_threads) + 8);
   walkers.reserve(active.capacity());
   used.reserve(streams.num_compute_streams() + streams.num_comm_streams());
   split_locked(0, 0, sizer ? sizer->size() : options.micro_batch_size);
 }
 
+void MicroBatchSequence::State::start_over(const MicroBatchSplit& split) {
+  {
+    const std::scoped_lock lock(mutex);
+    if (!active.empty()) {
+      throw std::logic_error(fmt::format("reset() while micro-batch {} is entered: leave it first", active.front().index));
+    }
+  }
+  static_cast<void>(sync_streams(Deadline::after(Duration::max())));  // tasks refer to our contexts
+  const std::scoped_lock lock(mutex);
+  batch_size = split.batch_size;
+  num_micro_batches_min = split.num_micro_batches;
+  next = 0;
+  walks_started = 0;
+  used.clear();
+  walkers.clear();
+  known_base = nullptr;
+  cancelled = false;
+  cancel_reason.clear();
+  stream_error.reset();
+  gathered = false;
+  barrier.reset();
+  split_locked(0, 0, split.micro_batch_size);
+}
+
 void MicroBatchSequence::State::split_locked(std::int32_t first_index, std::int32_t first_row, std::int32_t size) {
   micro_batch_size = size;
   const std::int32_t remaining = batch_size - first_row;
   count = first_index + remaining / size + (remaining % size != 0 ? 1 : 0);
-  count = std::max(count, options.num_micro_batches_min);
+  count = std::max(count, num_micro_batches_min);
   while (slots.size() < static_cast<std::size_t>(count)) {
     slots.emplace_back();
   }
@@ -174,6 +199,9 @@ void MicroBatchSequence::State::narrow_locked(Slot& slot) {
   slot.context = base;
   slot.context.num_tokens = slot.info.size;
   slot.context.dp_metadata = all != nullptr ? &slot.chunk : nullptr;
+  if (options.narrow_attention) {
+    slot.context.attn_metadata = options.narrow_attention(slot.info);
+  }
   if (base.batch_descriptor) {
     slot.context.batch_descriptor = base.batch_descriptor->with_num_tokens(slot.nominal_size);
     slot.context.batch_descriptor->num_reqs.reset();  // how many requests its rows belong to is not known here

@@ -38,6 +38,8 @@ struct MicroBatchSequence::State {
 
   State(const MicroBatchOptions& given, Adaptation adaptation);
 
+  /// Another batch, all pending.      Errors  throws std::logic_error: a micro-batch is entered.
+  void start_over(const MicroBatchSplit& split);
   void split_locked(std::int32_t first_index, std::int32_t first_row, std::int32_t size);
   void order_locked(const PriorityFn& priority);
   /// The next micro-batch of the walk, or none.
@@ -68,6 +70,7 @@ struct MicroBatchSequence::State {
   MemoryProbe memory_probe;
   std::int32_t batch_size = 0;
   std::int32_t micro_batch_size = 0;
+  std::int32_t num_micro_batches_min = 0;
   std::deque<Slot> slots;  ///< never shrinks; the first `count` are in use
   std::int32_t count = 0;
   std::vector<std::int32_t> order;  ///< [count], indices in the order of the walk

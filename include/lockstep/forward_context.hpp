@@ -166,6 +166,8 @@ class ForwardTimingTracker {
   void record(std::int32_t batch_size, double duration_ms);
   /// By ascending batch size. Percentiles are over the ring, interpolated between neighbours; the rest is over all samples since `clear`.
   [[nodiscard]] std::vector<Stats> get_stats() const;
+  /// Those of one batch size that has a record of its own; none where it was never recorded.      Cost  no allocation.
+  [[nodiscard]] std::optional<Stats> get_stats(std::int32_t batch_size) const;
   /// True once per log interval.
   [[nodiscard]] bool should_log();
   void clear();

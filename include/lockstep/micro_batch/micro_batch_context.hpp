@@ -54,9 +54,11 @@ class MicroBatchContext : public MicroBatchSequence {
   }
   void reset(std::int32_t batch_size) override {
     MicroBatchSequence::reset(batch_size);
-    for (std::optional<Output>& output : outputs_) {
-      output.reset();
-    }
+    drop_outputs();
+  }
+  void reset(const MicroBatchSplit& split) override {
+    MicroBatchSequence::reset(split);
+    drop_outputs();
   }
 
  protected:
@@ -65,6 +67,11 @@ class MicroBatchContext : public MicroBatchSequence {
   }
 
  private:
+  void drop_outputs() {
+    for (std::optional<Output>& output : outputs_) {
+      output.reset();
+    }
+  }
   template <typename Take>
   void take_outputs(Take take) {
     check_outputs();

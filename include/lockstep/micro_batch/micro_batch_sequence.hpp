@@ -15,27 +15,11 @@
 #include "lockstep/core/deadline.hpp"
 #include "lockstep/forward_context.hpp"
 #include "lockstep/micro_batch/micro_batch_info.hpp"
+#include "lockstep/micro_batch/micro_batch_options.hpp"
 #include "lockstep/micro_batch/micro_batch_sizer.hpp"
 #include "lockstep/micro_batch/stream_manager.hpp"
 
 namespace lockstep {
-
-/// Higher goes first, equal ones by index. Called once per micro-batch, before the first; must not call the context.
-using PriorityFn = std::function<double(const MicroBatchInfo& micro_batch)>;
-
-struct MicroBatchOptions {
-  std::int32_t batch_size = 0;  ///< rows; 0 (a rank with no tokens) iterates zero times
-  std::int32_t micro_batch_size = 8;
-  int num_threads = 1;                      ///< how many threads walk the batch together, and meet at the barrier
-  StreamManager* stream_manager = nullptr;  ///< borrowed; null: inline streams of its own
-  bool adaptive = true;                     ///< holds micro_batch_size within the two limits that follow; false takes it as it is
-  std::int32_t min_micro_batch = 1;
-  std::int32_t max_micro_batch = 64;
-  StreamPolicy stream_policy = StreamPolicy::round_robin;
-  std::int32_t num_micro_batches_min = 0;  ///< an agreed number: where this rank's rows give fewer, the last ones are empty
-  bool narrow_forward_context = true;      ///< false where the batch's rows are not the forward pass's tokens: the context stays as it is
-  const Clock* clock = nullptr;            ///< borrowed; null: the steady clock
-};
 
 /// Owns what the micro-batches need while they run. Leaving its scope waits for all streams that they were given.
 /// Threads  `iterate`, `scope`, `wait_barrier` and the queries: any. `reset`: one, with nothing entered.
@@ -175,6 +159,9 @@ class MicroBatchSequence {
   void cancel(std::string_view reason);
   /// Starts over with another batch, and the micro-batch size reached so far.
   virtual void reset(std::int32_t batch_size);
+  /// Starts over with a split that was agreed on elsewhere: a step's.
+  /// Errors  throws std::invalid_argument as the constructor; std::logic_error: an adaptive context, whose size is its own.
+  virtual void reset(const MicroBatchSplit& split);
 
  protected:
   struct Adaptation {

@@ -157,6 +157,20 @@ TEST(MicroBatchContext, ABatchIsWalkedOnceBeforeReset) {
   EXPECT_THROW(context.reset(-1), std::invalid_argument);
 }
 
+TEST(MicroBatchContext, ResetTakesASplitThatWasAgreedOnWithItsEmptyMicroBatches) {
+  MicroBatchContext context({.batch_size = 40});
+  context.reset({.batch_size = 5, .micro_batch_size = 3, .num_micro_batches = 4});
+  ASSERT_EQ(context.num_micro_batches(), 4);
+  const std::vector<std::int32_t> sizes{context.info(0).size, context.info(1).size, context.info(2).size, context.info(3).size};
+  EXPECT_EQ(sizes, (std::vector<std::int32_t>{3, 2, 0, 0}));
+  context.reset({.batch_size = 100, .micro_batch_size = 100, .num_micro_batches = 1});
+  EXPECT_EQ(context.num_micro_batches(), 1) << "beyond max_micro_batch, which is for sizes of its own";
+  EXPECT_THROW(context.reset({.batch_size = 4, .micro_batch_size = 0, .num_micro_batches = 1}), std::invalid_argument);
+  EXPECT_THROW(context.reset({.batch_size = -1, .micro_batch_size = 1, .num_micro_batches = 1}), std::invalid_argument);
+  AdaptiveMicroBatchContext adaptive(AdaptiveMicroBatchOptions{.batch_size = 4});
+  EXPECT_THROW(adaptive.reset({.batch_size = 4, .micro_batch_size = 2, .num_micro_batches = 2}), std::logic_error);
+}
+
 TEST(MicroBatchContext, ResetInsideAMicroBatchIsRefused) {
   MicroBatchContext context({.batch_size = 4, .micro_batch_size = 2});
   const auto scope = context.scope(0);

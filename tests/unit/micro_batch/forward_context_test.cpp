@@ -1,5 +1,6 @@
 // Goal    Each micro-batch sees the forward context narrowed to its rows, also in its tasks on streams, and the thread's own comes back afterwards.
 // Method  Contexts told apart by virtual_engine; the narrowed token counts are compared with DPMetadata::chunk over random groups.
+#include <array>
 #include <random>
 #include <stdexcept>
 #include <vector>
@@ -31,6 +32,29 @@ TEST(NarrowedContext, HasTheMicroBatchsTokensAndTheRestOfTheOuterOne) {
     EXPECT_EQ(inner.start_time, outer.start_time);
   }
   EXPECT_EQ(&get_forward_context(), &outer);
+}
+
+TEST(NarrowedContext, HasTheMicroBatchsOwnAttentionMetadataWhereTheOwnerOfTheBatchGivesIt) {
+  struct Rows final : AttentionMetadata {
+    std::int32_t count = 0;
+  };
+  Rows all;
+  all.count = 5;
+  std::array<Rows, 3> slices;
+  std::array<AttentionMetadataByLayer, 3> by_layer;
+  const AttentionMetadataByLayer whole{{"layer", &all}};
+  MicroBatchContext context({.batch_size = 5, .micro_batch_size = 2, .narrow_attention = [&](const MicroBatchInfo& info) {
+                               const auto index = static_cast<std::size_t>(info.index);
+                               slices[index].count = info.size;
+                               by_layer[index] = {{"layer", &slices[index]}};
+                               return static_cast<const AttentionMetadataByLayer*>(&by_layer[index]);
+                             }});
+  const ForwardContext outer = create_forward_context({.attn_metadata = &whole});
+  const set_forward_context scope(outer);
+  for (const MicroBatchInfo& info : context.iterate()) {
+    EXPECT_EQ(static_cast<const Rows&>(get_forward_context().get_attn_metadata("layer")).count, info.size);
+  }
+  EXPECT_EQ(static_cast<const Rows&>(get_forward_context().get_attn_metadata("layer")).count, 5);
 }
 
 TEST(NarrowedContext, ChunksOfAllMicroBatchesAddUpOverRandomGroups) {
