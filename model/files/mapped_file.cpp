@@ -1,6 +1,8 @@
 #include "model/files/mapped_file.hpp"
 
+#include <bit>
 #include <cerrno>
+#include <cstdint>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -30,6 +32,16 @@ class Descriptor {
   int value_;
 };
 
+/// Hints go to whole pages, and what they fail to do is no failure.
+void advise(std::span<const std::byte> part, int advice) {
+  if (part.empty()) {
+    return;
+  }
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t before = std::bit_cast<std::uintptr_t>(part.data()) % page;
+  static_cast<void>(::madvise(const_cast<std::byte*>(part.data() - before), part.size() + before, advice));  // takes no const; it does not write
+}
+
 Error failure(const std::filesystem::path& path, const char* what, ErrorCode code) {
   return Error{code, fmt::format("{}: {}: {}", path.string(), what, std::generic_category().message(errno))};
 }
@@ -55,6 +67,14 @@ Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
     return failure(path, "cannot map into memory", ErrorCode::kResourceExhausted);
   }
   return MappedFile(address, size);
+}
+
+void MappedFile::will_need(std::span<const std::byte> part) {
+  advise(part, MADV_WILLNEED);
+}
+
+void MappedFile::done_with(std::span<const std::byte> part) {
+  advise(part, MADV_DONTNEED);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept : address_(std::exchange(other.address_, nullptr)), size_(std::exchange(other.size_, 0)) {}

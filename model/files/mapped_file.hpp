@@ -21,6 +21,10 @@ class MappedFile {
   ~MappedFile();
 
   [[nodiscard]] std::span<const std::byte> bytes() const { return {static_cast<const std::byte*>(address_), size_}; }
+  /// Starts reading `part` of `bytes()` from the disk, without waiting.
+  static void will_need(std::span<const std::byte> part);
+  /// Takes `part` out of this process's memory; it comes back when it is read again.
+  static void done_with(std::span<const std::byte> part);
 
  private:
   MappedFile(void* address, std::size_t size) : address_(address), size_(size) {}

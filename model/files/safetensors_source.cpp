@@ -91,6 +91,9 @@ class SafetensorsSource final : public WeightSource {
     return {};
   }
 
+  void will_need(std::string_view name) override { MappedFile::will_need(bytes_of(name)); }
+  void done_with(std::string_view name) override { MappedFile::done_with(bytes_of(name)); }
+
   [[nodiscard]] std::uint64_t hash() const override {
     std::uint64_t result = fnv1a("safetensors");
     for (const Shard& shard : shards_) {
@@ -127,6 +130,16 @@ class SafetensorsSource final : public WeightSource {
     const Shard* shard;
     const SafetensorsEntry* entry;
   };
+
+  /// Nothing of an unknown tensor.
+  [[nodiscard]] std::span<const std::byte> bytes_of(std::string_view name) const {
+    const auto found = tensors_.find(name);
+    if (found == tensors_.end()) {
+      return {};
+    }
+    const auto& [shard, entry] = found->second;
+    return shard->file.bytes().subspan(static_cast<std::size_t>(entry->begin), static_cast<std::size_t>(entry->end - entry->begin));
+  }
 
   explicit SafetensorsSource(std::vector<Shard> shards) : shards_(std::move(shards)) {}
 

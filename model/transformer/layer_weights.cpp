@@ -1,7 +1,9 @@
 #include "model/transformer/layer_weights.hpp"
 
+#include <array>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -49,7 +51,26 @@ void append_as_float(const TensorView& view, std::vector<std::byte>& out) {
   }
 }
 
+/// How long a micro-batch of experts should take: short against --stall-timeout, long enough for the disk to be ahead.
+constexpr double kPackingTargetMs = 100;
+constexpr std::int32_t kExpertsAtOnceMax = 32;
+
+constexpr std::array<std::string_view, 3> kExpertTensors{".gate_proj.weight", ".up_proj.weight", ".down_proj.weight"};
+
 }  // namespace
+
+WeightLoader::WeightLoader(const ModelConfig& config, WeightSource& source, device::Device& device, device::Ops& ops, const Watch* watch,
+                           MemoryProbe memory_probe)
+    : config_(config),
+      source_(source),
+      device_(device),
+      ops_(ops),
+      watch_(watch),
+      packing_(AdaptiveMicroBatchOptions{.initial_micro_batch = 1,
+                                         .target_time_ms = kPackingTargetMs,
+                                         .max_micro_batch = kExpertsAtOnceMax,
+                                         .memory_probe = std::move(memory_probe),
+                                         .narrow_forward_context = false}) {}
 
 Result<TensorView> WeightLoader::tensor(const std::string& name, std::vector<std::int64_t> shape) {
   if (watch_ != nullptr) {
@@ -118,6 +139,26 @@ Status WeightLoader::load_feed_forward(const std::string& prefix, std::int64_t w
   return {};
 }
 
+Status WeightLoader::load_experts(const std::string& prefix, std::span<const std::int32_t> experts, LayerWeights& weights) {
+  const auto expert_prefix = [&prefix](std::int32_t expert) { return fmt::format("{}.mlp.experts.{}", prefix, expert); };
+  packing_.reset(static_cast<std::int32_t>(experts.size()));
+  for (const MicroBatchInfo& micro_batch : packing_.iterate()) {
+    const std::span<const std::int32_t> together = experts.subspan(static_cast<std::size_t>(micro_batch.start), static_cast<std::size_t>(micro_batch.size));
+    for (const std::int32_t expert : together) {
+      for (const std::string_view tensor : kExpertTensors) {
+        source_.will_need(fmt::format("{}{}", expert_prefix(expert), tensor));
+      }
+    }
+    for (const std::int32_t expert : together) {
+      LOCKSTEP_RETURN_IF_ERROR(load_feed_forward(expert_prefix(expert), config_.expert_width, weights));  // asks the watch
+      for (const std::string_view tensor : kExpertTensors) {
+        source_.done_with(fmt::format("{}{}", expert_prefix(expert), tensor));
+      }
+    }
+  }
+  return {};
+}
+
 Result<LayerWeights> WeightLoader::load_layer(std::int32_t layer, std::span<const std::int32_t> local_experts) {
   const std::string prefix = fmt::format("model.layers.{}", layer);
   const std::string attention = prefix + ".self_attn";
@@ -141,9 +182,7 @@ Result<LayerWeights> WeightLoader::load_layer(std::int32_t layer, std::span<cons
   }
   const std::array router{Part{prefix + ".mlp.gate.weight", config_.expert_count}};
   LOCKSTEP_ASSIGN_OR_RETURN(weights.router, load_matrix(router, config_.hidden_size));
-  for (const std::int32_t expert : local_experts) {
-    LOCKSTEP_RETURN_IF_ERROR(load_feed_forward(fmt::format("{}.mlp.experts.{}", prefix, expert), config_.expert_width, weights));
-  }
+  LOCKSTEP_RETURN_IF_ERROR(load_experts(prefix, local_experts, weights));
   return weights;
 }
 

@@ -8,6 +8,7 @@
 
 #include "lockstep/core/deadline.hpp"
 #include "lockstep/device/device.hpp"
+#include "lockstep/micro_batch.hpp"
 #include "lockstep/model/model_config.hpp"
 #include "lockstep/model/weights.hpp"
 
@@ -35,12 +36,13 @@ struct ModelWeights {
   std::vector<LayerWeights> layers;
 };
 
-/// Reads and packs tensor by tensor, so that memory beside the packed weights stays at one layer's largest product.
+/// Reads and packs tensor by tensor, so that memory beside the packed weights stays at one layer's largest product and the tensors announced to the source:
+/// those of one micro-batch of experts. Its size follows the time that packing takes, and falls while memory is short.
 /// Errors  the source's and pack_weight's; the watch's, asked before each tensor: a peer that died ends a long load.
 class WeightLoader {
  public:
-  WeightLoader(const ModelConfig& config, WeightSource& source, device::Device& device, device::Ops& ops, const Watch* watch)
-      : config_(config), source_(source), device_(device), ops_(ops), watch_(watch) {}
+  /// `memory_probe` null: host_memory_probe().
+  WeightLoader(const ModelConfig& config, WeightSource& source, device::Device& device, device::Ops& ops, const Watch* watch, MemoryProbe memory_probe);
   [[nodiscard]] Result<ModelWeights> load(std::span<const std::int32_t> local_experts);
 
  private:
@@ -49,6 +51,7 @@ class WeightLoader {
     std::int64_t rows;
   };
   [[nodiscard]] Result<LayerWeights> load_layer(std::int32_t layer, std::span<const std::int32_t> local_experts);
+  [[nodiscard]] Status load_experts(const std::string& prefix, std::span<const std::int32_t> experts, LayerWeights& weights);
   [[nodiscard]] Status load_feed_forward(const std::string& prefix, std::int64_t width, LayerWeights& weights);
   /// The parts' rows one below the other, packed as one weight.
   [[nodiscard]] Result<device::WeightHandle> load_matrix(std::span<const Part> parts, std::int64_t columns);
@@ -61,7 +64,8 @@ class WeightLoader {
   device::Device& device_;
   device::Ops& ops_;
   const Watch* watch_;
-  std::vector<std::byte> joined_;  ///< scratch of load_matrix
+  AdaptiveMicroBatchContext<> packing_;  ///< of a layer's experts; no collective is near, so that each rank may choose its own size
+  std::vector<std::byte> joined_;        ///< scratch of load_matrix
 };
 
 }  // namespace lockstep::model

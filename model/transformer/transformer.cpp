@@ -59,6 +59,11 @@ class StagedTransformer final : public Transformer {
   void experts(std::int32_t layer, const comm::ReceivedRows& received, std::span<BFloat16> outputs, device::Stream& stream) override;
   void combine(std::int32_t micro_batch, std::span<const BFloat16> expert_rows, device::Stream& stream) override;
   void head(std::int32_t micro_batch, std::span<const std::int32_t> rows, std::int32_t first_logit_row, device::Stream& stream) override;
+  void normalize(std::int32_t micro_batch, device::Stream& stream) override;
+  std::span<const BFloat16> normalized_row(std::int32_t micro_batch, std::int32_t row) const override {
+    const auto hidden = static_cast<std::size_t>(config_.hidden_size);
+    return {buffers(micro_batch).normalized.as<BFloat16>() + static_cast<std::size_t>(row) * hidden, hidden};
+  }
   std::span<const float> logits(std::int32_t logit_row) const override {
     const auto vocabulary = static_cast<std::size_t>(config_.vocabulary_size);
     return {logits_.as<float>() + static_cast<std::size_t>(logit_row) * vocabulary, vocabulary};
@@ -231,12 +236,18 @@ void StagedTransformer::head(std::int32_t micro_batch, std::span<const std::int3
   ops_->matmul(stream, head_input_.as<BFloat16>(), weights_.head, count, logits_.as<float>() + first * config_.vocabulary_size);
 }
 
+void StagedTransformer::normalize(std::int32_t micro_batch, device::Stream& stream) {
+  MicroBatchBuffers& mine = buffers(micro_batch);
+  ops_->rms_norm(stream, mine.hidden.as<float>(), weights_.final_norm.as<float>(), config_.rms_norm_epsilon, current_rows(), config_.hidden_size,
+                 mine.normalized.as<BFloat16>());
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Transformer>> Transformer::load(const ModelConfig& config, WeightSource& source, device::Device& device,
                                                        const TransformerOptions& options, const Watch* watch) {
   LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<device::Ops> ops, device.make_ops());
-  WeightLoader loader(config, source, device, *ops, watch);
+  WeightLoader loader(config, source, device, *ops, watch, options.memory_probe);
   LOCKSTEP_ASSIGN_OR_RETURN(ModelWeights weights, loader.load(options.local_experts));
   auto transformer = std::make_unique<StagedTransformer>(config, options, std::move(ops), std::move(weights));
   LOCKSTEP_RETURN_IF_ERROR(transformer->allocate(device));

@@ -41,6 +41,7 @@ struct GroupHarness::Rank final : scheduler::OutputSink, scheduler::StepObserver
         completion.log_probabilities.push_back(event.log_probability);
         completion.likeliest.emplace_back(event.likeliest.begin(), event.likeliest.end());
       }
+      completion.embedding.assign(event.embedding.begin(), event.embedding.end());
       completion.finish = event.finish;
       if (event.error != nullptr) {
         completion.error = event.error->message;

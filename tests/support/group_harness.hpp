@@ -23,6 +23,7 @@ struct Completion {
   std::vector<std::int32_t> tokens;
   std::vector<float> log_probabilities;
   std::vector<std::vector<model::TokenLogProbability>> likeliest;  ///< by token
+  std::vector<float> embedding;
   std::optional<scheduler::FinishReason> finish{};
   std::string error;
 };

@@ -10,6 +10,7 @@
 #include "lockstep/core/deadline.hpp"
 #include "lockstep/device/device.hpp"
 #include "lockstep/forward_context.hpp"
+#include "lockstep/micro_batch/micro_batch_sizer.hpp"
 #include "lockstep/model/model_config.hpp"
 #include "lockstep/model/weights.hpp"
 
@@ -28,6 +29,7 @@ struct TransformerOptions {
   std::int32_t logit_rows_max = 0;          ///< rows of one step whose logits are wanted
   std::int32_t positions_max = 0;           ///< tokens of a sequence
   std::vector<std::int32_t> local_experts;  ///< experts whose weights this rank holds, ascending
+  MemoryProbe memory_probe{};               ///< asked while weights are packed; null: host_memory_probe()
 };
 
 /// The layers of one rank. Every stage reads its rows from the current ForwardContext (BatchMetadata under layer_name(layer)) and works in the buffers of
@@ -63,6 +65,10 @@ class Transformer {
   virtual void combine(std::int32_t micro_batch, std::span<const BFloat16> expert_rows, device::Stream& stream) = 0;
   /// Logits of the rows `rows` (indices into the micro-batch) to rows `first_logit_row` … of the logits buffer.
   virtual void head(std::int32_t micro_batch, std::span<const std::int32_t> rows, std::int32_t first_logit_row, device::Stream& stream) = 0;
+  /// The final norm of all rows, for pooling: after the last layer, beside `head`.
+  virtual void normalize(std::int32_t micro_batch, device::Stream& stream) = 0;
+  /// [hidden], what `normalize` left for row `row` of the micro-batch; valid until its next stage.
+  [[nodiscard]] virtual std::span<const BFloat16> normalized_row(std::int32_t micro_batch, std::int32_t row) const = 0;
   [[nodiscard]] virtual std::span<const float> logits(std::int32_t logit_row) const = 0;  ///< [vocabulary]
 
  protected:

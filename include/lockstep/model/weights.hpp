@@ -33,6 +33,10 @@ class WeightSource {
   [[nodiscard]] virtual Result<TensorView> tensor(std::string_view name, std::span<const std::int64_t> expected_shape) = 0;
   /// Whether `tensor` would succeed, without reading or making the values.      Errors  as `tensor`.
   [[nodiscard]] virtual Status check(std::string_view name, std::span<const std::int64_t> expected_shape) = 0;
+  /// A hint that `tensor` will ask for it soon: it may be read from the disk meanwhile.      Cost  no wait.
+  virtual void will_need(std::string_view /*name*/) {}
+  /// A hint that its values are not needed any more: they may leave this process's memory.
+  virtual void done_with(std::string_view /*name*/) {}
   /// A hash of what identifies the content (file sizes, headers and samples of the values; the seed), for the configuration hash.
   [[nodiscard]] virtual std::uint64_t hash() const = 0;
 

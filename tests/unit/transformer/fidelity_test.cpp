@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -208,6 +210,55 @@ TEST_P(Fidelity, TheEnginesGreedyTokensBeginLikeTheReferences) {
     if (!golden.prompt.empty()) {
       expect_same_text(golden, completion.tokens);
     }
+  }
+}
+
+TEST_P(Fidelity, AnEmbeddingIsTheDirectionFromWhichTheReferencesLogProbabilitiesFollow) {
+  // The head's product with the last hidden state h is the logits; so the recorded log probabilities are |h| times the head's product with the embedding, plus
+  // a constant: a straight line through the recorded entries, found by least squares.
+  const std::unique_ptr<WeightSource> source = open_weights();
+  const char* const name = config_.tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
+  const std::vector<std::int64_t> shape{config_.vocabulary_size, config_.hidden_size};
+  const Result<TensorView> head = source->tensor(name, shape);
+  ASSERT_TRUE(head) << head.error().message;
+  ASSERT_EQ(head->type, device::DataType::kBFloat16);
+  scheduler::EngineOptions engine;
+  engine.kv_cache_bytes = std::int64_t{16} << 20;
+  tests::GroupHarness group({.world_size = 1, .config = config_, .make_weights = [this] { return open_weights(); }, .engine = engine});
+  group.wait_until_running();
+  for (std::size_t i = 0; i < golden_.size(); ++i) {
+    const GoldenCase& golden = golden_[i];
+    const std::size_t generated = i % golden.greedy_tokens.size();
+    scheduler::GenerationRequest request{.id = i + 1, .prompt_token_ids = golden.prompt_tokens, .max_tokens = 0, .pooling = scheduler::Pooling::kLast};
+    request.prompt_token_ids.insert(request.prompt_token_ids.end(), golden.greedy_tokens.begin(), golden.greedy_tokens.begin() + static_cast<int>(generated));
+    ASSERT_TRUE(group.submit(0, request));
+    const std::vector<float> embedding = group.wait(request.id).embedding;
+    ASSERT_EQ(embedding.size(), static_cast<std::size_t>(config_.hidden_size));
+    const std::vector<double>& recorded = golden.top_log_probabilities[generated];
+    std::vector<double> products;
+    for (const std::int32_t id : golden.top_ids[generated]) {
+      double product = 0;
+      for (std::size_t k = 0; k < embedding.size(); ++k) {
+        BFloat16 weight;
+        std::memcpy(&weight.bits, head->data.data() + (static_cast<std::size_t>(id) * embedding.size() + k) * sizeof(weight.bits), sizeof(weight.bits));
+        product += static_cast<double>(static_cast<float>(weight)) * static_cast<double>(embedding[k]);
+      }
+      products.push_back(product);
+    }
+    const double mean_x = std::accumulate(products.begin(), products.end(), 0.0) / static_cast<double>(products.size());
+    const double mean_y = std::accumulate(recorded.begin(), recorded.end(), 0.0) / static_cast<double>(recorded.size());
+    double xy = 0;
+    double xx = 0;
+    for (std::size_t k = 0; k < products.size(); ++k) {
+      xy += (products[k] - mean_x) * (recorded[k] - mean_y);
+      xx += (products[k] - mean_x) * (products[k] - mean_x);
+    }
+    EXPECT_GT(xy / xx, 0) << "it is the length of a vector";
+    double error = 0;
+    for (std::size_t k = 0; k < products.size(); ++k) {
+      error += std::abs(mean_y + xy / xx * (products[k] - mean_x) - recorded[k]) / static_cast<double>(products.size());
+    }
+    EXPECT_LE(error, 2 * golden.reference_mean_abs) << "case " << i;
   }
 }
 

@@ -1,12 +1,14 @@
 // Goal    Loading reads exactly the tensors that a rank needs, in any type and alignment, and passes every error on as it was written.
 // Method  Sources made here: one fails at a chosen tensor, one counts, one stores the same numbers (representable in all types) as bfloat16, float16, float32
 //         or a mixture, at odd addresses; the logits must then be equal bit for bit.
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -68,9 +70,21 @@ class TypedSource final : public WeightSource {
     return TensorView{.type = type, .shape = {shape.begin(), shape.end()}, .data = std::span(data_).subspan(1)};
   }
   Status check(std::string_view, std::span<const std::int64_t>) override { return {}; }
+  void will_need(std::string_view name) override {
+    announced.insert(std::string(name));
+    announced_most = std::max(announced_most, announced.size());
+    ++announcements;
+  }
+  void done_with(std::string_view name) override {
+    EXPECT_EQ(announced.erase(std::string(name)), 1U) << name;
+    EXPECT_NE(std::ranges::find(names, name), names.end()) << name << " must have been read by now";
+  }
   std::uint64_t hash() const override { return 1; }
 
   std::vector<std::string> names;
+  std::set<std::string> announced;  ///< and not done with
+  std::size_t announced_most = 0;
+  std::size_t announcements = 0;
 
  private:
   std::function<DataType(std::string_view)> type_of_;
@@ -139,6 +153,28 @@ class LayerWeights : public ::testing::Test {
   }
   std::unique_ptr<device::Device> device_;
 };
+
+TEST_F(LayerWeights, ExpertsArePackedInMicroBatchesThatAreAnnouncedAndStayAtOneExpertWhileMemoryIsShort) {
+  const ModelConfig config = config_with_a_dense_layer();
+  for (const bool memory_is_short : {true, false}) {
+    TypedSource source([](std::string_view) { return DataType::kBFloat16; });
+    const auto loaded = Transformer::load(config, source, *device_,
+                                          {.rows_max = 8,
+                                           .group_rows_max = 16,
+                                           .micro_batches_max = 1,
+                                           .logit_rows_max = 4,
+                                           .positions_max = 32,
+                                           .local_experts = {0, 1, 2, 3, 5},
+                                           .memory_probe = [memory_is_short] { return memory_is_short ? 0.95 : 0.0; }},
+                                          nullptr);
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    EXPECT_EQ(source.announcements, 2U * 5U * 3U) << "five experts of three tensors in two sparse layers";
+    EXPECT_TRUE(source.announced.empty());
+    if (memory_is_short) {
+      EXPECT_EQ(source.announced_most, 3U);
+    }
+  }
+}
 
 TEST_F(LayerWeights, AnErrorOfAnyTensorIsPassedOnAsItIs) {
   const ModelConfig config = config_with_a_dense_layer();
