@@ -21,6 +21,8 @@
 #include <boost/asio/steady_timer.hpp>
 #include <fmt/format.h>
 
+#include "daemon/api/embeddings/embedding_service.hpp"
+#include "daemon/api/embeddings/output_fork.hpp"
 #include "daemon/api/generation_service.hpp"
 #include "daemon/api/tokenize/tokenize_service.hpp"
 #include "daemon/front_door/front_door.hpp"
@@ -61,7 +63,7 @@ Status run_to_the_end(RankRunner& runner) {
   }
 }
 
-MetricsOptions metrics_options(const Prepared& prepared) {
+MetricsOptions metrics_options(const Prepared& prepared, const ForwardTimingTracker& forward_timings) {
   return {.rank = prepared.launch.rank,
           .world_size = prepared.launch.world_size,
           .version = LOCKSTEP_VERSION,
@@ -69,7 +71,8 @@ MetricsOptions metrics_options(const Prepared& prepared) {
           .device = prepared.options.device,
           .load_format = prepared.model.load_format,
           .transport = prepared.launch.world_size == 1 ? "local" : "mpi",
-          .micro_batches = prepared.options.micro_batches};
+          .micro_batches = prepared.options.micro_batches == kMicroBatchesAuto ? "auto" : std::to_string(prepared.options.micro_batches),
+          .forward_timings = &forward_timings};
 }
 
 ApiContext api_context(const ServedModel& model) {
@@ -89,10 +92,12 @@ class Daemon {
       : prepared_(std::move(prepared)),
         logger_(logger),
         notifier_(environment),
-        metrics_(Metrics::create(metrics_options(prepared_))),
+        metrics_(Metrics::create(metrics_options(prepared_, forward_timings_))),
         step_log_(logger.should_log(spdlog::level::trace) ? std::make_unique<StepLog>(metrics_->step_observer(), logger) : nullptr),
         trace_(step_log_ ? *step_log_ : metrics_->step_observer()),
         generation_(GenerationService::create(io_, {.context = api_context(prepared_.model)})),
+        embeddings_(EmbeddingService::create(io_, {.context = {.api = api_context(prepared_.model), .hidden_size = prepared_.model.config.hidden_size},
+                                                   .pooling = prepared_.options.embedding_pooling})),
         tokenize_(TokenizeService::create(io_, {.context = {.api = api_context(prepared_.model), .max_model_len = max_model_len(prepared_)}})),
         life_(LifeMonitor::create(
             {.rank = prepared_.launch.rank, .world_size = prepared_.launch.world_size, .stall_timeout = prepared_.options.stall_timeout},
@@ -116,6 +121,7 @@ class Daemon {
   void step_thread();
   void fail(const Error& error);
   void on_ready();
+  void close_gates(const ApiError& error);
   void drain();
   void stop();
   void finish_when_quiet(int code, bool by_exit, TimePoint limit);
@@ -125,13 +131,16 @@ class Daemon {
   Prepared prepared_;
   spdlog::logger& logger_;
   ServiceNotifier notifier_;
-  std::unique_ptr<Metrics> metrics_;   // before the io_context: HTTP connections report to it until they are destroyed
-  std::unique_ptr<StepLog> step_log_;  ///< only at level trace
+  ForwardTimingTracker forward_timings_;  ///< the engine records, metrics and /debug/forward_timings read
+  std::unique_ptr<Metrics> metrics_;      // before the io_context: HTTP connections report to it until they are destroyed
+  std::unique_ptr<StepLog> step_log_;     ///< only at level trace
   TraceObserver trace_;
   comm::StepProgress progress_;
   boost::asio::io_context io_;
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{io_.get_executor()};
   std::unique_ptr<GenerationService> generation_;
+  std::unique_ptr<EmbeddingService> embeddings_;
+  OutputFork outputs_{generation_->sink(), embeddings_->sink()};
   std::unique_ptr<TokenizeService> tokenize_;
   std::unique_ptr<LifeMonitor> life_;
   std::unique_ptr<SignalPolicy> signals_;
@@ -154,7 +163,8 @@ RankParts Daemon::rank_parts(const DaemonHooks& hooks) {
           .model = &prepared_.model,
           .io = &io_,
           .progress = &progress_,
-          .sink = &generation_->sink(),
+          .timing_tracker = &forward_timings_,
+          .sink = &outputs_,
           .observer = &trace_};
 }
 
@@ -181,8 +191,9 @@ RankEvents Daemon::rank_events() {
           .before_farewell =
               [this] {
                 run_on_asio([this] {
-                  generation_->close_gate({.status = 503, .message = "this server is stopping", .code = "draining", .retry_after_seconds = kRetryAfterSeconds});
+                  close_gates({.status = 503, .message = "this server is stopping", .code = "draining", .retry_after_seconds = kRetryAfterSeconds});
                   generation_->detach_engine();
+                  embeddings_->detach_engine();
                   life_->set_state(LifeState::kDraining);
                   life_->set_engine(nullptr);
                   life_->set_peers(nullptr);
@@ -195,8 +206,10 @@ Status Daemon::open_http() {
   const DaemonOptions& options = prepared_.options;
   std::vector<Route> routes = make_routes({.generation = generation_.get(),
                                            .tokenize = tokenize_.get(),
+                                           .embeddings = embeddings_.get(),
                                            .life = life_.get(),
                                            .metrics = metrics_.get(),
+                                           .forward_timings = &forward_timings_,
                                            .trace = &trace_.ring(),
                                            .rank = prepared_.launch.rank,
                                            .version = LOCKSTEP_VERSION,
@@ -251,8 +264,7 @@ void Daemon::fail(const Error& error) {
   const int code = exit_code_of(error.code);
   boost::asio::post(io_, [this] {
     life_->set_state(LifeState::kFaulted);
-    generation_->close_gate(
-        {.status = 503, .message = "the serving group has failed; try another server", .code = "rank_lost", .retry_after_seconds = kRetryAfterSeconds});
+    close_gates({.status = 503, .message = "the serving group has failed; try another server", .code = "rank_lost", .retry_after_seconds = kRetryAfterSeconds});
   });
   // Before this process can end: peers that find the connection closed first would name this rank instead of the cause.
   runner_.report(error);
@@ -265,7 +277,13 @@ void Daemon::fail(const Error& error) {
 
 void Daemon::on_ready() {
   generation_->open_gate(*engine_);
+  embeddings_->open_gate(*engine_);
   logger_.info("serving {} at {}", prepared_.model.name, front_door_.url());
+}
+
+void Daemon::close_gates(const ApiError& error) {
+  generation_->close_gate(error);
+  embeddings_->close_gate(error);
 }
 
 void Daemon::drain() {
@@ -289,7 +307,7 @@ void Daemon::stop() {
 
 /// Ends once every answer has been written, or at `limit`.
 void Daemon::finish_when_quiet(int code, bool by_exit, TimePoint limit) {
-  if (std::chrono::steady_clock::now() < limit && (generation_->open_count() > 0 || !front_door_.idle())) {
+  if (std::chrono::steady_clock::now() < limit && (generation_->open_count() + embeddings_->open_count() > 0 || !front_door_.idle())) {
     last_words_timer_.expires_after(kLastWordsPoll);
     last_words_timer_.async_wait([this, code, by_exit, limit](boost::system::error_code) { finish_when_quiet(code, by_exit, limit); });
     return;

@@ -11,6 +11,7 @@
 #include "daemon/api/chat/chat_format.hpp"
 #include "daemon/api/completions/completion_format.hpp"
 #include "daemon/http/error_body.hpp"
+#include "daemon/metrics/forward/forward_timings_body.hpp"
 #include "daemon/openapi/document.hpp"
 #include "daemon/trace/trace_route.hpp"
 
@@ -77,6 +78,10 @@ std::vector<Route> make_routes(const RouteParts& parts) {
   const Handler chat = [service = parts.generation](std::shared_ptr<Exchange> exchange) { service->handle(std::move(exchange), chat_format()); };
   const Handler tokenize = [service = parts.tokenize](std::shared_ptr<Exchange> exchange) { service->tokenize(std::move(exchange)); };
   const Handler detokenize = [service = parts.tokenize](std::shared_ptr<Exchange> exchange) { service->detokenize(std::move(exchange)); };
+  const Handler embeddings = [service = parts.embeddings](std::shared_ptr<Exchange> exchange) { service->handle(std::move(exchange)); };
+  const Handler forward_timings = [tracker = parts.forward_timings](const std::shared_ptr<Exchange>& exchange) {
+    exchange->respond({.body = forward_timings_body(*tracker)});
+  };
   const std::int64_t created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   const RouteDoc health_doc{
       .summary = "200 while the rank is sound, also while it loads or drains; else 503", .answer_schema = "Health", .error_statuses = {503}};
@@ -103,6 +108,19 @@ std::vector<Route> make_routes(const RouteParts& parts) {
        detokenize,
        Access::kKey,
        {.summary = "the text of token ids", .request_schema = "DetokenizeRequest", .answer_schema = "Detokenization", .error_statuses = {400, 404, 415, 500}}},
+      {"/debug/forward_timings",
+       "GET",
+       forward_timings,
+       Access::kKey,
+       {.summary = "how long forward passes took, by batch size", .answer_schema = "ForwardTimings"}},
+      {"/v1/embeddings",
+       "POST",
+       embeddings,
+       Access::kKey,
+       {.summary = "a vector for each text",
+        .request_schema = "EmbeddingRequest",
+        .answer_schema = "EmbeddingList",
+        .error_statuses = {400, 404, 415, 429, 500, 503}}},
       {"/v1/completions",
        "POST",
        completions,

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/api/embeddings/embedding_service.hpp"
 #include "daemon/api/generation_service.hpp"
 #include "daemon/api/tokenize/tokenize_service.hpp"
 #include "daemon/http/router.hpp"
@@ -18,8 +19,10 @@ namespace lockstep::daemon {
 struct RouteParts {
   GenerationService* generation = nullptr;
   TokenizeService* tokenize = nullptr;
+  EmbeddingService* embeddings = nullptr;
   LifeMonitor* life = nullptr;
   Metrics* metrics = nullptr;
+  const ForwardTimingTracker* forward_timings = nullptr;
   const TraceRing* trace = nullptr;
   int rank = 0;
   std::string version;

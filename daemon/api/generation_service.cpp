@@ -8,14 +8,13 @@
 #include <vector>
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <fmt/format.h>
 
 #include "daemon/api/error_answers.hpp"
 #include "daemon/api/json_content_type.hpp"
 #include "daemon/api/open_generation.hpp"
 #include "daemon/api/output_relay.hpp"
+#include "daemon/api/request/body_reader.hpp"
 #include "daemon/api/request/engine_requests.hpp"
 
 namespace lockstep::daemon {
@@ -44,8 +43,6 @@ class EngineGenerationService final : public GenerationService {
     seeds_.seed((std::uint64_t{device()} << 32) | device());
     gate_error_ = ApiError{.status = 503, .message = "the model is still being loaded; try again later", .code = "loading", .retry_after_seconds = 1};
   }
-  ~EngineGenerationService() override { worker_.join(); }
-
   void handle(std::shared_ptr<Exchange> exchange, const ApiFormat& format) override;
   void open_gate(scheduler::Engine& engine) override {
     engine_ = &engine;
@@ -75,7 +72,7 @@ class EngineGenerationService final : public GenerationService {
   std::unordered_map<GenerationId, OpenGeneration> open_;
   std::vector<GenerationId> touched_;  // in one batch of events
   OutputRelay relay_;
-  boost::asio::thread_pool worker_{1};
+  std::unique_ptr<BodyReader> reader_ = BodyReader::create(io_);  // last: its thread uses the options
 };
 
 void EngineGenerationService::handle(std::shared_ptr<Exchange> exchange, const ApiFormat& format) {
@@ -100,12 +97,24 @@ void EngineGenerationService::handle(std::shared_ptr<Exchange> exchange, const A
     on_prepared(id, prepare(format, body.text, options_.context));
     return;
   }
-  boost::asio::post(worker_, [this, id, &format, body = std::move(body)]() mutable {
-    Prepared prepared = prepare(format, body.text, options_.context);
-    body.text = std::string();
-    // The body's place travels back: places are counted on the Asio thread.
-    boost::asio::post(io_, [this, id, prepared = std::move(prepared), place = std::move(body.place)]() mutable { on_prepared(id, std::move(prepared)); });
-  });
+  struct Reading {
+    TakenBody body;
+    Prepared prepared{};
+  };
+  const auto reading = std::make_shared<Reading>(Reading{.body = std::move(body)});  // by the worker thread and this one, one after the other
+  reader_->read(
+      [this, reading, &format] {
+        reading->prepared = prepare(format, reading->body.text, options_.context);
+        reading->body.text = std::string();
+      },
+      [this, id, reading](const std::optional<Error>& failed) {
+        reading->body.place.reset();  // places are counted on the Asio thread
+        if (failed) {
+          fail(id, api_error_of(*failed));
+        } else {
+          on_prepared(id, std::move(reading->prepared));
+        }
+      });
 }
 
 void EngineGenerationService::on_prepared(GenerationId id, Prepared prepared) {

@@ -14,6 +14,7 @@ void OutputRelay::deliver(std::span<const scheduler::TokenEvent> events) {
                                  .token = event.token,
                                  .log_probability = event.log_probability,
                                  .finish = event.finish,
+                                 .embedding = {event.embedding.begin(), event.embedding.end()},
                                  .error = event.error != nullptr ? std::optional(*event.error) : std::nullopt});
       filling_.likeliest_counts.push_back(event.likeliest.size());
       filling_.likeliest.insert(filling_.likeliest.end(), event.likeliest.begin(), event.likeliest.end());

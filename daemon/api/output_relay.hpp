@@ -23,6 +23,7 @@ struct RelayedEvent {
   float log_probability = 0.0F;
   std::span<const model::TokenLogProbability> likeliest{};  ///< valid while the consumer runs
   std::optional<scheduler::FinishReason> finish{};
+  std::vector<float> embedding{};
   std::optional<Error> error{};
 };
 

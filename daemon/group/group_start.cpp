@@ -69,11 +69,12 @@ scheduler::EngineOptions engine_options(const DaemonOptions& options) {
           .max_pending = options.max_pending,
           .kv_cache_bytes = options.kv_cache_bytes,
           .max_model_len = options.max_model_len,
-          .micro_batches = options.micro_batches,
+          .micro_batches = options.micro_batches == kMicroBatchesAuto ? 2 : options.micro_batches,
+          .micro_batches_auto = options.micro_batches == kMicroBatchesAuto,
           .stall_timeout = options.stall_timeout,
           .keep_alive_interval = options.keep_alive_interval,
-          // Two builds may round differently, even of one version.
-          .options_hash = fnv1a(LOCKSTEP_VERSION " " __VERSION__)};
+          // Two builds may round differently, even of one version; and a text has one embedding, whichever rank is asked.
+          .options_hash = fnv1a(options.embedding_pooling == scheduler::Pooling::kMean ? "mean" : "last", fnv1a(LOCKSTEP_VERSION " " __VERSION__))};
 }
 
 Status check_start(const DaemonOptions& options, const comm::LaunchInfo& launch, const model::ModelConfig& config, std::int64_t host_memory_bytes) {

@@ -97,7 +97,8 @@ Status RankRunner::make_engine() {
                                       .wake_sender = peers_.get(),
                                       .watch = peers_.get(),
                                       .sink = parts_.sink,
-                                      .observer = parts_.observer};
+                                      .observer = parts_.observer,
+                                      .timing_tracker = parts_.timing_tracker};
   LOCKSTEP_ASSIGN_OR_RETURN(engine_, scheduler::Engine::create(engine_options(options), std::move(engine_parts)));
   if (peers_) {
     peers_->set_wake_receiver(engine_.get());

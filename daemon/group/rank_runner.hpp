@@ -29,6 +29,7 @@ struct RankParts {
   ServedModel* model = nullptr;
   boost::asio::io_context* io = nullptr;
   comm::StepProgress* progress = nullptr;
+  ForwardTimingTracker* timing_tracker = nullptr;
   scheduler::OutputSink* sink = nullptr;
   scheduler::StepObserver* observer = nullptr;
 };

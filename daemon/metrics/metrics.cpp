@@ -12,6 +12,7 @@
 #include <prometheus/text_serializer.h>
 
 #include "daemon/metrics/atomic_table.hpp"
+#include "daemon/metrics/forward/forward_metrics.hpp"
 #include "daemon/metrics/process_metrics.hpp"
 #include "daemon/metrics/step_metrics.hpp"
 
@@ -34,7 +35,11 @@ std::string method_label(std::string_view method) {
 class PrometheusMetrics final : public Metrics, private HttpObserver {
  public:
   explicit PrometheusMetrics(const MetricsOptions& options)
-      : labels_{{"rank", std::to_string(options.rank)}}, steps_table_(labels_), process_(labels_), steps_(steps_table_, options.transport) {
+      : labels_{{"rank", std::to_string(options.rank)}},
+        steps_table_(labels_),
+        process_(labels_),
+        forward_(labels_, options.forward_timings),
+        steps_(steps_table_, options.transport) {
     add_infos(options);
     for (const std::string_view state : kUpStates) {
       up_state_.Add({{"state", std::string(state)}});
@@ -106,10 +111,7 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
   void add_infos(const MetricsOptions& options) {
     gauges("lockstep_build_info", "The build that runs; always 1.").Add({{"version", options.version}, {"compiler", "gcc " __VERSION__}}).Set(1);
     gauges("lockstep_config_info", "The configuration that runs; always 1.")
-        .Add({{"model", options.model},
-              {"device", options.device},
-              {"load_format", options.load_format},
-              {"micro_batches", std::to_string(options.micro_batches)}})
+        .Add({{"model", options.model}, {"device", options.device}, {"load_format", options.load_format}, {"micro_batches", options.micro_batches}})
         .Set(1);
     gauges("lockstep_group_info", "The group that this rank is in; always 1.")
         .Add({{"world_size", std::to_string(options.world_size)}, {"epoch", "0"}, {"transport", options.transport}})
@@ -124,7 +126,8 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
   [[nodiscard]] std::vector<prometheus::MetricFamily> collect() const {
     std::vector<prometheus::MetricFamily> all = registry_.Collect();
     for (const prometheus::Collectable* source :
-         {static_cast<const prometheus::Collectable*>(&steps_table_), static_cast<const prometheus::Collectable*>(&process_)}) {
+         {static_cast<const prometheus::Collectable*>(&steps_table_), static_cast<const prometheus::Collectable*>(&process_),
+          static_cast<const prometheus::Collectable*>(&forward_)}) {
       for (prometheus::MetricFamily& family : source->Collect()) {
         all.push_back(std::move(family));
       }
@@ -136,6 +139,7 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
   prometheus::Registry registry_;
   AtomicTable steps_table_;
   ProcessMetrics process_;
+  ForwardMetrics forward_;
   StepMetrics steps_;
   GaugeFamily& up_state_ = gauges("lockstep_up_state", "1 for the state that this rank is in, else 0.");
   GaugeFamily& start_phase_ = gauges("lockstep_startup_phase_seconds", "How long each phase of the start took.");

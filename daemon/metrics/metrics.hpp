@@ -11,6 +11,7 @@
 #include "daemon/http/server.hpp"
 #include "lockstep/comm/peer_channel.hpp"
 #include "lockstep/core/deadline.hpp"
+#include "lockstep/forward_context.hpp"
 #include "lockstep/scheduler/step_observer.hpp"
 
 namespace lockstep::daemon {
@@ -23,7 +24,8 @@ struct MetricsOptions {
   std::string device;
   std::string load_format;
   std::string transport;
-  int micro_batches = 1;
+  std::string micro_batches = "1";                        ///< the option's value
+  const ForwardTimingTracker* forward_timings = nullptr;  ///< borrowed; null: none are shown
 };
 
 /// The states of lockstep_up_state and the phases of lockstep_startup_phase_seconds.

@@ -209,6 +209,52 @@ constexpr std::string_view kDetokenizeRequest = R"json({
 
 constexpr std::string_view kDetokenization = R"json({"type": "object", "required": ["prompt"], "properties": {"prompt": {"type": "string"}}})json";
 
+// daemon/api/embeddings/embedding_request.cpp and embedding_body.cpp.
+constexpr std::string_view kEmbeddingRequest = R"json({
+  "type": "object", "required": ["input"],
+  "properties": {
+    "model": {"type": ["string", "null"], "description": "one of the served model's names"},
+    "input": {"anyOf": [
+      {"type": "string", "minLength": 1},
+      {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "maximum": 2147483647}},
+      {"type": "array", "minItems": 1, "maxItems": 2048, "items": {"type": "string", "minLength": 1}},
+      {"type": "array", "minItems": 1, "maxItems": 2048,
+       "items": {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "maximum": 2147483647}}}]},
+    "encoding_format": {"enum": ["float", "base64", null]},
+    "dimensions": {"type": ["integer", "null"], "description": "the model's hidden size, or absent"},
+    "user": {"description": "ignored"}}
+})json";
+
+constexpr std::string_view kEmbeddingList = R"json({
+  "type": "object", "required": ["object", "data", "model", "usage"],
+  "properties": {
+    "object": {"const": "list"},
+    "model": {"type": "string"},
+    "usage": {"type": "object", "required": ["prompt_tokens", "total_tokens"],
+              "properties": {"prompt_tokens": {"type": "integer", "minimum": 1}, "total_tokens": {"type": "integer", "minimum": 1}}},
+    "data": {"type": "array", "minItems": 1, "items": {
+      "type": "object", "required": ["object", "index", "embedding"],
+      "properties": {
+        "object": {"const": "embedding"},
+        "index": {"type": "integer", "minimum": 0},
+        "embedding": {"anyOf": [{"type": "array", "minItems": 1, "items": {"type": "number"}}, {"type": "string"}]}}}}}
+})json";
+
+// daemon/metrics/forward/forward_timings_body.cpp.
+constexpr std::string_view kForwardTimings = R"json({
+  "type": "object", "required": ["batch_sizes"],
+  "properties": {"batch_sizes": {"type": "array", "items": {
+    "type": "object", "required": ["batch_size", "count", "mean_ms", "p50_ms", "p99_ms", "min_ms", "max_ms"],
+    "properties": {
+      "batch_size": {"type": "integer", "minimum": 0},
+      "count": {"type": "integer", "minimum": 1},
+      "mean_ms": {"type": "number"},
+      "p50_ms": {"type": "number"},
+      "p99_ms": {"type": "number"},
+      "min_ms": {"type": "number"},
+      "max_ms": {"type": "number"}}}}}
+})json";
+
 constexpr std::array kSchemas{
     ApiSchema{"Error", "", kError},
     ApiSchema{"Health", "", kHealth},
@@ -228,6 +274,9 @@ constexpr std::array kSchemas{
     ApiSchema{"Tokenization", "", kTokenization},
     ApiSchema{"DetokenizeRequest", "", kDetokenizeRequest},
     ApiSchema{"Detokenization", "", kDetokenization},
+    ApiSchema{"EmbeddingRequest", "", kEmbeddingRequest},
+    ApiSchema{"EmbeddingList", "", kEmbeddingList},
+    ApiSchema{"ForwardTimings", "", kForwardTimings},
 };
 
 }  // namespace

@@ -18,6 +18,8 @@ constexpr std::array<std::pair<std::string_view, LoadFormat>, 3> kLoadFormats{
     {{"auto", LoadFormat::kAuto}, {"safetensors", LoadFormat::kSafetensors}, {"dummy", LoadFormat::kDummy}}};
 constexpr std::array<std::pair<std::string_view, AccessLogLevel>, 3> kAccessLogLevels{
     {{"off", AccessLogLevel::kOff}, {"requests", AccessLogLevel::kRequests}, {"all", AccessLogLevel::kAll}}};
+constexpr std::array<std::pair<std::string_view, scheduler::Pooling>, 2> kPoolings{{{"last", scheduler::Pooling::kLast}, {"mean", scheduler::Pooling::kMean}}};
+constexpr std::array<std::pair<std::string_view, std::int32_t>, 3> kMicroBatches{{{"1", 1}, {"2", 2}, {"auto", kMicroBatchesAuto}}};
 constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kLogLevels{
     {{"trace", "trace"}, {"debug", "debug"}, {"info", "info"}, {"warning", "warning"}, {"error", "error"}}};
 
@@ -104,6 +106,8 @@ constexpr std::array kLines{
     OptionLine{kModel, "chat-template", text_of<&Options::chat_template_file, kFile>("PATH"), "(the model's)", "Jinja file that renders conversations instead of the model's own"},
     OptionLine{kModel, "load-format", one_of<&Options::load_format, kLoadFormats>(), "auto", "Where weights come from; dummy makes them from --dummy-seed"},
     OptionLine{kModel, "dummy-seed", unsigned_seed(), "0", "Seed of --load-format dummy"},
+    OptionLine{kModel, "embedding-pooling", one_of<&Options::embedding_pooling, kPoolings>(), "last",
+               "Which hidden states make the embedding of a text: its last token's, or the mean of all"},
     OptionLine{kModel, "device", device_name(), "cpu", "Where to compute"},
 
     OptionLine{kHttp, "host", text_of<&Options::host, kAddress>("ADDRESS"), "127.0.0.1", "Address that HTTP listens on"},
@@ -129,7 +133,8 @@ constexpr std::array kLines{
     OptionLine{kBatching, "max-pending", count_from<&Options::max_pending, 1>(), "1024", "Requests accepted and not finished; more get 429"},
     OptionLine{kBatching, "max-model-len", count_from<&Options::max_model_len, 0>(), "0", "Longest prompt with its answer, in tokens. 0: the model's context"},
     OptionLine{kBatching, "kv-cache-memory", byte_size<&Options::kv_cache_bytes>(), "256M", "Memory of the KV cache"},
-    OptionLine{kBatching, "micro-batches", whole_number<&Options::micro_batches, 1, 2>(), "1", "Into how many micro-batches a step may be split"},
+    OptionLine{kBatching, "micro-batches", one_of<&Options::micro_batches, kMicroBatches>(), "1",
+               "Into how many micro-batches a step may be split; auto measures which is faster"},
 
     OptionLine{kGroup, "stall-timeout", duration<&Options::stall_timeout>(), "10s", "How long a rank may make no progress before its group ends"},
     OptionLine{kGroup, "start-timeout", duration<&Options::start_timeout>(), "60s", "How long all ranks may take to find each other"},

@@ -11,8 +11,11 @@
 
 #include "lockstep/comm/launch.hpp"
 #include "lockstep/core/deadline.hpp"
+#include "lockstep/scheduler/request.hpp"
 
 namespace lockstep::daemon {
+
+inline constexpr std::int32_t kMicroBatchesAuto = 0;
 
 /// Which requests get a line: none, all but probes and scrapes that went well, all.
 enum class AccessLogLevel { kOff, kRequests, kAll };
@@ -46,7 +49,7 @@ struct DaemonOptions {
   std::int32_t max_pending = 1024;
   std::int32_t max_model_len = 0;  ///< 0: the model's context
   std::int64_t kv_cache_bytes = std::int64_t{256} << 20;
-  std::int32_t micro_batches = 1;
+  std::int32_t micro_batches = 1;  ///< 1, 2, or kMicroBatchesAuto
 
   Duration stall_timeout = std::chrono::seconds(10);
   Duration start_timeout = std::chrono::seconds(60);
@@ -55,6 +58,8 @@ struct DaemonOptions {
   Duration keep_alive_interval = std::chrono::seconds(5);
   std::string peer_bind;
   std::filesystem::path group_secret_file;
+
+  scheduler::Pooling embedding_pooling = scheduler::Pooling::kLast;
 
   std::string log_level = "info";
   std::filesystem::path config_file;  ///< that these were read from; "" is none

@@ -28,8 +28,11 @@ void BatchPlanner::admit(TimePoint now) {
 
 void BatchPlanner::append_rows(Sequence& sequence, std::int32_t rows, StepBatch& batch) {
   const auto entry_index = static_cast<std::int32_t>(batch.entries.size());
-  const bool samples = rows == sequence.pending();
-  batch.entries.push_back({.sequence = &sequence, .first_row = batch.rows(), .rows = rows, .samples = samples});
+  const Pooling pooling = sequence.request.pooling;
+  const bool is_last = rows == sequence.pending();
+  const bool samples = is_last && pooling == Pooling::kNone;
+  const bool pools = pooling == Pooling::kMean || (is_last && pooling == Pooling::kLast);
+  batch.entries.push_back({.sequence = &sequence, .first_row = batch.rows(), .rows = rows, .samples = samples, .pools = pools});
   for (std::int32_t i = 0; i < rows; ++i) {
     const std::int32_t position = sequence.computed + i;
     batch.token_ids.push_back(sequence.tokens[static_cast<std::size_t>(position)]);

@@ -25,6 +25,7 @@ struct StepBatch {
     std::int32_t first_row = 0;
     std::int32_t rows = 0;
     bool samples = false;  ///< its last row's logits give a token
+    bool pools = false;    ///< its rows' hidden states are wanted
   };
   std::vector<Entry> entries;
   std::vector<std::int32_t> token_ids;     ///< [rows]

@@ -30,6 +30,9 @@ std::unique_ptr<Sequence> accept_request(GenerationRequest& request, const model
   if (sequence->has_counts) {
     sequence->counts = model::TokenCounts(sequence->tokens, request.max_tokens, config.vocabulary_size);
   }
+  if (request.pooling != Pooling::kNone) {
+    sequence->pooled.assign(static_cast<std::size_t>(config.hidden_size), 0.0F);
+  }
   sequence->request = std::move(request);
   return sequence;
 }

@@ -21,6 +21,7 @@ struct Sequence {
   model::TokenCounts counts;                ///< where `has_counts`
   bool has_counts = false;                  ///< a penalty asks for them
   std::vector<std::int32_t> blocks;         ///< KV blocks in order of position; all that it will ever need, from admission on
+  std::vector<float> pooled;                ///< [hidden size], the sum over the rows so far, where the request pools
   std::int32_t prompt_tokens = 0;
   std::int32_t computed = 0;  ///< tokens whose keys and values are in the cache
   std::int32_t prefill_chunks = 0;

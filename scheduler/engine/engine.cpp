@@ -13,7 +13,9 @@
 #include "lockstep/model/transformer.hpp"
 #include "scheduler/batch/batch_planner.hpp"
 #include "scheduler/engine/engine_inbox.hpp"
+#include "scheduler/engine/pooling.hpp"
 #include "scheduler/engine/request_checks.hpp"
+#include "scheduler/step/micro_batch_choice.hpp"
 #include "scheduler/step/step_executor.hpp"
 
 namespace lockstep::scheduler {
@@ -70,6 +72,9 @@ class StepEngine final : public Engine {
         inbox_(options.max_pending),
         agreement_(*parts_.communicator, parts_.view) {
     inbox_.set_epoch(parts_.view.epoch);
+    if (options_.micro_batches_auto) {
+      choice_.emplace(options_.max_num_batched_tokens);
+    }
   }
 
   Status load() override;
@@ -105,7 +110,11 @@ class StepEngine final : public Engine {
   /// What decide() cannot know: that the plan fits this engine's buffers. Options are equal on all members, so one beyond them has a bug of its own.
   [[nodiscard]] Status check_plan() const;
   [[nodiscard]] Status compute(StepRecord& record);
+  /// The shape of this rank's rows, which is all that it knows before the agreement.
+  [[nodiscard]] BatchDescriptor own_shape() const { return step_shape(batch_.rows(), batch_.prefill_tokens == 0); }
   void sample(TimePoint now, StepRecord& record);
+  /// Adds the entry's hidden states to its sequence, and ends it after the last.
+  void pool(const StepBatch::Entry& entry);
   void append_token(Sequence& sequence, const model::SampledToken& token, std::span<const model::TokenLogProbability> likeliest, TimePoint now);
   void end_request(RequestId id, FinishReason reason, const Error* error);
   void finish(const Sequence& sequence, FinishReason reason);
@@ -122,7 +131,9 @@ class StepEngine final : public Engine {
   const comm::Placement placement_;
   EngineInbox inbox_;
   comm::StepAgreement agreement_;
-  ForwardTimingTracker timing_tracker_;
+  ForwardTimingTracker own_timings_;
+  ForwardTimingTracker& timings_ = parts_.timing_tracker != nullptr ? *parts_.timing_tracker : own_timings_;
+  std::optional<MicroBatchChoice> choice_;  ///< with --micro-batches auto
   std::unique_ptr<model::Transformer> transformer_;
   std::optional<KvCache> cache_;
   std::unique_ptr<BatchPlanner> planner_;
@@ -131,12 +142,16 @@ class StepEngine final : public Engine {
   const Error no_distribution_{ErrorCode::kInternal,
                                "the model's logits are not numbers, or every token is forbidden: its weights are damaged or overflow; check the model's files"};
 
+  const Error no_direction_{ErrorCode::kInternal,
+                            "the model's hidden states are zero or not numbers: its weights are damaged or overflow; check the model's files"};
+
   // The step thread's own.
   std::int64_t step_ = 0;
   EngineInbox::Messages messages_;
   StepBatch batch_;
   comm::StepPlan plan_;
   std::vector<TokenEvent> events_;
+  std::vector<std::unique_ptr<Sequence>> pooled_;      ///< ended ones whose vectors this step's events point at
   std::vector<model::TokenLogProbability> likeliest_;  ///< [logit rows][kLogProbabilitiesMax], what this step's events point at
   TimePoint last_agreement_{};
 
@@ -175,7 +190,7 @@ Status StepEngine::load() {
                       .cache = &*cache_,
                       .progress = parts_.progress,
                       .watch = parts_.watch,
-                      .timing_tracker = &timing_tracker_,
+                      .timing_tracker = &timings_,
                       .observer = parts_.observer},
                      {.rows_max = options_.max_num_batched_tokens, .micro_batches_max = options_.micro_batches, .stall_timeout = options_.stall_timeout}));
   LOCKSTEP_RETURN_IF_ERROR(transformer_->warm_up());
@@ -296,7 +311,7 @@ Status StepEngine::agree(StepRecord& record) {
                                     .prefill_tokens = batch_.prefill_tokens,
                                     .requests = static_cast<std::int32_t>(batch_.entries.size()),
                                     .padded_tokens = batch_.rows(),
-                                    .micro_batches = options_.micro_batches,
+                                    .micro_batches = choice_ ? choice_->propose(own_shape(), step_) : options_.micro_batches,
                                     .waiting = planner_->waiting_count() + planner_->running_count() - static_cast<std::int32_t>(batch_.entries.size()),
                                     .free_kv_blocks = cache_->free_count(),
                                     .wish = messages_.wish};
@@ -377,7 +392,12 @@ Status StepEngine::compute(StepRecord& record) {
   if (record.tokens > 0) {
     record.kind = record.prefill_tokens == 0 ? StepKind::kDecode : (record.prefill_tokens == record.tokens ? StepKind::kPrefill : StepKind::kMixed);
   }
-  timing_tracker_.record(record.tokens, std::chrono::duration<double, std::milli>(computed - begin).count());
+  const BatchDescriptor shape = own_shape();
+  const double duration_ms = std::chrono::duration<double, std::milli>(computed - begin).count();
+  timings_.record(record.tokens > 0 ? shape.num_tokens : 0, duration_ms);
+  if (choice_ && record.tokens > 0) {
+    choice_->record(shape, plan_.micro_batches, step_, duration_ms);
+  }
   return {};
 }
 
@@ -386,6 +406,10 @@ void StepEngine::sample(TimePoint now, StepRecord& record) {
   for (const StepBatch::Entry& entry : batch_.entries) {
     Sequence& sequence = *entry.sequence;
     sequence.computed += entry.rows;
+    if (entry.pools) {
+      pool(entry);  // may end and free the sequence
+      continue;
+    }
     if (!entry.samples) {
       continue;
     }
@@ -400,6 +424,28 @@ void StepEngine::sample(TimePoint now, StepRecord& record) {
     ++record.generated_tokens;
     append_token(sequence, token, likeliest, now);  // may end and free the sequence
   }
+}
+
+void StepEngine::pool(const StepBatch::Entry& entry) {
+  Sequence& sequence = *entry.sequence;
+  const bool ends = sequence.pending() == 0;
+  const std::int32_t first = sequence.request.pooling == Pooling::kLast ? entry.rows - 1 : 0;
+  for (std::int32_t row = first; row < entry.rows; ++row) {
+    add_row(executor_->hidden_row(entry.first_row + row), sequence.pooled);
+  }
+  if (!ends) {
+    return;
+  }
+  const RequestId id = sequence.request.id;
+  if (!scale_to_length_one(sequence.pooled)) {
+    end_request(id, FinishReason::kError, &no_direction_);
+    return;
+  }
+  std::unique_ptr<Sequence> ended = planner_->remove(id);
+  LOCKSTEP_CHECK(ended != nullptr, "request {} is in the batch but not among the planner's", id);
+  events_.push_back({.request = id, .finish = FinishReason::kStop, .embedding = ended->pooled});
+  finish(*ended, FinishReason::kStop);
+  pooled_.push_back(std::move(ended));
 }
 
 void StepEngine::append_token(Sequence& sequence, const model::SampledToken& token, std::span<const model::TokenLogProbability> likeliest, TimePoint now) {
@@ -470,6 +516,7 @@ void StepEngine::deliver() {
   if (!events_.empty()) {
     parts_.sink->deliver(events_);
     events_.clear();
+    pooled_.clear();
   }
 }
 
@@ -529,8 +576,9 @@ Status check_engine_options(const EngineOptions& options, const model::ModelConf
                  fmt::format("--kv-cache-memory is {} bytes, but one block of {} tokens takes {} bytes over {} layers: give at least that",
                              options.kv_cache_bytes, device::kKvBlockTokens, kv_block_bytes(config), config.layer_count)};
   }
-  if (options.micro_batches < 1 || options.micro_batches > 2) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("--micro-batches is {}, expected 1 or 2", options.micro_batches)};
+  if (options.micro_batches < (options.micro_batches_auto ? 2 : 1) || options.micro_batches > 2) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("--micro-batches is {}, expected {}", options.micro_batches, options.micro_batches_auto ? "2, the most, when auto" : "1 or 2")};
   }
   return {};
 }
@@ -539,9 +587,10 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options, Eng
   LOCKSTEP_RETURN_IF_ERROR(check_engine_options(options, *parts.config, parts.view.size()));
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<device::Ops> ops, parts.device->make_ops());
   // Everything that must be equal on all ranks, for answers to be one and buffers to fit.
-  std::string identity = fmt::format("options {:x}, model {:x}, weights {:x}, instruction set {}, batched tokens {}, micro-batches {}, block {}",
-                                     options.options_hash, model::hash_model_config(*parts.config), parts.weights->hash(), ops->instruction_set(),
-                                     options.max_num_batched_tokens, options.micro_batches, device::kKvBlockTokens);
+  std::string identity =
+      fmt::format("options {:x}, model {:x}, weights {:x}, instruction set {}, batched tokens {}, micro-batches {}, block {}", options.options_hash,
+                  model::hash_model_config(*parts.config), parts.weights->hash(), ops->instruction_set(), options.max_num_batched_tokens,
+                  options.micro_batches_auto ? "auto" : std::to_string(options.micro_batches), device::kKvBlockTokens);
   return std::unique_ptr<Engine>(std::make_unique<StepEngine>(options, std::move(parts), std::move(identity)));
 }
 

@@ -1,6 +1,7 @@
 #include "scheduler/step/step_executor.hpp"
 
 #include <algorithm>
+#include <exception>
 
 #include <fmt/format.h>
 
@@ -28,15 +29,8 @@ Result<std::unique_ptr<StepExecutor>> StepExecutor::create(const StepExecutorPar
 
 Status StepExecutor::allocate() {
   const model::ModelConfig& config = *parts_.config;
-  inline_stream_ = parts_.device->make_inline_stream("step");
-  if (options_.micro_batches_max > 1) {
-    LOCKSTEP_ASSIGN_OR_RETURN(compute_stream_, parts_.device->make_stream("compute"));
-    LOCKSTEP_ASSIGN_OR_RETURN(comm_stream_, parts_.device->make_stream("comm"));
-  }
-  for (std::int32_t count = 1; count <= options_.micro_batches_max; ++count) {
-    programs_.push_back(build_step_program(config.layer_is_sparse, count));
-  }
-  spans_.emplace(programs_.back().size());
+  cache_ = std::make_unique<StepCache>(config.layer_is_sparse, options_.rows_max, options_.micro_batches_max);
+  spans_.emplace(cache_->entries_max());
   micro_batches_.resize(static_cast<std::size_t>(options_.micro_batches_max));
   for (MicroBatch& micro_batch : micro_batches_) {
     for (std::int32_t layer = 0; layer < config.layer_count; ++layer) {
@@ -51,35 +45,48 @@ Status StepExecutor::allocate() {
                                                              {.hidden = config.hidden_size, .top_k = config.experts_per_token, .rows_max = options_.rows_max}));
     }
   }
+  return make_streams();
+}
+
+Status StepExecutor::make_streams() {
+  const auto context_over = [this](StreamManager& streams) {
+    return MicroBatchOptions{.stream_manager = &streams, .adaptive = false, .narrow_attention = [this](const MicroBatchInfo& info) {
+                               return static_cast<const AttentionMetadataByLayer*>(&micro_batches_[static_cast<std::size_t>(info.index)].by_layer);
+                             }};
+  };
+  try {
+    inline_streams_ =
+        std::make_unique<StreamManager>(StreamManagerOptions{.num_compute_streams = 1, .num_comm_streams = 1, .inline_streams = true}, parts_.device);
+    inline_split_.emplace(context_over(*inline_streams_));
+    if (options_.micro_batches_max > 1) {
+      // One of each: a second compute stream would run stages of two micro-batches at once, which share the ops.
+      streams_ = std::make_unique<StreamManager>(StreamManagerOptions{.num_compute_streams = 1, .num_comm_streams = 1}, parts_.device);
+      threaded_split_.emplace(context_over(*streams_));
+    }
+  } catch (const std::exception& thrown) {
+    return Error{ErrorCode::kResourceExhausted, fmt::format("no streams for --micro-batches {}: {}", options_.micro_batches_max, thrown.what())};
+  }
   return {};
 }
 
-void StepExecutor::narrow(const comm::StepPlan& plan, const StepBatch& batch) {
-  step_metadata_.assign(parts_.view->my_index, plan.tokens_per_member);
-  const std::int32_t size = std::max(plan.micro_batch_tokens, 1);
+void StepExecutor::slice(const MicroBatches& split, const StepBatch& batch) {
+  const device::PagedRows all{
+      .positions = batch.positions, .sequences = batch.sequences, .block_tables = batch.block_tables, .blocks_per_table = batch.blocks_per_table};
   std::size_t next_sample = 0;
-  for (std::int32_t index = 0; index < plan.micro_batches; ++index) {
+  for (std::int32_t index = 0; index < split.num_micro_batches(); ++index) {
+    const MicroBatchInfo info = split.info(index);
     MicroBatch& micro_batch = micro_batches_[static_cast<std::size_t>(index)];
-    const std::int32_t begin = std::min(index * size, batch.rows());
-    const std::int32_t end = std::min(begin + size, batch.rows());
-    const device::PagedRows all{
-        .positions = batch.positions, .sequences = batch.sequences, .block_tables = batch.block_tables, .blocks_per_table = batch.blocks_per_table};
-    micro_batch.metadata.rows = all.slice(static_cast<std::size_t>(begin), static_cast<std::size_t>(end));
-    micro_batch.metadata.token_ids = std::span(batch.token_ids).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
-    step_metadata_.chunk_into(index, size, micro_batch.dp_metadata);
+    micro_batch.metadata.rows = all.slice(static_cast<std::size_t>(info.start), static_cast<std::size_t>(info.end));
+    micro_batch.metadata.token_ids = std::span(batch.token_ids).subspan(static_cast<std::size_t>(info.start), static_cast<std::size_t>(info.size));
     micro_batch.sample_rows.clear();
     micro_batch.first_logit_row = static_cast<std::int32_t>(next_sample);
-    for (; next_sample < batch.sample_rows.size() && batch.sample_rows[next_sample] < end; ++next_sample) {
-      micro_batch.sample_rows.push_back(batch.sample_rows[next_sample] - begin);
+    for (; next_sample < batch.sample_rows.size() && batch.sample_rows[next_sample] < info.end; ++next_sample) {
+      micro_batch.sample_rows.push_back(batch.sample_rows[next_sample] - info.start);
     }
-    const bool uniform = batch.prefill_tokens == 0;
-    micro_batch.context = create_forward_context({.attn_metadata = &micro_batch.by_layer,
-                                                  .num_tokens = end - begin,
-                                                  .batch_descriptor = BatchDescriptor{.num_tokens = size, .uniform = uniform},
-                                                  .dp_metadata = &micro_batch.dp_metadata,
-                                                  .cudagraph_runtime_mode = plan.graph_mode,
-                                                  .timing_tracker = parts_.timing_tracker});
-    costs_.nonempty_micro_batches += end > begin ? 1 : 0;
+    micro_batch.pools = std::ranges::any_of(batch.entries, [&info](const StepBatch::Entry& entry) {
+      return entry.pools && entry.first_row < info.end && entry.first_row + entry.rows > info.start;
+    });
+    costs_.nonempty_micro_batches += info.size > 0 ? 1 : 0;
   }
 }
 
@@ -95,37 +102,30 @@ Status StepExecutor::run(const comm::StepPlan& plan, const StepBatch& batch, Ste
     wire_bytes_before += micro_batch.exchange ? micro_batch.exchange->wire_bytes_total() : 0;
     crossed_rows_before += micro_batch.exchange ? micro_batch.exchange->crossed_rows_total() : 0;
   }
-  narrow(plan, batch);
+  step_metadata_.assign(parts_.view->my_index, plan.tokens_per_member);
+  // Agreed numbers only: every rank looks up the same shape.
+  const BatchDescriptor shape = step_shape(step_metadata_.max_tokens(), plan.prefill_tokens_total == 0);
+  step_context_ = create_forward_context({.num_tokens = batch.rows(),
+                                          .batch_descriptor = shape,
+                                          .dp_metadata = &step_metadata_,
+                                          .cudagraph_runtime_mode = plan.graph_mode,
+                                          .timing_tracker = parts_.timing_tracker});
   // One micro-batch has nothing to overlap with: inline, no thread hop.
-  const bool threaded = plan.micro_batches > 1;
-  device::Stream& compute = threaded ? *compute_stream_ : *inline_stream_;
-  device::Stream& comm = threaded ? *comm_stream_ : *inline_stream_;
-  const std::vector<ProgramEntry>& program = programs_[static_cast<std::size_t>(plan.micro_batches - 1)];
-  spans_->start(program);
-  inline_end_ = SteadyClock::instance().now();
-  for (const ProgramEntry& entry : program) {
-    MicroBatch& micro_batch = micro_batches_[static_cast<std::size_t>(entry.micro_batch)];
-    device::Stream& stream = entry.stream == StreamRole::kCompute ? compute : comm;
-    if (threaded && entry.wait != StepEvent::kNone) {
-      stream.wait_for(*micro_batch.events[static_cast<std::size_t>(entry.wait)]);
-    }
-    stream.enqueue([this, &entry, &stream] { return execute_timed(entry, stream); });
-    if (threaded && entry.record != StepEvent::kNone) {
-      stream.record(*micro_batch.events[static_cast<std::size_t>(entry.record)]);
-    }
+  MicroBatches& split = plan.micro_batches > 1 ? *threaded_split_ : *inline_split_;
+  rows_per_micro_batch_ = std::max(plan.micro_batch_tokens, 1);
+  split.reset(MicroBatchSplit{.batch_size = batch.rows(), .micro_batch_size = rows_per_micro_batch_, .num_micro_batches = plan.micro_batches});
+  slice(split, batch);
+  {
+    const set_forward_context scope(step_context_);
+    LOCKSTEP_RETURN_IF_ERROR(run_program(split, cache_->find(shape)));
   }
-  // The comm stream first: the error of a collective names its cause better than the compute stream's wait for it.
-  Status comm_status = threaded ? comm.synchronize(Deadline::after(kNoLimit)) : Status{};
-  Status compute_status = compute.synchronize(Deadline::after(kNoLimit));
-  LOCKSTEP_RETURN_IF_ERROR(std::move(comm_status));
-  LOCKSTEP_RETURN_IF_ERROR(std::move(compute_status));
   for (const MicroBatch& micro_batch : micro_batches_) {
     costs_.wire_bytes += micro_batch.exchange ? micro_batch.exchange->wire_bytes_total() : 0;
     costs_.crossed_rows += micro_batch.exchange ? micro_batch.exchange->crossed_rows_total() : 0;
   }
   costs_.exchange_times = spans_->exchange_times();
   if (parts_.observer != nullptr) {
-    spans_->tell(*parts_.observer, step_, threaded);
+    spans_->tell(*parts_.observer, step_, plan.micro_batches > 1);
   }
   costs_.wire_bytes -= wire_bytes_before;
   costs_.crossed_rows -= crossed_rows_before;
@@ -135,7 +135,7 @@ Status StepExecutor::run(const comm::StepPlan& plan, const StepBatch& batch, Ste
 
 Status StepExecutor::execute_timed(const ProgramEntry& entry, device::Stream& stream) {
   // Inline, an entry begins when the one before it ends: reading the clock is most of what a span costs.
-  const bool is_inline = &stream == inline_stream_.get();
+  const bool is_inline = &stream == &inline_streams_->compute_stream(0).stream();
   const TimePoint begin = is_inline ? inline_end_ : SteadyClock::instance().now();
   Status status = execute(entry, stream);
   const TimePoint end = SteadyClock::instance().now();
@@ -146,10 +146,46 @@ Status StepExecutor::execute_timed(const ProgramEntry& entry, device::Stream& st
   return status;
 }
 
+Status StepExecutor::run_program(MicroBatches& split, const PreparedStep& prepared) {
+  const std::int32_t count = split.num_micro_batches();
+  const bool threaded = count > 1;
+  device::Stream* compute = nullptr;
+  device::Stream* comm = nullptr;
+  const std::span<const ProgramEntry> program = prepared.programs[static_cast<std::size_t>(count - 1)];
+  spans_->start(program);
+  inline_end_ = SteadyClock::instance().now();
+  for (auto entry = program.begin(); entry != program.end();) {
+    // Entered once for all entries in a row: with one micro-batch that is the whole program.
+    const MicroBatches::Scope scope = split.scope(entry->micro_batch);
+    MicroBatch& micro_batch = micro_batches_[static_cast<std::size_t>(entry->micro_batch)];
+    // The bare streams: the handles' locks are for users on several threads.
+    compute = &scope.info().compute_stream->stream();
+    comm = threaded ? &scope.info().comm_stream->stream() : compute;
+    for (; entry != program.end() && entry->micro_batch == scope.info().index; ++entry) {
+      device::Stream& stream = entry->stream == StreamRole::kCompute ? *compute : *comm;
+      if (threaded && entry->wait != StepEvent::kNone) {
+        stream.wait_for(*micro_batch.events[static_cast<std::size_t>(entry->wait)]);
+      }
+      stream.enqueue([this, &entry = *entry, &stream] { return execute_timed(entry, stream); });
+      if (threaded && entry->record != StepEvent::kNone) {
+        stream.record(*micro_batch.events[static_cast<std::size_t>(entry->record)]);
+      }
+    }
+  }
+  // The comm stream first: the error of a collective names its cause better than the compute stream's wait for it.
+  Status comm_status = threaded ? comm->synchronize(Deadline::after(kNoLimit)) : Status{};
+  Status compute_status = compute->synchronize(Deadline::after(kNoLimit));
+  LOCKSTEP_RETURN_IF_ERROR(std::move(comm_status));
+  LOCKSTEP_RETURN_IF_ERROR(std::move(compute_status));
+  for (std::int32_t index = 0; index < count; ++index) {
+    split.complete(index);
+  }
+  return {};
+}
+
 Status StepExecutor::execute(const ProgramEntry& entry, device::Stream& stream) {
   MicroBatch& micro_batch = micro_batches_[static_cast<std::size_t>(entry.micro_batch)];
   model::Transformer& transformer = *parts_.transformer;
-  const set_forward_context scope(micro_batch.context);
   show(entry);
   switch (entry.stage) {
     case Stage::kEmbed:
@@ -175,6 +211,9 @@ Status StepExecutor::execute(const ProgramEntry& entry, device::Stream& stream) 
       transformer.combine(entry.micro_batch, micro_batch.exchange->combined(), stream);
       return {};
     case Stage::kHead:
+      if (micro_batch.pools) {
+        transformer.normalize(entry.micro_batch, stream);
+      }
       transformer.head(entry.micro_batch, micro_batch.sample_rows, micro_batch.first_logit_row, stream);
       return {};
   }
@@ -217,7 +256,7 @@ Error StepExecutor::in_collective(Error error, const ProgramEntry& entry) const 
 Status StepExecutor::dispatch(const ProgramEntry& entry, MicroBatch& micro_batch) {
   announce(CollectiveKind::kDispatch, entry);
   const comm::ExchangePosition position{.step = step_, .layer = entry.layer, .micro_batch = entry.micro_batch};
-  Status status = micro_batch.exchange->start_dispatch(position, micro_batch.dp_metadata, parts_.transformer->routed_rows(entry.micro_batch),
+  Status status = micro_batch.exchange->start_dispatch(position, *get_forward_context().dp_metadata, parts_.transformer->routed_rows(entry.micro_batch),
                                                        parts_.transformer->routed_experts(entry.micro_batch));
   if (!status) {
     return in_collective(std::move(status).error(), entry);

@@ -6,15 +6,18 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <variant>
 #include <vector>
 
 #include "lockstep/comm/communicator.hpp"
 #include "lockstep/comm/expert_exchange.hpp"
 #include "lockstep/comm/step_plan.hpp"
 #include "lockstep/comm/step_progress.hpp"
+#include "lockstep/micro_batch.hpp"
 #include "lockstep/model/transformer.hpp"
 #include "lockstep/scheduler/step_observer.hpp"
 #include "scheduler/batch/batch_planner.hpp"
+#include "scheduler/step/step_cache.hpp"
 #include "scheduler/step/step_program.hpp"
 #include "scheduler/step/step_spans.hpp"
 
@@ -49,8 +52,8 @@ struct StepCosts {
   std::int32_t nonempty_micro_batches = 0;  ///< of this rank
 };
 
-/// Owns the streams, events, expert exchanges and each micro-batch's context.      Threads  the engine's; with several micro-batches its two streams' threads
-/// run the stages.
+/// Owns the streams, events, expert exchanges and the micro-batch contexts, which are entered on the engine's thread: a context follows what is enqueued under
+/// it to its stream.      Threads  the engine's; with several micro-batches its two streams' threads run the stages.
 class StepExecutor {
  public:
   [[nodiscard]] static Result<std::unique_ptr<StepExecutor>> create(const StepExecutorParts& parts, const StepExecutorOptions& options);
@@ -58,23 +61,30 @@ class StepExecutor {
   /// Takes the step: collective. The logits of batch.sample_rows[i] are then row i of the transformer's logits.
   /// Errors  those of the expert exchange, with step, layer and collective in the message.      Cost  no allocation once warm.
   [[nodiscard]] Status run(const comm::StepPlan& plan, const StepBatch& batch, StepCosts& costs);
+  /// [hidden size], of a row that an entry of the last step's batch pools; valid until the next `run`.
+  [[nodiscard]] std::span<const BFloat16> hidden_row(std::int32_t row) const {
+    return parts_.transformer->normalized_row(row / rows_per_micro_batch_, row % rows_per_micro_batch_);
+  }
 
  private:
-  /// One micro-batch: its slice of the batch, and what its stages find in the ForwardContext.
+  /// One micro-batch: its slice of the batch, which its stages find in the ForwardContext, and what they need beside it.
   struct MicroBatch {
     model::BatchMetadata metadata;
     AttentionMetadataByLayer by_layer;
-    DPMetadata dp_metadata;
-    ForwardContext context;
     std::vector<std::int32_t> sample_rows;  ///< indices into the micro-batch
     std::int32_t first_logit_row = 0;
+    bool pools = false;  ///< some of its rows' hidden states are wanted
     std::unique_ptr<comm::ExpertExchange> exchange;
     std::vector<std::unique_ptr<device::Event>> events;  ///< by StepEvent
   };
+  /// Nothing is left in it: the stages' results are in the transformer's buffers.
+  using MicroBatches = MicroBatchContext<std::monostate>;
 
   StepExecutor(const StepExecutorParts& parts, const StepExecutorOptions& options) : parts_(parts), options_(options) {}
   [[nodiscard]] Status allocate();
-  void narrow(const comm::StepPlan& plan, const StepBatch& batch);
+  [[nodiscard]] Status make_streams();
+  void slice(const MicroBatches& split, const StepBatch& batch);
+  [[nodiscard]] Status run_program(MicroBatches& split, const PreparedStep& prepared);
   void show(const ProgramEntry& entry);
   /// From here on the rank is shown as one that waits for the others: its own part is on its way.
   void open_collective(const ProgramEntry& entry);
@@ -90,14 +100,17 @@ class StepExecutor {
   StepExecutorParts parts_;
   StepExecutorOptions options_;
   std::vector<MicroBatch> micro_batches_;
-  std::vector<std::vector<ProgramEntry>> programs_;  ///< by number of micro-batches - 1
-  std::unique_ptr<device::Stream> inline_stream_;
-  std::unique_ptr<device::Stream> compute_stream_;  ///< null while one micro-batch is the most
-  std::unique_ptr<device::Stream> comm_stream_;
+  std::unique_ptr<StepCache> cache_;
   std::optional<StepSpans> spans_;  ///< set by allocate
   TimePoint inline_end_{};          ///< of the last entry on the inline stream; the step thread's
+  std::unique_ptr<StreamManager> inline_streams_;
+  std::unique_ptr<StreamManager> streams_;    ///< null while one micro-batch is the most
+  std::optional<MicroBatches> inline_split_;  ///< of steps with one micro-batch
+  std::optional<MicroBatches> threaded_split_;
   DPMetadata step_metadata_;
+  ForwardContext step_context_;
   std::int64_t step_ = 0;
+  std::int32_t rows_per_micro_batch_ = 1;
   std::mutex progress_mutex_;                      ///< the two streams' threads report progress, which takes one writer at a time
   const ProgramEntry* open_collective_ = nullptr;  ///< the one that the comm stream waits in
   StepCosts costs_;

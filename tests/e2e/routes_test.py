@@ -48,6 +48,24 @@ class Routes(GroupTest):
             self.assertTrue(samples)
             self.assertEqual([line for line in samples if f'rank="{rank}"' not in line], [])
 
+    def test_forward_timings_grow_with_every_answer_and_agree_with_the_metrics(self):
+        def passes():
+            sizes = call(self.group.port, "GET", "/debug/forward_timings").json["batch_sizes"]
+            for size in sizes:
+                self.assertLessEqual(size["min_ms"], size["p50_ms"])
+                self.assertLessEqual(size["p50_ms"], size["p99_ms"])
+                self.assertLessEqual(size["p99_ms"], size["max_ms"])
+            return {size["batch_size"]: size["count"] for size in sizes}
+
+        before = passes()
+        complete(self.group.port, prompt="In the beginning", max_tokens=9, temperature=0, ignore_eos=True)
+        after = passes()
+        # The first token comes with the prompt's pass, the others one by one.
+        self.assertGreaterEqual(after[1], before.get(1, 0) + 8)
+        text = call(self.group.port, "GET", "/metrics").text
+        for size in after:
+            self.assertRegex(text, rf'lockstep_forward_duration_seconds_count\{{[^}}]*batch_size="{size}"\}} \d+')
+
     def test_metrics_count_what_was_generated(self):
         before = self.generated()
         tokens = complete(self.group.port, prompt="In the beginning", max_tokens=9, temperature=0).json["usage"]["completion_tokens"]

@@ -3,11 +3,9 @@
 #include <optional>
 #include <utility>
 
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/thread_pool.hpp>
-
+#include "daemon/api/error_answers.hpp"
 #include "daemon/api/json_content_type.hpp"
+#include "daemon/api/request/body_reader.hpp"
 #include "daemon/http/error_body.hpp"
 
 namespace lockstep::daemon {
@@ -17,12 +15,7 @@ using Answer = HttpResponse (*)(std::string_view body, const TokenizeContext& co
 
 class PooledTokenizeService final : public TokenizeService {
  public:
-  PooledTokenizeService(boost::asio::io_context& io, TokenizeOptions options) : io_(io), options_(std::move(options)) {}
-  ~PooledTokenizeService() override {
-    if (worker_) {
-      worker_->join();
-    }
-  }
+  PooledTokenizeService(boost::asio::io_context& io, TokenizeOptions options) : options_(std::move(options)), reader_(BodyReader::create(io)) {}
 
   void tokenize(std::shared_ptr<Exchange> exchange) override { handle(std::move(exchange), tokenize_answer); }
   void detokenize(std::shared_ptr<Exchange> exchange) override { handle(std::move(exchange), detokenize_answer); }
@@ -30,9 +23,8 @@ class PooledTokenizeService final : public TokenizeService {
  private:
   void handle(std::shared_ptr<Exchange> exchange, Answer answer);
 
-  boost::asio::io_context& io_;
   TokenizeOptions options_;
-  std::optional<boost::asio::thread_pool> worker_;
+  std::unique_ptr<BodyReader> reader_;  // last: its thread uses the options
 };
 
 void PooledTokenizeService::handle(std::shared_ptr<Exchange> exchange, Answer answer) {
@@ -45,21 +37,24 @@ void PooledTokenizeService::handle(std::shared_ptr<Exchange> exchange, Answer an
     exchange->respond(answer(body.text, options_.context));
     return;
   }
-  if (!worker_) {
-    worker_.emplace(1);
-  }
   const auto abandoned = std::make_shared<bool>(false);  // shared with the exchange, which sets it: both on the Asio thread
   exchange->on_abandoned([abandoned] { *abandoned = true; });
-  boost::asio::post(*worker_, [this, answer, abandoned, exchange = std::move(exchange), body = std::move(body)]() mutable {
-    HttpResponse response = answer(body.text, options_.context);
-    body.text = std::string();
-    // Exchange and the body's place are let go on the Asio thread.
-    boost::asio::post(io_, [abandoned, response = std::move(response), exchange = std::move(exchange), place = std::move(body.place)]() mutable {
-      if (!*abandoned) {
-        exchange->respond(std::move(response));
-      }
-    });
-  });
+  struct Reading {
+    TakenBody body;
+    HttpResponse response{};
+  };
+  const auto reading = std::make_shared<Reading>(Reading{.body = std::move(body)});  // by the worker thread and this one, one after the other
+  reader_->read(
+      [this, answer, reading] {
+        reading->response = answer(reading->body.text, options_.context);
+        reading->body.text = std::string();
+      },
+      [abandoned, exchange, reading](const std::optional<Error>& failed) {
+        reading->body.place.reset();  // places are counted on the Asio thread
+        if (!*abandoned) {
+          exchange->respond(failed ? error_response(api_error_of(*failed)) : std::move(reading->response));
+        }
+      });
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include "lockstep/core/deadline.hpp"
 #include "lockstep/core/result.hpp"
 #include "lockstep/device/device.hpp"
+#include "lockstep/forward_context.hpp"
 #include "lockstep/model/model_config.hpp"
 #include "lockstep/model/weights.hpp"
 #include "lockstep/scheduler/request.hpp"
@@ -27,8 +28,9 @@ struct EngineOptions {
   std::int32_t max_num_batched_tokens = 512;  ///< rows in one step
   std::int32_t max_pending = 1024;            ///< requests accepted and not finished; more are refused
   std::int64_t kv_cache_bytes = std::int64_t{256} << 20;
-  std::int32_t max_model_len = 0;  ///< tokens; 0 is the model's context
-  std::int32_t micro_batches = 1;  ///< 1 or 2, proposed for steps with rows enough
+  std::int32_t max_model_len = 0;   ///< tokens; 0 is the model's context
+  std::int32_t micro_batches = 1;   ///< 1 or 2, proposed for steps with rows enough
+  bool micro_batches_auto = false;  ///< then fewer are proposed where measured steps of that shape were faster with fewer; micro_batches is 2
   Duration stall_timeout = std::chrono::seconds(10);
   Duration keep_alive_interval = std::chrono::seconds(5);
   std::uint64_t options_hash = 0;  ///< of what else must be equal on all ranks (version, build)
@@ -52,6 +54,7 @@ struct EngineParts {
   const Watch* watch = nullptr;             ///< the failure detector; null where there is none
   OutputSink* sink = nullptr;
   StepObserver* observer = nullptr;
+  ForwardTimingTracker* timing_tracker = nullptr;  ///< gets the time of each forward pass by padded rows of this rank; null: nobody else wants them
   const Clock* clock = &SteadyClock::instance();
 };
 

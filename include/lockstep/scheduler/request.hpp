@@ -31,14 +31,19 @@ struct SamplingParams {
   std::int32_t log_probabilities = -1;         ///< -1: none; else the token's own, and of that many likeliest ones
 };
 
+/// How a request that wants no text makes one vector of its prompt's last hidden states, after the final norm. The vector has length 1.
+/// kMean: the direction of their mean; kLast: that of the last token's.
+enum class Pooling : std::uint8_t { kNone, kMean, kLast };
+
 struct GenerationRequest {
   RequestId id = 0;                            ///< chosen by the caller, unique among the open ones
   std::vector<std::int32_t> prompt_token_ids;  ///< at least one
   SamplingParams sampling;
-  std::int32_t max_tokens = 16;  ///< generated tokens, at least 1; prompt + max_tokens <= context
+  std::int32_t max_tokens = 16;  ///< generated tokens, at least 1, or 0 where the request pools; prompt + max_tokens <= context
   std::int32_t min_tokens = 0;   ///< until so many are generated, no token that would end the text is chosen; at most max_tokens
   bool ignore_eos = false;
   std::vector<std::int32_t> stop_token_ids;  ///< beside the model's end tokens
+  Pooling pooling = Pooling::kNone;          ///< else nothing is generated, and the event with kStop carries the embedding
 };
 
 enum class FinishReason : std::uint8_t { kStop, kLength, kCancelled, kError, kRankLost };
@@ -51,7 +56,8 @@ struct TokenEvent {
   float log_probability = 0.0F;                             ///< of `token` under the unmodified distribution; 0 where the request asked for none
   std::span<const model::TokenLogProbability> likeliest{};  ///< likeliest first, where the request asked for them; valid during the call
   std::optional<FinishReason> finish{};
-  const Error* error = nullptr;  ///< with kError and kRankLost; valid during the call
+  std::span<const float> embedding{};  ///< [hidden size], with the kStop of a request that pools; valid during the call
+  const Error* error = nullptr;        ///< with kError and kRankLost; valid during the call
 };
 
 /// Where the engine's output goes.      Threads  called by the engine thread, once per step; must not block and not call the engine.

@@ -33,7 +33,7 @@ std::unique_ptr<Metrics> make_metrics(int world_size = 2) {
                                   .device = "cpu",
                                   .load_format = "dummy",
                                   .transport = "mpi",
-                                  .micro_batches = 2});
+                                  .micro_batches = "2"});
   const std::array routes{Route{"/health", "GET", {}}, Route{"/v1/completions", "POST", {}}};
   metrics->add_routes(routes);
   return metrics;

@@ -212,7 +212,8 @@ TEST(Engine, RefusesOptionsThatCannotBe) {
                              {"--max-model-len", [](EngineOptions& options) { options.max_model_len = -1; }},
                              {"--max-model-len", [](EngineOptions& options) { options.max_model_len = 257; }},
                              {"--micro-batches", [](EngineOptions& options) { options.micro_batches = 0; }},
-                             {"--micro-batches", [](EngineOptions& options) { options.micro_batches = 3; }}};
+                             {"--micro-batches", [](EngineOptions& options) { options.micro_batches = 3; }},
+                             {"--micro-batches", [](EngineOptions& options) { options.micro_batches_auto = true; }}};
   for (const Bad& each : bad) {
     EngineOptions options = good;
     each.change(options);

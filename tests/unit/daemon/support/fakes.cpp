@@ -1,5 +1,6 @@
 #include "tests/unit/daemon/support/fakes.hpp"
 
+#include <algorithm>
 #include <chrono>
 
 namespace lockstep::daemon::testing {
@@ -64,6 +65,10 @@ Status FakeEngine::submit_all(std::span<scheduler::GenerationRequest> requests) 
     if (refusal_) {
       return *refusal_;
     }
+    const auto refused = [this](const scheduler::GenerationRequest& request) { return request.prompt_token_ids == refused_prompt_; };
+    if (std::ranges::any_of(requests, refused)) {
+      return Error{ErrorCode::kInvalidArgument, "a prompt that the test refuses"};
+    }
     for (scheduler::GenerationRequest& request : requests) {
       for (std::int32_t i = 0; echo_ && i < request.max_tokens; ++i) {
         events.push_back({.request = request.id, .token = request.prompt_token_ids[static_cast<std::size_t>(i) % request.prompt_token_ids.size()]});
@@ -101,6 +106,11 @@ bool FakeEngine::was_cancelled(scheduler::RequestId id) {
 bool FakeEngine::wait_for_completion(scheduler::RequestId id) {
   std::unique_lock lock(mutex_);
   return changed_.wait_for(lock, kPatience, [this, id] { return completed_.contains(id); });
+}
+
+void FakeEngine::refuse_those_with_prompt(std::vector<std::int32_t> prompt) {
+  const std::lock_guard lock(mutex_);
+  refused_prompt_ = std::move(prompt);
 }
 
 scheduler::GenerationRequest FakeEngine::wait_for_request() {

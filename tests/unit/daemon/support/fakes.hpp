@@ -47,6 +47,8 @@ class FakeEngine final : public scheduler::Engine {
   void set_sink(scheduler::OutputSink& sink) { sink_ = &sink; }
   /// What submit answers from now on.
   void refuse_with(std::optional<Error> error);
+  /// Refuses, with kInvalidArgument, whatever has a request with this prompt among others.
+  void refuse_those_with_prompt(std::vector<std::int32_t> prompt);
   /// Blocks until a request was submitted, and returns it.
   scheduler::GenerationRequest wait_for_request();
   /// Blocks until `id` was cancelled, or completed; false after twenty seconds.
@@ -80,6 +82,7 @@ class FakeEngine final : public scheduler::Engine {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::optional<Error> refusal_;
+  std::vector<std::int32_t> refused_prompt_;
   std::vector<scheduler::GenerationRequest> submitted_;
   std::set<scheduler::RequestId> cancelled_;
   std::set<scheduler::RequestId> completed_;

@@ -1,0 +1,36 @@
+// BodyReader: reads large request bodies on a worker thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "lockstep/core/result.hpp"
+
+namespace boost::asio {
+class io_context;
+}
+
+namespace lockstep::daemon {
+
+/// An AsyncMicrobatcher on one thread: a body that comes alone is read at once, those that come meanwhile are read together, and waiting ones are bounded.
+/// Ownership  borrows the io_context; owns the thread. The destructor waits for what is being read, and drops the rest.
+/// Threads    the Asio thread.
+class BodyReader {
+ public:
+  [[nodiscard]] static std::unique_ptr<BodyReader> create(boost::asio::io_context& io);
+  virtual ~BodyReader() = default;
+  BodyReader(const BodyReader&) = delete;
+  BodyReader& operator=(const BodyReader&) = delete;
+
+  using Work = std::function<void()>;
+  using Done = std::function<void(std::optional<Error> error)>;
+  /// Runs `work` on the worker thread, then `done` on the Asio thread, once; what both use must be shared by them.
+  /// `error`   kResourceExhausted: too many wait; kInternal: `work` threw. Then `work` has no result.
+  virtual void read(Work work, Done done) = 0;
+
+ protected:
+  BodyReader() = default;
+};
+
+}  // namespace lockstep::daemon
