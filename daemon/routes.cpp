@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -65,54 +66,14 @@ Handler fixed(std::string body) {
   return [body = std::move(body)](const std::shared_ptr<Exchange>& exchange) { exchange->respond({.body = body}); };
 }
 
-}  // namespace
-
-std::vector<Route> make_routes(const RouteParts& parts) {
-  const Handler health = [life = parts.life](const std::shared_ptr<Exchange>& exchange) { exchange->respond(life->health_response()); };
-  const Handler ready = [life = parts.life](const std::shared_ptr<Exchange>& exchange) { exchange->respond(life->ready_response()); };
-  const Handler metrics = [life = parts.life, source = parts.metrics](const std::shared_ptr<Exchange>& exchange) {
-    life->update_metrics();
-    exchange->respond({.content_type = "text/plain; version=0.0.4; charset=utf-8", .body = source->text()});
-  };
+/// What the model is asked.
+std::vector<Route> model_routes(const RouteParts& parts) {
   const Handler completions = [service = parts.generation](std::shared_ptr<Exchange> exchange) { service->handle(std::move(exchange), completion_format()); };
   const Handler chat = [service = parts.generation](std::shared_ptr<Exchange> exchange) { service->handle(std::move(exchange), chat_format()); };
   const Handler tokenize = [service = parts.tokenize](std::shared_ptr<Exchange> exchange) { service->tokenize(std::move(exchange)); };
   const Handler detokenize = [service = parts.tokenize](std::shared_ptr<Exchange> exchange) { service->detokenize(std::move(exchange)); };
   const Handler embeddings = [service = parts.embeddings](std::shared_ptr<Exchange> exchange) { service->handle(std::move(exchange)); };
-  const Handler forward_timings = [tracker = parts.forward_timings](const std::shared_ptr<Exchange>& exchange) {
-    exchange->respond({.body = forward_timings_body(*tracker)});
-  };
-  const std::int64_t created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-  const RouteDoc health_doc{
-      .summary = "200 while the rank is sound, also while it loads or drains; else 503", .answer_schema = "Health", .error_statuses = {503}};
-  const RouteDoc ready_doc{.summary = "200 when the rank takes requests; else 503", .answer_schema = "Health", .error_statuses = {503}};
-  std::vector<Route> routes{
-      {"/health", "GET", health, Access::kOpen, health_doc},
-      {"/health/live", "GET", health, Access::kOpen, health_doc},
-      {"/ready", "GET", ready, Access::kOpen, ready_doc},
-      {"/health/ready", "GET", ready, Access::kOpen, ready_doc},
-      {"/metrics", "GET", metrics, Access::kOpen, {.summary = "metrics.md", .answer_type = "text/plain"}},
-      {"/version", "GET", fixed(version_body(parts.version)), Access::kKey, {.summary = "the version of lockstep", .answer_schema = "Version"}},
-      {"/v1/models", "GET", fixed(models_body(parts, created)), Access::kKey, {.summary = "the models that are served", .answer_schema = "ModelList"}},
-      {kModelPath, "GET", model_by_id(parts, created), Access::kKey, {.summary = "one model, by its name", .answer_schema = "Model", .error_statuses = {404}}},
-      {"/tokenize",
-       "POST",
-       tokenize,
-       Access::kKey,
-       {.summary = "the token ids of a text or a conversation",
-        .request_schema = "TokenizeRequest",
-        .answer_schema = "Tokenization",
-        .error_statuses = {400, 404, 415, 500}}},
-      {"/detokenize",
-       "POST",
-       detokenize,
-       Access::kKey,
-       {.summary = "the text of token ids", .request_schema = "DetokenizeRequest", .answer_schema = "Detokenization", .error_statuses = {400, 404, 415, 500}}},
-      {"/debug/forward_timings",
-       "GET",
-       forward_timings,
-       Access::kKey,
-       {.summary = "how long forward passes took, by batch size", .answer_schema = "ForwardTimings"}},
+  return {
       {"/v1/embeddings",
        "POST",
        embeddings,
@@ -139,6 +100,52 @@ std::vector<Route> make_routes(const RouteParts& parts) {
         .answer_schema = "ChatCompletion",
         .streams = true,
         .error_statuses = {400, 404, 415, 429, 500, 503}}},
+      {"/tokenize",
+       "POST",
+       tokenize,
+       Access::kKey,
+       {.summary = "the token ids of a text or a conversation",
+        .request_schema = "TokenizeRequest",
+        .answer_schema = "Tokenization",
+        .error_statuses = {400, 404, 415, 500}}},
+      {"/detokenize",
+       "POST",
+       detokenize,
+       Access::kKey,
+       {.summary = "the text of token ids", .request_schema = "DetokenizeRequest", .answer_schema = "Detokenization", .error_statuses = {400, 404, 415, 500}}},
+  };
+}
+
+}  // namespace
+
+std::vector<Route> make_routes(const RouteParts& parts) {
+  const Handler health = [life = parts.life](const std::shared_ptr<Exchange>& exchange) { exchange->respond(life->health_response()); };
+  const Handler ready = [life = parts.life](const std::shared_ptr<Exchange>& exchange) { exchange->respond(life->ready_response()); };
+  const Handler metrics = [life = parts.life, source = parts.metrics](const std::shared_ptr<Exchange>& exchange) {
+    life->update_metrics();
+    exchange->respond({.content_type = "text/plain; version=0.0.4; charset=utf-8", .body = source->text()});
+  };
+  const Handler forward_timings = [tracker = parts.forward_timings](const std::shared_ptr<Exchange>& exchange) {
+    exchange->respond({.body = forward_timings_body(*tracker)});
+  };
+  const std::int64_t created = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  const RouteDoc health_doc{
+      .summary = "200 while the rank is sound, also while it loads or drains; else 503", .answer_schema = "Health", .error_statuses = {503}};
+  const RouteDoc ready_doc{.summary = "200 when the rank takes requests; else 503", .answer_schema = "Health", .error_statuses = {503}};
+  std::vector<Route> routes{
+      {"/health", "GET", health, Access::kOpen, health_doc},
+      {"/health/live", "GET", health, Access::kOpen, health_doc},
+      {"/ready", "GET", ready, Access::kOpen, ready_doc},
+      {"/health/ready", "GET", ready, Access::kOpen, ready_doc},
+      {"/metrics", "GET", metrics, Access::kOpen, {.summary = "metrics.md", .answer_type = "text/plain"}},
+      {"/version", "GET", fixed(version_body(parts.version)), Access::kKey, {.summary = "the version of lockstep", .answer_schema = "Version"}},
+      {"/v1/models", "GET", fixed(models_body(parts, created)), Access::kKey, {.summary = "the models that are served", .answer_schema = "ModelList"}},
+      {kModelPath, "GET", model_by_id(parts, created), Access::kKey, {.summary = "one model, by its name", .answer_schema = "Model", .error_statuses = {404}}},
+      {"/debug/forward_timings",
+       "GET",
+       forward_timings,
+       Access::kKey,
+       {.summary = "how long forward passes took, by batch size", .answer_schema = "ForwardTimings"}},
       {"/debug/trace",
        "GET",
        trace_handler(parts.trace, parts.rank),
@@ -146,6 +153,8 @@ std::vector<Route> make_routes(const RouteParts& parts) {
        {.summary = "the newest steps, ?steps=N, as Chrome-trace JSON for Perfetto", .answer_schema = "ChromeTrace", .error_statuses = {400}}},
       {"/openapi.json", "GET", nullptr, Access::kKey, {.summary = "this API, as OpenAPI 3.1", .answer_schema = "OpenApi"}},
   };
+  // The description stays last.
+  std::ranges::move(model_routes(parts), std::inserter(routes, std::prev(routes.end())));
   std::vector<Route> described = routes;
   if (parts.metrics_elsewhere) {
     std::erase_if(described, [](const Route& route) { return route.path == "/metrics"; });

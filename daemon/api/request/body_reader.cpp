@@ -43,7 +43,7 @@ Error error_of(const std::exception_ptr& thrown) {
     return {error.code(), error.what()};
   } catch (const std::exception& error) {
     return {ErrorCode::kInternal, fmt::format("reading a request's body failed: {}", error.what())};
-  } catch (...) {
+  } catch (...) {  // everything: whatever was thrown, the request is answered
     return {ErrorCode::kInternal, "reading a request's body failed"};
   }
 }

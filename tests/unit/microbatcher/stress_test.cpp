@@ -1,7 +1,9 @@
 // Goal    Every item ends exactly once, with a true outcome, whatever submits, cancels, failing batches, stop and destruction do at the same time.
 // Method  Eight threads, each with an event loop of its own for its handlers; batches on two more threads; the seed of each round is printed when it fails.
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstdlib>
 #include <deque>
 #include <memory>
 #include <random>
@@ -20,10 +22,17 @@ namespace lockstep::test {
 namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int kItemsPerThread = 2'000;
+constexpr int kItemsDefault = 2'000;
 #else
-constexpr int kItemsPerThread = 25'000;
+constexpr int kItemsDefault = 25'000;
 #endif
+
+/// LOCKSTEP_STRESS_ITEMS sets another size, 100000 for a long run under ThreadSanitizer.
+int items_per_thread() {
+  const char* const text = std::getenv("LOCKSTEP_STRESS_ITEMS");
+  return text == nullptr ? kItemsDefault : std::max(std::atoi(text), 1'000);
+}
+const int kItemsPerThread = items_per_thread();
 constexpr int kThreads = 8;
 constexpr int kRounds = 4;
 
@@ -193,7 +202,7 @@ TEST(SyncMicrobatcherStress, EverySubmitReturnsOrThrowsWhenStoppedAndStartedAtRa
   batcher.start();
   std::array<Counts, kThreads> counts{};
   std::atomic<int> submitted{0};
-  constexpr int kSubmits = kItemsPerThread / 10;
+  const int kSubmits = kItemsPerThread / 10;
   {
     std::vector<std::jthread> threads;
     for (int thread = 0; thread < kThreads; ++thread) {

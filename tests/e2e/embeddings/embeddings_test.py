@@ -3,11 +3,14 @@
 Method  A group of two ranks with the embedded model, asked over HTTP while it generates; each documented refusal once."""
 
 import base64
+import pathlib
 import struct
+import sys
 import threading
 import unittest
 
-from group import GroupTest, call, complete
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from group import GroupTest, call, complete  # noqa: E402
 
 TEXTS = ["In the beginning", "a", "The quick brown fox jumps over the lazy dog. " * 8]
 
