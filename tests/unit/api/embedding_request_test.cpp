@@ -63,7 +63,7 @@ TEST_F(EmbeddingRequest, RefusesEachWrongFieldByName) {
   for (const auto& [body, field, message] : wrong) {
     const std::optional<ApiError> error = read(body);
     ASSERT_TRUE(error) << body;
-    EXPECT_EQ(error->param, field) << body;
+    EXPECT_EQ(error->param.value_or(""), field) << body;
     EXPECT_THAT(error->message, HasSubstr(message)) << body;
     EXPECT_EQ(error->status, field == "model" && message == "tiny" ? 404 : 400) << body;
   }
