@@ -130,10 +130,13 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::open(const std::filesystem::path& 
 }
 
 std::string StreamDecoder::push(std::int32_t id) {
+  broke_character_ = false;
   if (tokenizer_->is_special(id)) {
     return {};
   }
+  const bool continues = !pending_.empty();
   pending_ += tokenizer_->token_bytes(id);
+  broke_character_ = continues && next_utf8(pending_).kind == Utf8Step::Kind::kInvalid;
   std::string piece;
   pending_.erase(0, append_lossy(pending_, true, piece));
   return piece;

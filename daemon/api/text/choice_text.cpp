@@ -7,6 +7,8 @@
 namespace lockstep::daemon {
 namespace {
 
+constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
+
 std::int64_t character_count(std::string_view text) {
   return std::ranges::count_if(text, [](char byte) { return (static_cast<unsigned char>(byte) & 0xC0U) != 0x80U; });
 }
@@ -27,12 +29,16 @@ void ChoiceText::push(std::int32_t token, float log_probability, std::span<const
     return;
   }
   ++token_count_;
+  const std::string shown = decoder_.push(token);
   if (log_probabilities_) {
-    waiting_.push_back(
-        {.record = {.token = token, .log_probability = log_probability, .text_offset = decoded_characters_, .likeliest = {likeliest.begin(), likeliest.end()}},
-         .begin = decoded_bytes_});
+    const std::string_view before = decoder_.broke_character() ? kReplacement : std::string_view();
+    waiting_.push_back({.record = {.token = token,
+                                   .log_probability = log_probability,
+                                   .text_offset = decoded_characters_ + character_count(before),
+                                   .likeliest = {likeliest.begin(), likeliest.end()}},
+                        .begin = decoded_bytes_ + before.size()});
   }
-  show(decoder_.push(token));
+  show(shown);
 }
 
 void ChoiceText::finish() {

@@ -44,10 +44,13 @@ class StreamDecoder {
   [[nodiscard]] std::string push(std::int32_t id);
   /// The rest: an incomplete character becomes U+FFFD.
   [[nodiscard]] std::string finish();
+  /// Whether the last token's text begins after a U+FFFD of the tokens before it: they had begun a character that it does not continue.
+  [[nodiscard]] bool broke_character() const { return broke_character_; }
 
  private:
   const Tokenizer* tokenizer_;
   std::string pending_;
+  bool broke_character_ = false;
 };
 
 }  // namespace lockstep::model

@@ -75,6 +75,27 @@ TEST_F(ChoiceTextTest, TheEchoStandsBeforeTheFirstPieceAndIsNotSearched) {
   EXPECT_EQ(piece.tokens[0].text_offset, 3) << "characters, not bytes";
 }
 
+TEST_F(ChoiceTextTest, OffsetsCountTheReplacementOfACharacterThatIsNotContinued) {
+  ChoiceText text(tokenizer_, {.log_probabilities = true}, "");
+  // A whole character, one that breaks off before 'b', one that breaks off before another one's beginning.
+  for (const char byte : std::string("\xe2\x82\xac\xe2\x82"
+                                     "b\xc3\xc3"
+                                     "c")) {
+    push(text, byte);
+  }
+  text.finish();
+  const TextPiece piece = text.take();
+  EXPECT_EQ(piece.text,
+            "\xe2\x82\xac\xef\xbf\xbd"
+            "b\xef\xbf\xbd\xef\xbf\xbd"
+            "c");
+  std::vector<std::int64_t> offsets;
+  for (const TokenRecord& record : piece.tokens) {
+    offsets.push_back(record.text_offset);
+  }
+  EXPECT_THAT(offsets, ElementsAre(0, 0, 0, 1, 1, 2, 3, 4, 5));
+}
+
 TEST_F(ChoiceTextTest, RecordsComeWithTheTextTheyBeginIn) {
   ChoiceText text(tokenizer_, {.stop_strings = {"bcd"}, .log_probabilities = true}, "");
   push(text, 'a');
