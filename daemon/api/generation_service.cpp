@@ -136,9 +136,12 @@ void EngineGenerationService::submit(GenerationId id, GenerationJob job) {
     fail(id, *gate_error_);
     return;
   }
-  Result<std::vector<scheduler::GenerationRequest>> requests = make_engine_requests(id, job, engine_->max_request_tokens());
-  const Status accepted = requests ? engine_->submit_all(*requests) : Status(requests.error());
-  if (!accepted) {
+  if (const std::optional<ApiError> refusal = context_refusal(job, engine_->max_request_tokens())) {
+    fail(id, *refusal);
+    return;
+  }
+  std::vector<scheduler::GenerationRequest> requests = make_engine_requests(id, job, engine_->max_request_tokens());
+  if (const Status accepted = engine_->submit_all(requests); !accepted) {
     fail(id, api_error_of(accepted.error()));
     return;
   }

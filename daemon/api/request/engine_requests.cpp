@@ -1,6 +1,8 @@
 #include "daemon/api/request/engine_requests.hpp"
 
 #include <algorithm>
+#include <string>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -17,14 +19,22 @@ std::uint64_t choice_seed(std::uint64_t seed, std::int32_t choice) {
   return word ^ (word >> 31U);
 }
 
-Result<std::vector<scheduler::GenerationRequest>> make_engine_requests(GenerationId id, const GenerationJob& job, std::int32_t max_request_tokens) {
-  // Before anything is copied: a prompt that cannot be served may be megabytes, and n copies of it more than the memory.
+std::optional<ApiError> context_refusal(const GenerationJob& job, std::int32_t max_request_tokens) {
+  const auto refuse = [](std::string message) { return ApiError{.status = 400, .message = std::move(message), .code = "context_length_exceeded"}; };
   for (const std::vector<std::int32_t>& prompt : job.prompts) {
-    if (prompt.size() >= static_cast<std::size_t>(max_request_tokens)) {
-      return Error{ErrorCode::kInvalidArgument,
-                   fmt::format("the prompt has {} tokens, but prompt and answer together may have {}: shorten the prompt", prompt.size(), max_request_tokens)};
+    const auto prompt_tokens = static_cast<std::int64_t>(prompt.size());
+    if (prompt_tokens >= max_request_tokens) {
+      return refuse(fmt::format("the prompt has {} tokens, but prompt and answer together may have {}: shorten the prompt", prompt_tokens, max_request_tokens));
+    }
+    if (const std::int64_t total = prompt_tokens + job.max_tokens.value_or(0); total > max_request_tokens) {
+      return refuse(fmt::format("{} prompt tokens and max_tokens {} make {}, but prompt and answer together may have {}: shorten the prompt or ask for fewer",
+                                prompt_tokens, *job.max_tokens, total, max_request_tokens));
     }
   }
+  return std::nullopt;
+}
+
+std::vector<scheduler::GenerationRequest> make_engine_requests(GenerationId id, const GenerationJob& job, std::int32_t max_request_tokens) {
   std::vector<scheduler::GenerationRequest> requests;
   requests.reserve(job.choice_count());
   for (const std::vector<std::int32_t>& prompt : job.prompts) {
