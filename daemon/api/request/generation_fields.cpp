@@ -115,6 +115,14 @@ Failure read_stream_options(const json::value& value, GenerationJob& job) {
   if (!value.is_object()) {
     return bad_field("stream_options", fmt::format("stream_options must be an object, not {}", kind_name(value)));
   }
+  if (const json::value* continuous = find_field(value.get_object(), "continuous_usage_stats"); continuous != nullptr && !is_false(*continuous)) {
+    return ApiError{.status = 400,
+                    .message =
+                        "stream_options.continuous_usage_stats is not supported by this server; leave it out, or send false: include_usage gives the "
+                        "counts at the end",
+                    .code = "unsupported_value",
+                    .param = "stream_options.continuous_usage_stats"};
+  }
   const json::value* include_usage = find_field(value.get_object(), "include_usage");
   return include_usage == nullptr ? Failure{} : read_bool("stream_options.include_usage", *include_usage, job.include_usage);
 }

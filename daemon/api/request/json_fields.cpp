@@ -91,7 +91,8 @@ Failure read_number(std::string_view field, const json::value& value, const Numb
     number = value.get_double();
   }
   if (!(number >= range.low && number <= range.high) || (range.above_low && !(static_cast<float>(number) > range.low))) {
-    return bad_field(field, fmt::format("{} must be a number {} {} and at most {}", field, range.above_low ? "above" : "from", range.low, range.high));
+    return bad_field(field, fmt::format("{} must be a number {} {}", field,
+                                        range.above_low ? fmt::format("above {} and at most", range.low) : fmt::format("from {} to", range.low), range.high));
   }
   result = static_cast<float>(number);
   return {};

@@ -174,6 +174,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{R"({"prompt":"a","stream_options":{"include_usage":true}})", "stream_options"},
         Refusal{R"({"prompt":"a","stream":true,"stream_options":[]})", "stream_options"},
         Refusal{R"({"prompt":"a","stream":true,"stream_options":{"include_usage":1}})", "stream_options.include_usage"},
+        Refusal{R"({"prompt":"a","stream":true,"stream_options":{"continuous_usage_stats":true}})", "stream_options.continuous_usage_stats"},
         Refusal{R"({"prompt":"a","stop_token_ids":5})", "stop_token_ids"}, Refusal{R"({"prompt":"a","stop_token_ids":[-1]})", "stop_token_ids"},
         Refusal{R"({"prompt":"a","model":5})", "model"}, Refusal{R"({"prompt":"a","n":0})", "n"}, Refusal{R"({"prompt":"a","n":129})", "n"},
         Refusal{R"({"prompt":"a","n":"2"})", "n"}, Refusal{R"({"prompt":"a","n":16384})", "n"}, Refusal{R"({"prompt":"a","best_of":2})", "best_of"},
