@@ -11,7 +11,6 @@
 #include <optional>
 #include <string>
 #include <thread>
-#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -36,6 +35,7 @@
 #include "daemon/metrics/metrics.hpp"
 #include "daemon/metrics/step_log.hpp"
 #include "daemon/options/options.hpp"
+#include "daemon/preflight/environment_checks.hpp"
 #include "daemon/preflight/exit_status.hpp"
 #include "daemon/preflight/preflight.hpp"
 #include "daemon/preflight/prepared.hpp"
@@ -338,18 +338,6 @@ void Daemon::run_on_asio(const std::function<void()>& task) {
     done.set_value();
   });
   done.get_future().wait();
-}
-
-void warn_of_unknown_variables(spdlog::logger& logger) {
-  std::vector<std::string> names;
-  for (char** variable = environ; *variable != nullptr; ++variable) {
-    const std::string_view text = *variable;
-    names.emplace_back(text.substr(0, text.find('=')));
-  }
-  for (const UnknownVariable& variable : unknown_variables(names)) {
-    logger.warn("{} is set, but no option has that name: it does nothing{}", variable.name,
-                variable.nearest.empty() ? "" : fmt::format("; did you mean {}?", variable.nearest));
-  }
 }
 
 int run_rank(DaemonOptions options, const comm::LaunchInfo& launch, const DaemonHooks& hooks, const comm::EnvironmentReader& environment) {

@@ -5,12 +5,14 @@
 #include <cctype>
 #include <fstream>
 #include <string>
+#include <string_view>
 #include <unistd.h>
 #include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "daemon/options/options.hpp"
 #include "daemon/options/values/nearest_name.hpp"
 
 namespace lockstep::daemon {
@@ -30,6 +32,18 @@ Status check_instruction_limit(const comm::EnvironmentReader& environment) {
     }
   }
   return {};
+}
+
+void warn_of_unknown_variables(spdlog::logger& logger) {
+  std::vector<std::string> names;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string_view text = *variable;
+    names.emplace_back(text.substr(0, text.find('=')));
+  }
+  for (const UnknownVariable& variable : unknown_variables(names)) {
+    logger.warn("{} is set, but no option has that name: it does nothing{}", variable.name,
+                variable.nearest.empty() ? "" : fmt::format("; did you mean {}?", variable.nearest));
+  }
 }
 
 std::int64_t host_memory_bytes() {

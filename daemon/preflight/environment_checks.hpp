@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include <spdlog/logger.h>
+
 #include "lockstep/comm/launch.hpp"
 #include "lockstep/core/result.hpp"
 
@@ -12,6 +14,9 @@ namespace lockstep::daemon {
 /// compute alike would not.
 /// Errors  kInvalidArgument: the variable, its value, those that there are, and the nearest.
 [[nodiscard]] Status check_instruction_limit(const comm::EnvironmentReader& environment);
+
+/// A warning for each LOCKSTEP_ variable of this process that is no option, with the nearest that is.
+void warn_of_unknown_variables(spdlog::logger& logger);
 
 /// Bytes that all processes of this host, or of this container, may use together.
 [[nodiscard]] std::int64_t host_memory_bytes();

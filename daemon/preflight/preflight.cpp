@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "daemon/lifecycle/log.hpp"
+#include "daemon/preflight/environment_checks.hpp"
 #include "daemon/preflight/exit_status.hpp"
 #include "daemon/preflight/group_plan.hpp"
 #include "daemon/preflight/prepared.hpp"
@@ -43,6 +44,9 @@ int run_preflight(DaemonOptions options, const comm::LaunchInfo& launch, const c
   const Result<Prepared> prepared = prepare(std::move(options), *group, environment, *logger);
   if (!prepared) {
     return refuse(prepared.error());
+  }
+  if (launch.rank == 0) {
+    warn_of_unknown_variables(*logger);
   }
   const GroupPlan plan = make_group_plan(*prepared);
   const Status fits = check_memory(plan, *prepared);

@@ -65,6 +65,11 @@ class Preflight(unittest.TestCase):
             (model / file).write_bytes((model / file).read_bytes()[:-1000])
             self.refused(run(BINARY, "--check", "--model", str(model)), file)
 
+    def test_check_warns_of_variables_that_are_no_option(self):
+        done = run(BINARY, "--check", LOCKSTEP_MAX_NUM_SEQ="4")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stderr, r"warning .*LOCKSTEP_MAX_NUM_SEQ is set, but no option has that name: .*did you mean LOCKSTEP_MAX_NUM_SEQS\?")
+
     def test_check_names_memory_that_is_not_there(self):
         model = str(self.model(vocab_size=1 << 22, hidden_size=1 << 16))
         self.refused(run(BINARY, "--check", "--load-format", "dummy", "--model", model), "weights and KV cache of the 1 rank on this host take", "TiB")
