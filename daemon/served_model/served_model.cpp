@@ -100,6 +100,10 @@ Result<ServedModel> open_served_model(const DaemonOptions& options, const std::f
   LOCKSTEP_ASSIGN_OR_RETURN(result.weights, open_weights(options, folder));
   LOCKSTEP_RETURN_IF_ERROR(model::check_weights(*result.weights, result.config));
   LOCKSTEP_ASSIGN_OR_RETURN(result.tokenizer, open_tokenizer(options, folder, result.config));
+  if (std::error_code error; !options.chat_template_file.empty() && !std::filesystem::exists(options.chat_template_file, error)) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("--chat-template {}: no such file; expected a Jinja file that renders conversations", options.chat_template_file.string())};
+  }
   LOCKSTEP_ASSIGN_OR_RETURN(result.chat_template, model::ChatTemplate::open(folder, options.chat_template_file));
   return result;
 }
