@@ -47,6 +47,8 @@ ROWS = [
         ("Tokens of a step", "Rows per step, all chosen ranks together", "heatmap", "short", [(rate("lockstep_step_tokens_bucket", by="le"), "{{le}}")]),
         ("Mean step duration by rank", "The late one stands out", "timeseries", "s",
          [(f"{rate('lockstep_step_duration_seconds_sum')} / {rate('lockstep_step_duration_seconds_count')}", RANK)]),
+        ("Forward pass by batch size", "Median, without agreement and sampling; rows padded to a power of two", "timeseries", "s",
+         [('max by (job, batch_size) (lockstep_forward_duration_seconds{job=~"$job",rank=~"$rank",quantile="0.5"})', "{{job}} {{batch_size}}")]),
         ("Steps by kind", "What ranks computed", "timeseries", "ops", [(rate("lockstep_steps_total", by="job, kind"), "{{job}} {{kind}}")]),
         ("Load balance", "Mean over maximum of the ranks' tokens: 1 is even", "timeseries", "percentunit", [(gauge("lockstep_load_balance_ratio"), RANK)]),
         ("Since the last step", "An idle group still takes a step each keep-alive interval", "timeseries", "s",
