@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "daemon/api/error_answers.hpp"
+#include "daemon/api/text/find_last.hpp"
 
 namespace lockstep::daemon {
 namespace {
@@ -157,7 +158,7 @@ Failure keep_final_message_open(const std::string& content, std::string& text) {
   }
   const std::string trimmed = content.substr(begin, content.find_last_not_of(kBlank) + 1 - begin);
   for (const std::string& wanted : {content, trimmed}) {  // many templates trim
-    if (const std::size_t at = text.rfind(wanted); at != std::string::npos) {
+    if (const std::size_t at = find_last(text, wanted); at != std::string_view::npos) {
       text.resize(at + wanted.size());
       return {};
     }
