@@ -23,6 +23,7 @@ Compressor::Compressor(boost::asio::io_context& io, std::size_t inline_bytes) : 
 
 Compressor::~Compressor() {
   if (worker_) {
+    worker_->pool.stop();
     worker_->pool.join();
   }
 }

@@ -23,7 +23,7 @@ class Compressor {
  public:
   /// Texts of up to `inline_bytes` are compressed on the caller's thread: 32 KiB take about 0.3 ms.
   explicit Compressor(boost::asio::io_context& io, std::size_t inline_bytes = std::size_t{32} << 10);
-  /// Waits for what runs; what waits is compressed first. No callback runs any more, except those that are posted already.
+  /// Waits for what runs; what waits is dropped with its callback. No callback runs any more, except those that are posted already.
   ~Compressor();
   Compressor(const Compressor&) = delete;
   Compressor& operator=(const Compressor&) = delete;
