@@ -30,9 +30,10 @@ struct HttpLimits {
   std::size_t large_body_bytes = std::size_t{64} << 10;  ///< a longer body, or one of unknown length, needs one of `large_bodies`
   std::size_t large_bodies = 32;                         ///< at the same time, over all connections
   std::size_t chunks = std::size_t{64} << 10;            ///< of one chunked body
+  std::size_t answer_bytes = std::size_t{256} << 20;     ///< of all whole answers longer than large_body_bytes that wait for their clients
   std::size_t gzip_bytes = 1024;                         ///< shorter answers are never compressed
   std::size_t connections = 1024;
-  std::size_t queued_bytes = std::size_t{1} << 20;  ///< of one stream that its client does not read
+  std::size_t queued_bytes = std::size_t{1} << 20;  ///< of one stream that its client does not read; one more piece may wait
   Duration read_timeout = std::chrono::seconds(30);
   Duration idle_timeout = std::chrono::seconds(75);
   Duration write_timeout = std::chrono::seconds(30);  ///< without one byte taken by the client

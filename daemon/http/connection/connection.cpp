@@ -244,6 +244,7 @@ void Connection::end_exchange() {
 }
 
 void Connection::after_flush() {
+  answer_place_.reset();
   if (keep_alive_) {
     next_request();
   } else {

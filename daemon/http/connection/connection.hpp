@@ -75,7 +75,8 @@ class Connection final : public WireOwner, public std::enable_shared_from_this<C
   TimePoint deadline_ = TimePoint::max();
   bool keep_alive_ = true;
   bool flush_wanted_ = false;
-  std::shared_ptr<void> body_place_;  ///< among the large bodies; goes with the body to its exchange
+  std::shared_ptr<void> body_place_;    ///< among the large bodies; goes with the body to its exchange
+  std::shared_ptr<void> answer_place_;  ///< among the large answers, until this one has been sent
 };
 
 }  // namespace lockstep::daemon

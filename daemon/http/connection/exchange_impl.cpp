@@ -52,8 +52,15 @@ void Connection::ExchangeImpl::respond(HttpResponse response) {
 }
 
 void Connection::ExchangeImpl::send(HttpResponse response) {
-  status_ = response.status;
   ServerState& state = *connection_->state_;
+  if (!state.take_answer_place(response.body.size(), connection_->answer_place_)) {
+    state.reject("overload");
+    response = error_response({.status = 503,
+                               .message = "too many large answers wait for their clients to read them; try again later",
+                               .code = "overloaded",
+                               .retry_after_seconds = 1});
+  }
+  status_ = response.status;
   state.cors.add_headers(request_, response.headers);
   const HeadOptions head{.status = response.status,
                          .content_type = response.content_type,
@@ -91,7 +98,8 @@ bool Connection::ExchangeImpl::write(std::string_view piece) {
   if (connection_ == nullptr) {
     return false;
   }
-  if (connection_->wire_.queued_bytes() + piece.size() > connection_->state_->options.limits.queued_bytes) {
+  // Counted without this piece: one that is larger than the limit (many choices with their echo, say) is no sign of a slow reader.
+  if (connection_->wire_.queued_bytes() > connection_->state_->options.limits.queued_bytes) {
     connection_->state_->reject("slow_reader");
     abandoned_ = nullptr;  // the caller learns it from the returned value
     connection_->close();

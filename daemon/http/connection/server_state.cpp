@@ -16,6 +16,18 @@ void ServerState::count_exchange(int change) {
   }
 }
 
+bool ServerState::take_answer_place(std::size_t bytes, std::shared_ptr<void>& place) {
+  if (bytes <= options.limits.large_body_bytes) {
+    return true;
+  }
+  if (answer_bytes + bytes > options.limits.answer_bytes) {
+    return false;
+  }
+  answer_bytes += bytes;
+  place = std::shared_ptr<void>(nullptr, [state = shared_from_this(), bytes](void*) { state->answer_bytes -= bytes; });
+  return true;
+}
+
 void ServerState::count_connections() const {
   for (HttpObserver* observer : options.observers) {
     observer->on_connections(connections.size());

@@ -31,11 +31,14 @@ struct ServerState : std::enable_shared_from_this<ServerState> {
   std::unordered_set<Connection*> connections{};  ///< each removes itself
   std::vector<std::shared_ptr<Connection>> to_flush{};
   std::size_t large_bodies = 0;
+  std::size_t answer_bytes = 0;  ///< of large answers that wait for their clients
   std::size_t exchanges = 0;
   std::uint64_t request_serial = 0;
   std::uint64_t request_salt = 0;  ///< tells request ids of two processes apart
 
   void count_exchange(int change);
+  /// Room for an answer of that size among those that wait; it is given back when the pointer goes. False: there is none.
+  [[nodiscard]] bool take_answer_place(std::size_t bytes, std::shared_ptr<void>& place);
   void count_connections() const;
   void count_sent(std::size_t bytes) const;
   void reject(std::string_view reason) const;

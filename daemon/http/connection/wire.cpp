@@ -15,6 +15,15 @@ namespace {
 using boost::system::error_code;
 
 constexpr std::size_t kReadBytes = std::size_t{16} << 10;
+/// What an idle connection may keep for its next answer.
+constexpr std::size_t kKeptBytes = std::size_t{64} << 10;
+
+void empty(std::string& text) {
+  text.clear();
+  if (text.capacity() > kKeptBytes) {
+    text.shrink_to_fit();
+  }
+}
 
 }  // namespace
 
@@ -114,6 +123,9 @@ void Wire::on_written(const std::shared_ptr<WireOwner>& owner, bool failed, std:
     write_some(owner);
   }
   if (!write_pending_ && socket_.is_open()) {
+    empty(writing_);
+    empty(outgoing_);
+    written_bytes_ = 0;
     owner->on_flushed();
   }
 }

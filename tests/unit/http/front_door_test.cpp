@@ -1,7 +1,10 @@
 // Goal: what a request's head alone decides is decided before its body; answers are told to browsers as configured; one turn of the event loop is one send.
 // Method: a real server on a loopback port and a client that sends bytes, as in http_server_test.cpp; sends are counted by an observer.
 #include <atomic>
+#include <malloc.h>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "daemon/http/access/cors.hpp"
 #include "tests/unit/daemon/support/server_fixture.hpp"
@@ -245,6 +248,82 @@ TEST(CorsOrigin, HasTheFormThatBrowsersSend) {
   for (const char* bad : {"", "a.example", "https://", "https://a.example/", "https://A.example", "ftp://a", "https://a b", "https://:80"}) {
     EXPECT_FALSE(check_cors_origin(bad)) << bad;
   }
+}
+
+class LargeAnswers : public ServerFixture {
+ protected:
+  void open(HttpLimits limits) {
+    const Handler large = [](const std::shared_ptr<Exchange>& exchange) { exchange->respond({.content_type = "image/x", .body = lines()}); };
+    const Handler stream = [](const std::shared_ptr<Exchange>& exchange) {
+      exchange->begin_stream({.content_type = "text/event-stream"});
+      static_cast<void>(exchange->write(lines()));
+      exchange->finish();
+    };
+    serve(true, limits, {{"/large", "GET", large}, {"/stream", "GET", stream}});
+  }
+  static std::string lines() {
+    std::string text;
+    for (std::size_t i = 0; i < kLines; ++i) {
+      text.append(kLineBytes - 1, 'x') += '\n';
+    }
+    return text;
+  }
+  /// Reads an answer of lines without keeping it: the number of lines.
+  static std::size_t read_lines(HttpClient& client) {
+    std::size_t count = 0;
+    while (count < kLines && client.read_until("\n").size() == kLineBytes) {
+      ++count;
+    }
+    return count;
+  }
+  static constexpr std::size_t kLineBytes = 4096;
+  static constexpr std::size_t kLines = 4096;
+  static constexpr std::size_t kBytes = kLineBytes * kLines;  // more than socket buffers take
+};
+
+TEST_F(LargeAnswers, ThatNobodyReadsAreBoundedTogether) {
+  HttpLimits limits;
+  limits.answer_bytes = 2 * kBytes;
+  open(limits);
+  HttpClient first(port_);
+  HttpClient second(port_);
+  for (HttpClient* unread : {&first, &second}) {
+    unread->send("GET /large HTTP/1.1\r\nHost: t\r\n\r\n");
+    EXPECT_NE(unread->read_until("\r\n\r\n").find(" 200 "), std::string::npos);
+  }
+  HttpClient third(port_);
+  const ClientResponse refused = third.get("/large");
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.headers.at("retry-after"), "1");
+  EXPECT_EQ(third.get("/v1/none").status, 404) << "small answers go on";
+  EXPECT_EQ(read_lines(first), kLines);
+  EXPECT_EQ(first.get("/large").status, 200) << "its own room is free again";
+}
+
+TEST_F(LargeAnswers, LeaveNothingInAnIdleConnection) {
+  open({});
+  std::vector<std::unique_ptr<HttpClient>> idle;
+  const auto used = [] {
+    const struct mallinfo2 facts = ::mallinfo2();  // counts nothing under a sanitizer
+    return facts.uordblks + facts.hblkhd;
+  };
+  const std::size_t before = used();
+  for (int i = 0; i < 8; ++i) {
+    idle.push_back(std::make_unique<HttpClient>(port_));
+    idle.back()->send("GET /large HTTP/1.1\r\nHost: t\r\n\r\n");
+    idle.back()->read_until("\r\n\r\n");
+    EXPECT_EQ(read_lines(*idle.back()), kLines);
+  }
+  for (const auto& client : idle) {
+    EXPECT_EQ(client->get("/v1/none").status, 404);
+  }
+  EXPECT_LT(on_asio(used), before + 8 * kBytes / 2);
+}
+
+TEST_F(LargeAnswers, OnePieceOfAStreamMayBeLargerThanWhatMayWait) {
+  open({});
+  HttpClient client(port_);
+  EXPECT_EQ(client.get("/stream").body.size(), kBytes);
 }
 
 }  // namespace
