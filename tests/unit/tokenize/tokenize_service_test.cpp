@@ -2,7 +2,11 @@
 // Method: a real server with the two routes on loopback.
 #include "daemon/api/tokenize/tokenize_service.hpp"
 
+#include <atomic>
+#include <memory>
+#include <semaphore>
 #include <string>
+#include <utility>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -57,6 +61,60 @@ TEST_F(TokenizeServer, ClientThatLeavesWhileItsBodyIsTokenizedIsForgotten) {
   }
   testing::HttpClient client(port_);
   EXPECT_EQ(client.post("/tokenize", R"({"prompt":")" + std::string(1000, 'x') + R"("})").status, 200);
+}
+
+/// Holds its first text until it is told to go on.
+class HeldTokenizer final : public model::Tokenizer {
+ public:
+  Result<std::vector<std::int32_t>> encode(std::string_view text) const override {
+    if (texts++ == 0) {
+      begun.release();
+      go_on.acquire();
+    }
+    return bytes_.encode(text);
+  }
+  Result<std::string> decode(std::span<const std::int32_t> ids, bool skip) const override { return bytes_.decode(ids, skip); }
+  std::string_view token_bytes(std::int32_t id) const override { return bytes_.token_bytes(id); }
+  bool is_special(std::int32_t id) const override { return bytes_.is_special(id); }
+  std::int32_t vocabulary_size() const override { return bytes_.vocabulary_size(); }
+
+  mutable std::atomic<int> texts{0};
+  mutable std::binary_semaphore begun{0};
+  mutable std::binary_semaphore go_on{0};
+
+ private:
+  testing::ByteTokenizer bytes_;
+};
+
+class UnansweredExchange final : public Exchange {
+ public:
+  explicit UnansweredExchange(std::string body) : request_{.content_type = "application/json", .body = std::move(body)} {}
+  const HttpRequest& request() const override { return request_; }
+  const std::string& request_id() const override { return request_.query; }
+  TakenBody take_body() override { return {std::move(request_.body), nullptr}; }
+  void respond(HttpResponse /*response*/) override {}
+  void begin_stream(const HttpResponse& /*head*/) override {}
+  bool write(std::string_view /*piece*/) override { return false; }
+  void finish() override {}
+  void on_abandoned(std::function<void()> /*callback*/) override {}
+
+ private:
+  HttpRequest request_;
+};
+
+TEST(TokenizeService, EndsWithoutTheTextsThatStillWait) {
+  constexpr int kTexts = 300;  // some 300 ms of work, against the instant between the first text's end and the service's
+  boost::asio::io_context io;
+  HeldTokenizer tokenizer;
+  auto service =
+      TokenizeService::create(io, {.context = {.api = {.served_names = {"tiny"}, .tokenizer = &tokenizer}, .max_model_len = 9}, .inline_body_bytes = 64});
+  for (int i = 0; i < kTexts; ++i) {
+    service->tokenize(std::make_shared<UnansweredExchange>(R"({"prompt":")" + std::string(100'000, 'x') + R"("})"));
+  }
+  tokenizer.begun.acquire();
+  tokenizer.go_on.release();
+  service.reset();
+  EXPECT_LT(tokenizer.texts, kTexts);
 }
 
 }  // namespace
