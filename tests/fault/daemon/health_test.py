@@ -94,7 +94,7 @@ class Health(FaultTest):
                 group.await_condition(lambda group=group: group.body(1).get("lost") == [0, 2], "rank 1 to see that the others are gone")
                 self.assert_probes(group, 1, False, False, "peer_lost")
                 group.disturb(1, KILL)
-                self.assertEqual(group.wait(), PEER_LOST, group.log())
+                self.assertEqual(group.wait(), group.first_error(), group.log())
                 self.assertEqual(group.status(1), KILLED)
                 for rank in (0, 2):
                     row = self.record(fault, 1, rank, begin, group)
