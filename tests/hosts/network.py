@@ -18,6 +18,12 @@ CLUSTER_MARK = "LOCKSTEP_TEST_IN_CLUSTER"
 NAMESPACES = ["--net", "--uts", "--mount", "--pid", "--fork"]
 SHARED = pathlib.Path("/mnt")  # the one folder that all hosts see as one, as a network file system would be
 AGENT = pathlib.Path(__file__).resolve().parent / "launch_agent"
+REPOSITORY = AGENT.parents[2]
+KEPT_REPOSITORY = SHARED / "repository"  # the clone, where a host's own /tmp cannot hide it
+# An empty /tmp; but a clone that lies in /tmp stays where it is.
+OWN_TMP = "mount -t tmpfs tmpfs /tmp"
+if REPOSITORY.is_relative_to("/tmp"):
+    OWN_TMP += f" && mkdir -p '{REPOSITORY}' && mount --bind {KEPT_REPOSITORY} '{REPOSITORY}'"
 # Linux counts tbf's burst in time at line rate: less than a timer tick's worth of bytes would throttle below the rate.
 BURST_BYTES = 64 * 1024
 LATENCY = "50ms"
@@ -54,8 +60,10 @@ def prepare_cluster():
     # unshare waits for us and is waited for by ctest: a SIGTERM to the first process of a namespace is ignored unless it is handled.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run("mount", "--make-rprivate", "/")
-    run("mount", "-t", "tmpfs", "tmpfs", "/tmp")
     run("mount", "-t", "tmpfs", "tmpfs", SHARED)
+    KEPT_REPOSITORY.mkdir()
+    run("mount", "--bind", REPOSITORY, KEPT_REPOSITORY)
+    run("sh", "-c", OWN_TMP)
     run("ip", "link", "set", "lo", "up")
     run("ip", "link", "add", "switch", "type", "bridge")
     run("ip", "addr", "add", f"{address_of(254)}/24", "dev", "switch")
@@ -86,7 +94,7 @@ class Host:
         self.address = address_of(number)
         self.core = core
         self.port_name = f"to-{name}"
-        inside = f"hostname {name} && mount -t tmpfs tmpfs /tmp && ip link set lo up && {DECOY if decoy else 'true'} && echo made && exec sleep infinity"
+        inside = f"hostname {name} && {OWN_TMP} && ip link set lo up && {DECOY if decoy else 'true'} && echo made && exec sleep infinity"
         self.holder = subprocess.Popen(
             ["unshare", "--net", "--uts", "--mount", "--time", "--monotonic", str(monotonic_offset_s), "--fork", "--kill-child", "sh", "-c", inside],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)  # fmt: skip
