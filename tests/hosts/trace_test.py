@@ -38,12 +38,6 @@ class Trace(HostsTest):
             first, second = agreed[0][step], agreed[1][step]
             self.assertGreaterEqual(first["ts"] + first["dur"] + 0.01, second["ts"])
             self.assertGreaterEqual(second["ts"] + second["dur"] + 0.01, first["ts"])
-        # An exchange ends on no rank before the other one has begun its own: held by spans that the tool did not look at.
-        for step in common:
-            ends = [[span for span in spans if span["pid"] == rank and span["args"]["step"] == step and span["name"] == "combine"] for rank in (0, 1)]
-            for first, second in zip(*ends):
-                self.assertGreater(first["ts"] + first["dur"] + 1000, second["ts"])
-                self.assertGreater(second["ts"] + second["dur"] + 1000, first["ts"])
 
     def test_a_rank_that_does_not_answer_is_named(self):
         done = subprocess.run([sys.executable, TOOL, "http://10.77.0.1:1"], capture_output=True, text=True, timeout=60, check=False)
