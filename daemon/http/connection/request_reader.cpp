@@ -106,7 +106,8 @@ void RequestReader::begin() {
 
 RequestReader::Progress RequestReader::read(std::string_view input, std::size_t& taken) {
   taken = 0;
-  while (taken < input.size()) {
+  // A head without a body is a whole request: what follows it is the next one's, and the parser must not see it.
+  while (taken < input.size() && !(head_taken_ && parser_->is_done())) {
     parser_->eager(head_taken_);
     error_code error;
     const std::size_t used = parser_->put(boost::asio::const_buffer(input.data() + taken, input.size() - taken), error);
