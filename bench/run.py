@@ -43,31 +43,6 @@ def section_idle(build_dir):
     return {"cpu_share_of_one_core": max((b - a) / seconds for a, b in zip(before, after)), "ranks": len(pids)}
 
 
-def throughput(group, concurrency):
-    total = 4 * concurrency if concurrency > 1 else 6
-    ranks = [index % group.world_size for index in range(total)]
-    with concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
-        begin = time.monotonic()
-        tokens = sum(pool.map(lambda rank: group.complete(rank, GENERATED_TOKENS), ranks))
-        return tokens / (time.monotonic() - begin)
-
-
-def section_serving(build_dir):
-    figures = {}
-    for world_size in (1, 2):
-        starts = []
-        for _ in range(5):
-            with Group(build_dir, world_size) as group:
-                starts.append(group.first_token())
-        figures[f"world{world_size}_start_to_first_token_s"] = statistics.median(starts)
-        with Group(build_dir, world_size) as group:
-            group.wait_ready()
-            throughput(group, 1)  # warm
-            for concurrency in (1, 8, 32):
-                figures[f"world{world_size}_tokens_per_s_{concurrency}"] = statistics.median(throughput(group, concurrency) for _ in range(3))
-    return figures
-
-
 SECTIONS = {"agreement": section_agreement, "idle": section_idle, "serving": section_serving, **hosts.sections.SECTIONS, **library.sections.SECTIONS, **scale.sections.SECTIONS, **timeline.sections.SECTIONS}
 
 
