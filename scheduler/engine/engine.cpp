@@ -1,20 +1,17 @@
 #include "lockstep/scheduler/engine.hpp"
 
 #include <algorithm>
-#include <limits>
 
 #include <fmt/format.h>
 
 #include "lockstep/comm/step_agreement.hpp"
 #include "lockstep/core/check.hpp"
 #include "lockstep/core/hash.hpp"
-#include "lockstep/device/kv_cache.hpp"
-#include "lockstep/model/sampler.hpp"
 #include "lockstep/model/transformer.hpp"
 #include "scheduler/batch/batch_planner.hpp"
 #include "scheduler/engine/engine_inbox.hpp"
-#include "scheduler/engine/pooling.hpp"
 #include "scheduler/engine/request_checks.hpp"
+#include "scheduler/engine/step_output.hpp"
 #include "scheduler/step/micro_batch_choice.hpp"
 #include "scheduler/step/step_executor.hpp"
 
@@ -112,14 +109,8 @@ class StepEngine final : public Engine {
   [[nodiscard]] Status compute(StepRecord& record);
   /// The shape of this rank's rows, which is all that it knows before the agreement.
   [[nodiscard]] BatchDescriptor own_shape() const { return step_shape(batch_.rows(), batch_.prefill_tokens == 0); }
-  void sample(TimePoint now, StepRecord& record);
-  /// Adds the entry's hidden states to its sequence, and ends it after the last.
-  void pool(const StepBatch::Entry& entry);
-  void append_token(Sequence& sequence, const model::SampledToken& token, std::span<const model::TokenLogProbability> likeliest, TimePoint now);
-  void end_request(RequestId id, FinishReason reason, const Error* error);
-  void finish(const Sequence& sequence, FinishReason reason);
+  /// Ends every open request, also those that nobody has looked at yet.
   void end_all(FinishReason reason, const Error* error);
-  void deliver();
   void observe(const StepRecord& record);
   void observe_span(SpanKind kind, TimePoint begin, TimePoint end);
 
@@ -138,21 +129,13 @@ class StepEngine final : public Engine {
   std::optional<KvCache> cache_;
   std::unique_ptr<BatchPlanner> planner_;
   std::unique_ptr<StepExecutor> executor_;
-  model::Sampler sampler_;
-  const Error no_distribution_{ErrorCode::kInternal,
-                               "the model's logits are not numbers, or every token is forbidden: its weights are damaged or overflow; check the model's files"};
-
-  const Error no_direction_{ErrorCode::kInternal,
-                            "the model's hidden states are zero or not numbers: its weights are damaged or overflow; check the model's files"};
+  std::optional<StepOutput> output_;  ///< set by load
 
   // The step thread's own.
   std::int64_t step_ = 0;
   EngineInbox::Messages messages_;
   StepBatch batch_;
   comm::StepPlan plan_;
-  std::vector<TokenEvent> events_;
-  std::vector<std::unique_ptr<Sequence>> pooled_;      ///< ended ones whose vectors this step's events point at
-  std::vector<model::TokenLogProbability> likeliest_;  ///< [logit rows][kLogProbabilitiesMax], what this step's events point at
   TimePoint last_agreement_{};
 
   std::atomic<bool> running_{false};
@@ -176,7 +159,6 @@ Status StepEngine::load() {
   const std::int32_t blocks_per_table = KvCache::blocks_for(max_model_len_);
   const std::int64_t useful_blocks = std::int64_t{options_.max_num_seqs} * blocks_per_table;
   LOCKSTEP_ASSIGN_OR_RETURN(cache_, KvCache::create(*parts_.device, transformer_->kv_cache_specs(), options_.kv_cache_bytes, useful_blocks));
-  likeliest_.resize(static_cast<std::size_t>(logit_rows) * static_cast<std::size_t>(kLogProbabilitiesMax));
   planner_ = std::make_unique<BatchPlanner>(
       BatchLimits{.sequences_max = logit_rows, .tokens_max = options_.max_num_batched_tokens, .blocks_per_table = blocks_per_table}, *cache_);
   LOCKSTEP_ASSIGN_OR_RETURN(
@@ -193,6 +175,14 @@ Status StepEngine::load() {
                       .timing_tracker = &timings_,
                       .observer = parts_.observer},
                      {.rows_max = options_.max_num_batched_tokens, .micro_batches_max = options_.micro_batches, .stall_timeout = options_.stall_timeout}));
+  output_.emplace(StepOutputParts{.planner = planner_.get(),
+                                  .inbox = &inbox_,
+                                  .sink = parts_.sink,
+                                  .observer = parts_.observer,
+                                  .clock = parts_.clock,
+                                  .transformer = transformer_.get(),
+                                  .executor = executor_.get()},
+                  logit_rows);
   LOCKSTEP_RETURN_IF_ERROR(transformer_->warm_up());
   kv_cache_tokens_.store(std::int64_t{cache_->block_count()} * device::kKvBlockTokens, std::memory_order_release);
   return {};
@@ -296,9 +286,9 @@ void StepEngine::take_messages() {
     planner_->add(std::move(sequence));
   }
   for (const EngineInbox::End& end : messages_.ends) {
-    end_request(end.id, end.reason, nullptr);
+    output_->end_request(end.id, end.reason, nullptr);
   }
-  deliver();
+  output_->deliver();
 }
 
 Status StepEngine::agree(StepRecord& record) {
@@ -372,9 +362,9 @@ Status StepEngine::compute(StepRecord& record) {
   StepCosts costs;
   LOCKSTEP_RETURN_IF_ERROR(executor_->run(plan_, batch_, costs));
   const TimePoint computed = parts_.clock->now();
-  sample(computed, record);
+  record.generated_tokens = output_->sample(batch_, computed);
   const TimePoint sampled = parts_.clock->now();
-  deliver();
+  output_->deliver();
   const TimePoint delivered = parts_.clock->now();
   observe_span(SpanKind::kSample, computed, sampled);
   observe_span(SpanKind::kDeliver, sampled, delivered);
@@ -401,123 +391,12 @@ Status StepEngine::compute(StepRecord& record) {
   return {};
 }
 
-void StepEngine::sample(TimePoint now, StepRecord& record) {
-  std::int32_t logit_row = 0;
-  for (const StepBatch::Entry& entry : batch_.entries) {
-    Sequence& sequence = *entry.sequence;
-    sequence.computed += entry.rows;
-    if (entry.pools) {
-      pool(entry);  // may end and free the sequence
-      continue;
-    }
-    if (!entry.samples) {
-      continue;
-    }
-    const auto likeliest = std::span(likeliest_)
-                               .subspan(static_cast<std::size_t>(logit_row) * static_cast<std::size_t>(kLogProbabilitiesMax),
-                                        static_cast<std::size_t>(std::max(sequence.request.sampling.log_probabilities, 0)));
-    const model::SampledToken token = sampler_.sample(transformer_->logits(logit_row++), sampler_input(sequence), likeliest);
-    if (!token.valid) {
-      end_request(sequence.request.id, FinishReason::kError, &no_distribution_);
-      continue;
-    }
-    ++record.generated_tokens;
-    append_token(sequence, token, likeliest, now);  // may end and free the sequence
-  }
-}
-
-void StepEngine::pool(const StepBatch::Entry& entry) {
-  Sequence& sequence = *entry.sequence;
-  const bool ends = sequence.pending() == 0;
-  const std::int32_t first = sequence.request.pooling == Pooling::kLast ? entry.rows - 1 : 0;
-  for (std::int32_t row = first; row < entry.rows; ++row) {
-    add_row(executor_->hidden_row(entry.first_row + row), sequence.pooled);
-  }
-  if (!ends) {
-    return;
-  }
-  const RequestId id = sequence.request.id;
-  if (!scale_to_length_one(sequence.pooled)) {
-    end_request(id, FinishReason::kError, &no_direction_);
-    return;
-  }
-  std::unique_ptr<Sequence> ended = planner_->remove(id);
-  LOCKSTEP_CHECK(ended != nullptr, "request {} is in the batch but not among the planner's", id);
-  events_.push_back({.request = id, .finish = FinishReason::kStop, .embedding = ended->pooled});
-  finish(*ended, FinishReason::kStop);
-  pooled_.push_back(std::move(ended));
-}
-
-void StepEngine::append_token(Sequence& sequence, const model::SampledToken& token, std::span<const model::TokenLogProbability> likeliest, TimePoint now) {
-  sequence.tokens.push_back(token.id);
-  if (sequence.has_counts) {
-    sequence.counts.add_output(token.id);
-  }
-  events_.push_back({.request = sequence.request.id, .token = token.id, .log_probability = token.log_probability, .likeliest = likeliest});
-  if (parts_.observer != nullptr) {
-    if (sequence.first_token == TimePoint{}) {
-      parts_.observer->on_first_token(now - sequence.arrival);
-    } else {
-      parts_.observer->on_inter_token(now - sequence.last_token);
-    }
-  }
-  if (sequence.first_token == TimePoint{}) {
-    sequence.first_token = now;
-  }
-  sequence.last_token = now;
-  const GenerationRequest& request = sequence.request;
-  const bool stops = std::ranges::find(sequence.end_token_ids, token.id) != sequence.end_token_ids.end();
-  if (!stops && sequence.generated() < request.max_tokens) {
-    return;
-  }
-  const FinishReason reason = stops ? FinishReason::kStop : FinishReason::kLength;
-  events_.back().finish = reason;
-  const std::unique_ptr<Sequence> ended = planner_->remove(request.id);
-  LOCKSTEP_CHECK(ended != nullptr, "request {} is in the batch but not among the planner's", request.id);
-  finish(*ended, reason);
-}
-
-void StepEngine::end_request(RequestId id, FinishReason reason, const Error* error) {
-  if (const std::unique_ptr<Sequence> sequence = planner_->remove(id); sequence != nullptr) {
-    events_.push_back({.request = id, .finish = reason, .error = error});
-    finish(*sequence, reason);
-  }
-}
-
-void StepEngine::finish(const Sequence& sequence, FinishReason reason) {
-  inbox_.request_ended(sequence.request.id);
-  if (parts_.observer == nullptr) {
-    return;
-  }
-  const TimePoint now = parts_.clock->now();
-  const bool was_admitted = sequence.admitted != TimePoint{};
-  parts_.observer->on_request_finished({.reason = reason,
-                                        .prompt_tokens = sequence.prompt_tokens,
-                                        .generated_tokens = sequence.generated(),
-                                        .prefill_chunks = sequence.prefill_chunks,
-                                        .queue_time = (was_admitted ? sequence.admitted : now) - sequence.arrival,
-                                        .time_to_first_token = sequence.first_token == TimePoint{} ? Duration{} : sequence.first_token - sequence.arrival,
-                                        .total_time = now - sequence.arrival});
-}
-
 void StepEngine::end_all(FinishReason reason, const Error* error) {
   inbox_.take(messages_);
   for (std::unique_ptr<Sequence>& sequence : messages_.submitted) {
     planner_->add(std::move(sequence));
   }
-  while (const std::unique_ptr<Sequence> sequence = planner_->remove_any()) {
-    events_.push_back({.request = sequence->request.id, .finish = reason, .error = error});
-    finish(*sequence, reason);
-  }
-  deliver();
-}
-
-void StepEngine::deliver() {
-  if (!events_.empty()) {
-    parts_.sink->deliver(events_);
-    events_.clear();
-    pooled_.clear();
-  }
+  output_->end_all(reason, error);
 }
 
 void StepEngine::observe_span(SpanKind kind, TimePoint begin, TimePoint end) {
@@ -537,51 +416,7 @@ void StepEngine::observe(const StepRecord& record) {
                              .kv_blocks_total = cache_->block_count()});
 }
 
-std::int64_t kv_block_bytes(const model::ModelConfig& config) {
-  const device::KvCacheSpec layer{.kv_heads = config.kv_heads, .head_size = config.head_size};
-  return layer.bytes_per_token() * device::kKvBlockTokens * config.layer_count;
-}
-
 }  // namespace
-
-std::int64_t kv_cache_bytes_used(const EngineOptions& options, const model::ModelConfig& config) {
-  const std::int32_t longest = options.max_model_len > 0 ? options.max_model_len : config.context_length;
-  const std::int64_t useful_blocks = std::int64_t{options.max_num_seqs} * KvCache::blocks_for(longest);
-  const std::int64_t block_bytes = kv_block_bytes(config);
-  return std::min(options.kv_cache_bytes / block_bytes, useful_blocks) * block_bytes;
-}
-
-Status check_engine_options(const EngineOptions& options, const model::ModelConfig& config, int ranks) {
-  if (options.max_num_seqs < 1 || options.max_num_batched_tokens < 1 || options.max_pending < 1) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("--max-num-seqs {}, --max-num-batched-tokens {}, --max-pending {}: each must be at least 1",
-                                                          options.max_num_seqs, options.max_num_batched_tokens, options.max_pending)};
-  }
-  // Counts of rows and of (row, expert) pairs of the whole group are int32.
-  const std::int64_t pairs_max = std::int64_t{options.max_num_batched_tokens} * ranks * std::max<std::int64_t>(config.experts_per_token, 1);
-  if (pairs_max > std::numeric_limits<std::int32_t>::max()) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("--max-num-batched-tokens is {}: times {} ranks and {} experts per token that is more than {} rows in a step; give less",
-                             options.max_num_batched_tokens, ranks, config.experts_per_token, std::numeric_limits<std::int32_t>::max())};
-  }
-  if (options.max_model_len < 0 || options.max_model_len > config.context_length) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("--max-model-len is {}, expected 1 to the model's context of {} tokens", options.max_model_len, config.context_length)};
-  }
-  if (options.stall_timeout <= Duration::zero() || options.keep_alive_interval <= Duration::zero()) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("--stall-timeout {} ns, --keep-alive-interval {} ns: each must be more than 0",
-                                                          options.stall_timeout.count(), options.keep_alive_interval.count())};
-  }
-  if (options.kv_cache_bytes < kv_block_bytes(config)) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("--kv-cache-memory is {} bytes, but one block of {} tokens takes {} bytes over {} layers: give at least that",
-                             options.kv_cache_bytes, device::kKvBlockTokens, kv_block_bytes(config), config.layer_count)};
-  }
-  if (options.micro_batches < (options.micro_batches_auto ? 2 : 1) || options.micro_batches > 2) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("--micro-batches is {}, expected {}", options.micro_batches, options.micro_batches_auto ? "2, the most, when auto" : "1 or 2")};
-  }
-  return {};
-}
 
 Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options, EngineParts parts) {
   LOCKSTEP_RETURN_IF_ERROR(check_engine_options(options, *parts.config, parts.view.size()));

@@ -1,0 +1,131 @@
+#include "scheduler/engine/step_output.hpp"
+
+#include <algorithm>
+
+#include "lockstep/core/check.hpp"
+#include "scheduler/engine/pooling.hpp"
+
+namespace lockstep::scheduler {
+
+StepOutput::StepOutput(const StepOutputParts& parts, std::int32_t logit_rows_max) : parts_(parts) {
+  likeliest_.resize(static_cast<std::size_t>(logit_rows_max) * static_cast<std::size_t>(kLogProbabilitiesMax));
+}
+
+std::int32_t StepOutput::sample(const StepBatch& batch, TimePoint now) {
+  std::int32_t generated_tokens = 0;
+  std::int32_t logit_row = 0;
+  for (const StepBatch::Entry& entry : batch.entries) {
+    Sequence& sequence = *entry.sequence;
+    sequence.computed += entry.rows;
+    if (entry.pools) {
+      pool(entry);  // may end and free the sequence
+      continue;
+    }
+    if (!entry.samples) {
+      continue;
+    }
+    const auto likeliest = std::span(likeliest_)
+                               .subspan(static_cast<std::size_t>(logit_row) * static_cast<std::size_t>(kLogProbabilitiesMax),
+                                        static_cast<std::size_t>(std::max(sequence.request.sampling.log_probabilities, 0)));
+    const model::SampledToken token = sampler_.sample(parts_.transformer->logits(logit_row++), sampler_input(sequence), likeliest);
+    if (!token.valid) {
+      end_request(sequence.request.id, FinishReason::kError, &no_distribution_);
+      continue;
+    }
+    ++generated_tokens;
+    append_token(sequence, token, likeliest, now);  // may end and free the sequence
+  }
+  return generated_tokens;
+}
+
+void StepOutput::pool(const StepBatch::Entry& entry) {
+  Sequence& sequence = *entry.sequence;
+  const bool ends = sequence.pending() == 0;
+  const std::int32_t first = sequence.request.pooling == Pooling::kLast ? entry.rows - 1 : 0;
+  for (std::int32_t row = first; row < entry.rows; ++row) {
+    add_row(parts_.executor->hidden_row(entry.first_row + row), sequence.pooled);
+  }
+  if (!ends) {
+    return;
+  }
+  const RequestId id = sequence.request.id;
+  if (!scale_to_length_one(sequence.pooled)) {
+    end_request(id, FinishReason::kError, &no_direction_);
+    return;
+  }
+  std::unique_ptr<Sequence> ended = parts_.planner->remove(id);
+  LOCKSTEP_CHECK(ended != nullptr, "request {} is in the batch but not among the planner's", id);
+  events_.push_back({.request = id, .finish = FinishReason::kStop, .embedding = ended->pooled});
+  finish(*ended, FinishReason::kStop);
+  pooled_.push_back(std::move(ended));
+}
+
+void StepOutput::append_token(Sequence& sequence, const model::SampledToken& token, std::span<const model::TokenLogProbability> likeliest, TimePoint now) {
+  sequence.tokens.push_back(token.id);
+  if (sequence.has_counts) {
+    sequence.counts.add_output(token.id);
+  }
+  events_.push_back({.request = sequence.request.id, .token = token.id, .log_probability = token.log_probability, .likeliest = likeliest});
+  if (parts_.observer != nullptr) {
+    if (sequence.first_token == TimePoint{}) {
+      parts_.observer->on_first_token(now - sequence.arrival);
+    } else {
+      parts_.observer->on_inter_token(now - sequence.last_token);
+    }
+  }
+  if (sequence.first_token == TimePoint{}) {
+    sequence.first_token = now;
+  }
+  sequence.last_token = now;
+  const GenerationRequest& request = sequence.request;
+  const bool stops = std::ranges::find(sequence.end_token_ids, token.id) != sequence.end_token_ids.end();
+  if (!stops && sequence.generated() < request.max_tokens) {
+    return;
+  }
+  const FinishReason reason = stops ? FinishReason::kStop : FinishReason::kLength;
+  events_.back().finish = reason;
+  const std::unique_ptr<Sequence> ended = parts_.planner->remove(request.id);
+  LOCKSTEP_CHECK(ended != nullptr, "request {} is in the batch but not among the planner's", request.id);
+  finish(*ended, reason);
+}
+
+void StepOutput::end_request(RequestId id, FinishReason reason, const Error* error) {
+  if (const std::unique_ptr<Sequence> sequence = parts_.planner->remove(id); sequence != nullptr) {
+    events_.push_back({.request = id, .finish = reason, .error = error});
+    finish(*sequence, reason);
+  }
+}
+
+void StepOutput::finish(const Sequence& sequence, FinishReason reason) {
+  parts_.inbox->request_ended(sequence.request.id);
+  if (parts_.observer == nullptr) {
+    return;
+  }
+  const TimePoint now = parts_.clock->now();
+  const bool was_admitted = sequence.admitted != TimePoint{};
+  parts_.observer->on_request_finished({.reason = reason,
+                                        .prompt_tokens = sequence.prompt_tokens,
+                                        .generated_tokens = sequence.generated(),
+                                        .prefill_chunks = sequence.prefill_chunks,
+                                        .queue_time = (was_admitted ? sequence.admitted : now) - sequence.arrival,
+                                        .time_to_first_token = sequence.first_token == TimePoint{} ? Duration{} : sequence.first_token - sequence.arrival,
+                                        .total_time = now - sequence.arrival});
+}
+
+void StepOutput::end_all(FinishReason reason, const Error* error) {
+  while (const std::unique_ptr<Sequence> sequence = parts_.planner->remove_any()) {
+    events_.push_back({.request = sequence->request.id, .finish = reason, .error = error});
+    finish(*sequence, reason);
+  }
+  deliver();
+}
+
+void StepOutput::deliver() {
+  if (!events_.empty()) {
+    parts_.sink->deliver(events_);
+    events_.clear();
+    pooled_.clear();
+  }
+}
+
+}  // namespace lockstep::scheduler
