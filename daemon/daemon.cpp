@@ -27,6 +27,7 @@
 #include "daemon/front_door/front_door.hpp"
 #include "daemon/group/group_start.hpp"
 #include "daemon/group/rank_runner.hpp"
+#include "daemon/http/answer_worker.hpp"
 #include "daemon/lifecycle/life_monitor.hpp"
 #include "daemon/lifecycle/log.hpp"
 #include "daemon/lifecycle/service_notifier.hpp"
@@ -142,6 +143,7 @@ class Daemon {
   std::unique_ptr<EmbeddingService> embeddings_;
   OutputFork outputs_{generation_->sink(), embeddings_->sink()};
   std::unique_ptr<TokenizeService> tokenize_;
+  AnswerWorker answers_{io_};
   std::unique_ptr<LifeMonitor> life_;
   std::unique_ptr<SignalPolicy> signals_;
   boost::asio::steady_timer start_guard_;
@@ -211,6 +213,7 @@ Status Daemon::open_http() {
                                            .metrics = metrics_.get(),
                                            .forward_timings = &forward_timings_,
                                            .trace = &trace_.ring(),
+                                           .worker = &answers_,
                                            .rank = prepared_.launch.rank,
                                            .version = LOCKSTEP_VERSION,
                                            .models = prepared_.model.names,

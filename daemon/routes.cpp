@@ -148,9 +148,9 @@ std::vector<Route> make_routes(const RouteParts& parts) {
        {.summary = "how long forward passes took, by batch size", .answer_schema = "ForwardTimings"}},
       {"/debug/trace",
        "GET",
-       trace_handler(parts.trace, parts.rank),
+       trace_handler(parts.trace, parts.worker, parts.rank),
        Access::kKey,
-       {.summary = "the newest steps, ?steps=N, as Chrome-trace JSON for Perfetto", .answer_schema = "ChromeTrace", .error_statuses = {400}}},
+       {.summary = "the newest steps, ?steps=N, as Chrome-trace JSON for Perfetto", .answer_schema = "ChromeTrace", .error_statuses = {400, 503}}},
       {"/openapi.json", "GET", nullptr, Access::kKey, {.summary = "this API, as OpenAPI 3.1", .answer_schema = "OpenApi"}},
   };
   // The description stays last.

@@ -8,6 +8,7 @@
 #include "daemon/api/embeddings/embedding_service.hpp"
 #include "daemon/api/generation_service.hpp"
 #include "daemon/api/tokenize/tokenize_service.hpp"
+#include "daemon/http/answer_worker.hpp"
 #include "daemon/http/router.hpp"
 #include "daemon/lifecycle/life_monitor.hpp"
 #include "daemon/metrics/metrics.hpp"
@@ -24,6 +25,7 @@ struct RouteParts {
   Metrics* metrics = nullptr;
   const ForwardTimingTracker* forward_timings = nullptr;
   const TraceRing* trace = nullptr;
+  AnswerWorker* worker = nullptr;  ///< makes the answers that take long
   int rank = 0;
   std::string version;
   std::vector<std::string> models;  ///< names of the one model; at least one

@@ -27,15 +27,17 @@ Result<std::int64_t> parse_trace_steps(std::string_view query) {
   return steps;
 }
 
-Handler trace_handler(const TraceRing* ring, int rank) {
-  return [ring, rank](const std::shared_ptr<Exchange>& exchange) {
+Handler trace_handler(const TraceRing* ring, AnswerWorker* worker, int rank) {
+  return [ring, worker, rank](const std::shared_ptr<Exchange>& exchange) {
     const Result<std::int64_t> steps = parse_trace_steps(exchange->request().query);
     if (!steps) {
       exchange->respond(error_response({.message = steps.error().message, .code = "invalid_value", .param = "steps"}));
       return;
     }
-    const std::array ranks{RankTrace{.rank = rank, .spans = ring->last_steps(*steps)}};
-    exchange->respond({.body = chrome_trace(ranks)});
+    worker->answer(exchange, [ring, rank, steps = *steps] {
+      const std::array ranks{RankTrace{.rank = rank, .spans = ring->last_steps(steps)}};
+      return HttpResponse{.body = chrome_trace(ranks)};
+    });
   };
 }
 

@@ -11,6 +11,14 @@ bool is_worth_compressing(const HttpResponse& response, std::size_t bytes_min) {
          (response.content_type.starts_with("application/json") || response.content_type.starts_with("text/plain"));
 }
 
+HttpResponse no_room_for_answer(const ServerState& state) {
+  state.reject("overload");
+  return error_response({.status = 503,
+                         .message = "too many large answers wait for their clients to read them; try again later",
+                         .code = "overloaded",
+                         .retry_after_seconds = 1});
+}
+
 }  // namespace
 
 Connection::ExchangeImpl::ExchangeImpl(Connection& connection, HttpRequest request, std::shared_ptr<void> body_place, std::string request_id,
@@ -36,9 +44,16 @@ void Connection::ExchangeImpl::respond(HttpResponse response) {
     send(std::move(response));
     return;
   }
+  // Text that waits for the compressor is held too, also when its client has left: so the place goes with it, not with the connection.
+  std::shared_ptr<void> place;
+  if (!connection_->state_->take_answer_place(response.body.size(), place)) {
+    send(no_room_for_answer(*connection_->state_));
+    return;
+  }
   compressing_ = true;
   std::string body = std::move(response.body);
-  compressor->compress(std::move(body), [self = shared_from_this(), response = std::move(response)](CompressedText text) mutable {
+  compressor->compress(std::move(body), [self = shared_from_this(), place = std::move(place), response = std::move(response)](CompressedText text) mutable {
+    place.reset();
     if (text.compressed) {
       response.headers.push_back({"Content-Encoding", "gzip"});
     }
@@ -54,11 +69,7 @@ void Connection::ExchangeImpl::respond(HttpResponse response) {
 void Connection::ExchangeImpl::send(HttpResponse response) {
   ServerState& state = *connection_->state_;
   if (!state.take_answer_place(response.body.size(), connection_->answer_place_)) {
-    state.reject("overload");
-    response = error_response({.status = 503,
-                               .message = "too many large answers wait for their clients to read them; try again later",
-                               .code = "overloaded",
-                               .retry_after_seconds = 1});
+    response = no_room_for_answer(state);
   }
   status_ = response.status;
   state.cors.add_headers(request_, response.headers);
