@@ -21,7 +21,8 @@ constexpr std::size_t kDirectBytesMax = 4096;  // what transports send without a
 void reduce(std::int32_t& result, std::int32_t value, ReduceOp op) {
   switch (op) {
     case ReduceOp::kSum:
-      result += value;
+      // Unsigned: a peer's value must not become undefined behaviour here.
+      result = static_cast<std::int32_t>(static_cast<std::uint32_t>(result) + static_cast<std::uint32_t>(value));
       break;
     case ReduceOp::kMin:
       result = std::min(result, value);
@@ -42,6 +43,18 @@ MPI_Op mpi_op(ReduceOp op) {
       return MPI_MAX;
   }
   return MPI_OP_NULL;
+}
+
+/// A sum wraps, which MPI promises of unsigned numbers alone; the bits are the same.
+MPI_Datatype mpi_type(ReduceOp op) {
+  return op == ReduceOp::kSum ? MPI_UINT32_T : MPI_INT32_T;
+}
+
+/// Kinds of operations, told apart by their messages' tags: ranks that start different ones wait for each other, and never take the one for the other.
+constexpr std::uint64_t kKinds = 4;
+constexpr std::uint64_t kAllToAllKind = 0;
+std::uint64_t kind_of(ReduceOp op) {
+  return kAllToAllKind + 1 + static_cast<std::uint64_t>(op);
 }
 
 /// Makes room without giving any back, nor clearing again what a smaller operation used in between.
@@ -76,11 +89,12 @@ Status MpiOperation::check(const AllToAll& exchange, int rank) {
   return check_lengths(exchange.receive, rank, "receive");
 }
 
-void MpiOperation::reset(const MpiRuntime& runtime, std::uint64_t id) {
+void MpiOperation::reset(const MpiRuntime& runtime, std::uint64_t id, std::uint64_t kind) {
   runtime_ = &runtime;
   id_ = id;
   // Operations in flight have different tags as long as they are fewer than there are tags, which the communicator's limit sees to.
-  tag_ = static_cast<int>(id % (static_cast<std::uint64_t>(runtime.tag_max()) + 1));
+  const std::uint64_t tags_per_kind = (static_cast<std::uint64_t>(runtime.tag_max()) + 1) / kKinds;
+  tag_ = static_cast<int>(id % tags_per_kind * kKinds + kind);
   complete_ = false;
   status_ = Status{};
   reduced_.clear();
@@ -91,7 +105,7 @@ void MpiOperation::reset(const MpiRuntime& runtime, std::uint64_t id) {
 }
 
 Status MpiOperation::start_all_reduce(const MpiRuntime& runtime, std::uint64_t id, std::span<const std::int32_t> values, ReduceOp op) {
-  reset(runtime, id);
+  reset(runtime, id, kind_of(op));
   contributed_.assign(values.begin(), values.end());
   reduced_.assign(values.begin(), values.end());
   op_ = op;
@@ -102,7 +116,7 @@ Status MpiOperation::start_all_reduce(const MpiRuntime& runtime, std::uint64_t i
   requests_.push_back(MPI_REQUEST_NULL);
   statuses_.resize(1);
   const int code =
-      MPI_Iallreduce(contributed_.data(), reduced_.data(), static_cast<int>(values.size()), MPI_INT32_T, mpi_op(op), runtime.world(), requests_.data());
+      MPI_Iallreduce(contributed_.data(), reduced_.data(), static_cast<int>(values.size()), mpi_type(op), mpi_op(op), runtime.world(), requests_.data());
   return code == MPI_SUCCESS ? Status{} : mpi_error(code, runtime.rank(), describe());
 }
 
@@ -172,7 +186,7 @@ std::size_t MpiOperation::capacity_from(int source) const {
 }
 
 Status MpiOperation::start_all_to_all(const MpiRuntime& runtime, std::uint64_t id, const AllToAll& exchange) {
-  reset(runtime, id);
+  reset(runtime, id, kAllToAllKind);
   // Receives first: a message that finds its receive posted is not stored and copied once more.
   LOCKSTEP_RETURN_IF_ERROR(post_receives(exchange));
   LOCKSTEP_RETURN_IF_ERROR(post_sends(exchange));

@@ -48,7 +48,7 @@ class MpiOperation {
     std::size_t received = 0;  ///< bytes
   };
 
-  void reset(const MpiRuntime& runtime, std::uint64_t id);
+  void reset(const MpiRuntime& runtime, std::uint64_t id, std::uint64_t kind);
   /// Sends the values to every rank, and reduces what comes when all is there.
   [[nodiscard]] Status start_direct_all_reduce();
   [[nodiscard]] Status reduce_received();

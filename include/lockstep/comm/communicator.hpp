@@ -41,7 +41,7 @@ class Communicator {
   [[nodiscard]] virtual int size() const = 0;
 
   /// Starts an element-wise reduction over all members; `wait` ends it.
-  /// Shape   [n], the same n >= 1 on every rank.      Units  the caller's; a sum must fit in int32.
+  /// Shape   [n], the same n >= 1 on every rank.      Units  the caller's; a sum beyond int32 wraps.
   /// Cost    4 * n bytes per rank and direction, one round.      Source  MPI 4.0, "All-Reduce".
   [[nodiscard]] virtual Result<Ticket> start_all_reduce(std::span<const std::int32_t> values, ReduceOp op) = 0;
   /// Starts an exchange of messages of different sizes; `wait` ends it and tells how many bytes came.

@@ -60,6 +60,20 @@ TEST_P(AllReduceConformance, SumIsEqualOnEveryRankWhicheverOneIsIdle) {
   });
 }
 
+TEST_P(AllReduceConformance, SumBeyondInt32WrapsOnEveryRank) {
+  run_as_every_rank(GetParam(), [](Communicator& communicator) {
+    for (const std::size_t length : {std::size_t{1}, std::size_t{1025}}) {  // MPI does the longer one itself
+      const std::vector<std::int32_t> values(length, std::numeric_limits<std::int32_t>::max());
+      std::vector<std::int32_t> result(length);
+      const Result<Ticket> ticket = communicator.start_all_reduce(values, ReduceOp::kSum);
+      ASSERT_TRUE(ticket) << ticket.error().message;
+      ASSERT_TRUE(communicator.wait(*ticket, result, patient()));
+      const auto expected = static_cast<std::int32_t>(static_cast<std::uint32_t>(values[0]) * static_cast<std::uint32_t>(communicator.size()));
+      EXPECT_EQ(result, std::vector<std::int32_t>(length, expected));
+    }
+  });
+}
+
 TEST_P(AllReduceConformance, NothingToReduceIsRefusedAndTheGroupGoesOn) {
   run_as_every_rank(GetParam(), [](Communicator& communicator) {
     const Result<Ticket> refused = communicator.start_all_reduce({}, ReduceOp::kSum);

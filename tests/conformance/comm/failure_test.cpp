@@ -141,6 +141,32 @@ TEST_P(CommFailure, TooLongAMessageIsDivergedAndNamesSenderAndCapacity) {
   });
 }
 
+TEST_P(CommFailure, DifferentOperationsNeverGiveAValue) {
+  run_as_every_rank(GetParam(), [](Communicator& communicator) {
+    // As many bytes as an all-reduce of one value sends to each peer.
+    const auto four_bytes = [](int, int) { return sizeof(std::int32_t); };
+    const TickingClock clock;
+    const Deadline deadline = Deadline::after(std::chrono::seconds(2), nullptr, clock);
+    Status done;
+    std::int32_t result = -7;
+    if (communicator.rank() == 1) {
+      const Exchange exchange(communicator, four_bytes, four_bytes);
+      std::vector<std::size_t> received(static_cast<std::size_t>(communicator.size()), 99);
+      const Result<Ticket> ticket = communicator.start_all_to_all(exchange.spans());
+      ASSERT_TRUE(ticket) << ticket.error().message;
+      done = communicator.wait_all_to_all(*ticket, received, deadline);
+      EXPECT_TRUE(exchange.is_untouched());
+    } else {
+      const std::int32_t one = 1;
+      const Result<Ticket> ticket = communicator.start_all_reduce(std::span(&one, 1), communicator.rank() == 0 ? ReduceOp::kSum : ReduceOp::kMax);
+      ASSERT_TRUE(ticket) << ticket.error().message;
+      done = communicator.wait(*ticket, std::span(&result, 1), deadline);
+    }
+    ASSERT_FALSE(done);
+    EXPECT_EQ(result, -7);
+  });
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, CommFailure, ::testing::ValuesIn(cases_with_peers()), case_name);
 
 }  // namespace
