@@ -6,6 +6,7 @@ namespace lockstep::scheduler {
 
 BatchPlanner::BatchPlanner(const BatchLimits& limits, KvCache& cache) : limits_(limits), cache_(cache) {
   running_.reserve(static_cast<std::size_t>(limits.sequences_max));
+  removed_.reserve(2 * static_cast<std::size_t>(limits.sequences_max));  // of two batches; more only when many waiting ones are cancelled at once
 }
 
 void BatchPlanner::add(std::unique_ptr<Sequence> sequence) {
@@ -32,10 +33,11 @@ void BatchPlanner::append_rows(Sequence& sequence, std::int32_t rows, StepBatch&
   const bool is_last = rows == sequence.pending();
   const bool samples = is_last && pooling == Pooling::kNone;
   const bool pools = pooling == Pooling::kMean || (is_last && pooling == Pooling::kLast);
-  batch.entries.push_back({.sequence = &sequence, .first_row = batch.rows(), .rows = rows, .samples = samples, .pools = pools});
+  const bool is_late = sequence.planned + rows > static_cast<std::int32_t>(sequence.tokens.size());
+  batch.entries.push_back({.sequence = &sequence, .first_row = batch.rows(), .rows = rows, .samples = samples, .pools = pools, .is_late = is_late});
   for (std::int32_t i = 0; i < rows; ++i) {
-    const std::int32_t position = sequence.computed + i;
-    batch.token_ids.push_back(sequence.tokens[static_cast<std::size_t>(position)]);
+    const std::int32_t position = sequence.planned + i;
+    batch.token_ids.push_back(is_late ? 0 : sequence.tokens[static_cast<std::size_t>(position)]);
     batch.positions.push_back(position);
     batch.sequences.push_back(entry_index);
   }
@@ -45,9 +47,20 @@ void BatchPlanner::append_rows(Sequence& sequence, std::int32_t rows, StepBatch&
   if (samples) {
     batch.sample_rows.push_back(batch.rows() - 1);
   }
-  if (sequence.computed < sequence.prompt_tokens) {
+  if (sequence.planned < sequence.prompt_tokens) {
     batch.prefill_tokens += rows;
     ++sequence.prefill_chunks;
+  }
+  sequence.planned += rows;
+  ++sequence.batches;
+  sequence.tokens_due += samples ? 1 : 0;
+}
+
+void BatchPlanner::fill_late_tokens(StepBatch& batch) {
+  for (const StepBatch::Entry& entry : batch.entries) {
+    if (entry.is_late) {
+      batch.token_ids[static_cast<std::size_t>(entry.first_row)] = entry.sequence->tokens.back();
+    }
   }
 }
 
@@ -60,33 +73,52 @@ void BatchPlanner::plan(TimePoint now, StepBatch& batch) {
   batch.sample_rows.clear();
   batch.blocks_per_table = limits_.blocks_per_table;
   batch.prefill_tokens = 0;
+  batch.waiting = 0;
   admit(now);
+  batch.waiting = waiting_count();
   // Next tokens before prompt chunks: a long prompt must not stop the running streams.
   for (const bool decoding : {true, false}) {
     for (const std::unique_ptr<Sequence>& sequence : running_) {
+      const std::int32_t pending = sequence->pending();
+      if (pending == 0 || (sequence->planned >= sequence->prompt_tokens) != decoding) {
+        continue;
+      }
       const std::int32_t budget = limits_.tokens_max - batch.rows();
-      if (budget > 0 && (sequence->computed >= sequence->prompt_tokens) == decoding) {
-        append_rows(*sequence, std::min(budget, sequence->pending()), batch);
+      if (budget > 0) {
+        append_rows(*sequence, std::min(budget, pending), batch);
+      } else {
+        ++batch.waiting;
       }
     }
   }
 }
 
-std::unique_ptr<Sequence> BatchPlanner::remove(RequestId id) {
+Sequence* BatchPlanner::remove(RequestId id) {
   const auto has_id = [id](const std::unique_ptr<Sequence>& sequence) { return sequence->request.id == id; };
-  std::unique_ptr<Sequence> found;
   if (const auto running = std::ranges::find_if(running_, has_id); running != running_.end()) {
-    found = std::move(*running);
+    removed_.push_back(std::move(*running));
     running_.erase(running);
-    cache_.release(found->blocks);
   } else if (const auto waiting = std::ranges::find_if(waiting_, has_id); waiting != waiting_.end()) {
-    found = std::move(*waiting);
+    removed_.push_back(std::move(*waiting));
     waiting_.erase(waiting);
+  } else {
+    return nullptr;
   }
-  return found;
+  removed_.back()->ended = true;
+  return removed_.back().get();
 }
 
-std::unique_ptr<Sequence> BatchPlanner::remove_any() {
+void BatchPlanner::free_removed() {
+  std::erase_if(removed_, [this](const std::unique_ptr<Sequence>& sequence) {
+    if (sequence->batches > 0) {
+      return false;
+    }
+    cache_.release(sequence->blocks);
+    return true;
+  });
+}
+
+Sequence* BatchPlanner::remove_any() {
   if (!running_.empty()) {
     return remove(running_.front()->request.id);
   }

@@ -26,6 +26,7 @@ struct StepBatch {
     std::int32_t rows = 0;
     bool samples = false;  ///< its last row's logits give a token
     bool pools = false;    ///< its rows' hidden states are wanted
+    bool is_late = false;  ///< its row's token comes from a batch that was not computed when this one was planned
   };
   std::vector<Entry> entries;
   std::vector<std::int32_t> token_ids;     ///< [rows]
@@ -35,10 +36,13 @@ struct StepBatch {
   std::vector<std::int32_t> sample_rows;   ///< ascending rows whose logits are wanted
   std::int32_t blocks_per_table = 0;
   std::int32_t prefill_tokens = 0;
+  std::int32_t waiting = 0;  ///< sequences that want rows and have none in this batch
 
   [[nodiscard]] std::int32_t rows() const { return static_cast<std::int32_t>(token_ids.size()); }
 };
 
+/// One batch may be planned while the one before it is not computed yet: a running sequence then counts as one that goes on, unless its due token makes
+/// max_tokens. A sequence that is removed meanwhile keeps its blocks until no batch has rows of it.
 /// Ownership  owns the sequences; borrows the cache.      Threads  the engine's.      Cost  linear in the admitted sequences; no allocation once warm.
 class BatchPlanner {
  public:
@@ -46,11 +50,17 @@ class BatchPlanner {
   /// Accepts a sequence whose blocks fit the whole cache (the engine has checked).
   void add(std::unique_ptr<Sequence> sequence);
   /// Admits what fits (first come, first served), then fills the token budget: running requests' next tokens first, then prompt chunks in order of admission.
+  /// A batch with rows has to be computed, and told to its sequences (Sequence::complete).
   void plan(TimePoint now, StepBatch& batch);
-  /// Takes a sequence out and frees its blocks; null for an unknown id. The batch that names it is void afterwards.
-  [[nodiscard]] std::unique_ptr<Sequence> remove(RequestId id);
+  /// Reads the tokens of rows that were late, once the batch before has been sampled. A sequence that has ended gives its last one, so that the batch keeps
+  /// its shape.
+  static void fill_late_tokens(StepBatch& batch);
+  /// Marks a sequence as ended and takes it out of what is planned; null for an unknown id, or one that was removed. Valid until `free_removed`.
+  [[nodiscard]] Sequence* remove(RequestId id);
   /// Any one that is left, oldest first; null when there is none.
-  [[nodiscard]] std::unique_ptr<Sequence> remove_any();
+  [[nodiscard]] Sequence* remove_any();
+  /// Frees the removed ones and their blocks, except those in batches that are not computed yet.
+  void free_removed();
 
   [[nodiscard]] std::int32_t running_count() const { return static_cast<std::int32_t>(running_.size()); }
   [[nodiscard]] std::int32_t waiting_count() const { return static_cast<std::int32_t>(waiting_.size()); }
@@ -63,6 +73,7 @@ class BatchPlanner {
   KvCache& cache_;
   std::deque<std::unique_ptr<Sequence>> waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;
+  std::vector<std::unique_ptr<Sequence>> removed_;
 };
 
 }  // namespace lockstep::scheduler

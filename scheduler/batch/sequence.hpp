@@ -1,6 +1,7 @@
 // Sequence: one accepted request on its way through the engine.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -13,7 +14,7 @@
 
 namespace lockstep::scheduler {
 
-/// Owned by the batch planner; the step batch points at it for one step.
+/// Owned by the batch planner; step batches point at it until they are computed.
 struct Sequence {
   GenerationRequest request;                ///< its prompt has moved to `tokens`
   std::vector<std::int32_t> tokens;         ///< prompt, then generated; capacity for both from the start
@@ -23,7 +24,11 @@ struct Sequence {
   std::vector<std::int32_t> blocks;         ///< KV blocks in order of position; all that it will ever need, from admission on
   std::vector<float> pooled;                ///< [hidden size], the sum over the rows so far, where the request pools
   std::int32_t prompt_tokens = 0;
-  std::int32_t computed = 0;  ///< tokens whose keys and values are in the cache
+  std::int32_t computed = 0;    ///< tokens whose keys and values are in the cache
+  std::int32_t planned = 0;     ///< tokens that have had a row: the computed ones, and those in batches that are not computed yet
+  std::int32_t batches = 0;     ///< not computed yet, with rows of it
+  std::int32_t tokens_due = 0;  ///< of these, how many will give a token
+  bool ended = false;           ///< its caller has the last event: what is still computed of it is dropped
   std::int32_t prefill_chunks = 0;
   TimePoint arrival{};
   TimePoint admitted{};
@@ -31,7 +36,17 @@ struct Sequence {
   TimePoint last_token{};
 
   [[nodiscard]] std::int32_t generated() const { return static_cast<std::int32_t>(tokens.size()) - prompt_tokens; }
-  [[nodiscard]] std::int32_t pending() const { return static_cast<std::int32_t>(tokens.size()) - computed; }
+  /// Tokens without a row yet, with those that are due: whether one of these ends the text is not known. The one that makes max_tokens does: it needs no row.
+  [[nodiscard]] std::int32_t pending() const {
+    const std::int32_t rows_wanted = prompt_tokens + std::max(request.max_tokens, 1) - 1;
+    return std::min(static_cast<std::int32_t>(tokens.size()) + tokens_due, rows_wanted) - planned;
+  }
+  /// A batch with `rows` of it, which gave a token or not, is computed.
+  void complete(std::int32_t rows, bool sampled) {
+    computed += rows;
+    --batches;
+    tokens_due -= sampled ? 1 : 0;
+  }
 };
 
 /// Makes the sequence of a checked request, which is moved from, with all the memory that it will ever need: no step allocates for it.

@@ -302,7 +302,7 @@ Status StepEngine::agree(StepRecord& record) {
                                     .requests = static_cast<std::int32_t>(batch_.entries.size()),
                                     .padded_tokens = batch_.rows(),
                                     .micro_batches = choice_ ? choice_->propose(own_shape(), step_) : options_.micro_batches,
-                                    .waiting = planner_->waiting_count() + planner_->running_count() - static_cast<std::int32_t>(batch_.entries.size()),
+                                    .waiting = batch_.waiting,
                                     .free_kv_blocks = cache_->free_count(),
                                     .wish = messages_.wish};
   if (parts_.observer != nullptr) {

@@ -16,9 +16,13 @@ std::int32_t StepOutput::sample(const StepBatch& batch, TimePoint now) {
   std::int32_t logit_row = 0;
   for (const StepBatch::Entry& entry : batch.entries) {
     Sequence& sequence = *entry.sequence;
-    sequence.computed += entry.rows;
+    sequence.complete(entry.rows, entry.samples);
+    if (sequence.ended) {
+      logit_row += entry.samples ? 1 : 0;
+      continue;
+    }
     if (entry.pools) {
-      pool(entry);  // may end and free the sequence
+      pool(entry);  // may end the sequence
       continue;
     }
     if (!entry.samples) {
@@ -33,14 +37,14 @@ std::int32_t StepOutput::sample(const StepBatch& batch, TimePoint now) {
       continue;
     }
     ++generated_tokens;
-    append_token(sequence, token, likeliest, now);  // may end and free the sequence
+    append_token(sequence, token, likeliest, now);  // may end the sequence
   }
   return generated_tokens;
 }
 
 void StepOutput::pool(const StepBatch::Entry& entry) {
   Sequence& sequence = *entry.sequence;
-  const bool ends = sequence.pending() == 0;
+  const bool ends = sequence.computed == sequence.prompt_tokens;
   const std::int32_t first = sequence.request.pooling == Pooling::kLast ? entry.rows - 1 : 0;
   for (std::int32_t row = first; row < entry.rows; ++row) {
     add_row(parts_.executor->hidden_row(entry.first_row + row), sequence.pooled);
@@ -53,11 +57,10 @@ void StepOutput::pool(const StepBatch::Entry& entry) {
     end_request(id, FinishReason::kError, &no_direction_);
     return;
   }
-  std::unique_ptr<Sequence> ended = parts_.planner->remove(id);
+  const Sequence* const ended = parts_.planner->remove(id);
   LOCKSTEP_CHECK(ended != nullptr, "request {} is in the batch but not among the planner's", id);
-  events_.push_back({.request = id, .finish = FinishReason::kStop, .embedding = ended->pooled});
+  events_.push_back({.request = id, .finish = FinishReason::kStop, .embedding = ended->pooled});  // it lives until `deliver` frees it
   finish(*ended, FinishReason::kStop);
-  pooled_.push_back(std::move(ended));
 }
 
 void StepOutput::append_token(Sequence& sequence, const model::SampledToken& token, std::span<const model::TokenLogProbability> likeliest, TimePoint now) {
@@ -84,13 +87,13 @@ void StepOutput::append_token(Sequence& sequence, const model::SampledToken& tok
   }
   const FinishReason reason = stops ? FinishReason::kStop : FinishReason::kLength;
   events_.back().finish = reason;
-  const std::unique_ptr<Sequence> ended = parts_.planner->remove(request.id);
+  const Sequence* const ended = parts_.planner->remove(request.id);
   LOCKSTEP_CHECK(ended != nullptr, "request {} is in the batch but not among the planner's", request.id);
   finish(*ended, reason);
 }
 
 void StepOutput::end_request(RequestId id, FinishReason reason, const Error* error) {
-  if (const std::unique_ptr<Sequence> sequence = parts_.planner->remove(id); sequence != nullptr) {
+  if (const Sequence* const sequence = parts_.planner->remove(id); sequence != nullptr) {
     events_.push_back({.request = id, .finish = reason, .error = error});
     finish(*sequence, reason);
   }
@@ -113,7 +116,7 @@ void StepOutput::finish(const Sequence& sequence, FinishReason reason) {
 }
 
 void StepOutput::end_all(FinishReason reason, const Error* error) {
-  while (const std::unique_ptr<Sequence> sequence = parts_.planner->remove_any()) {
+  while (const Sequence* const sequence = parts_.planner->remove_any()) {
     events_.push_back({.request = sequence->request.id, .finish = reason, .error = error});
     finish(*sequence, reason);
   }
@@ -124,8 +127,8 @@ void StepOutput::deliver() {
   if (!events_.empty()) {
     parts_.sink->deliver(events_);
     events_.clear();
-    pooled_.clear();
   }
+  parts_.planner->free_removed();
 }
 
 }  // namespace lockstep::scheduler

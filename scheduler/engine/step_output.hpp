@@ -1,7 +1,6 @@
 // StepOutput: what a step gives its requests: tokens, embeddings, their end.
 #pragma once
 
-#include <memory>
 #include <span>
 #include <vector>
 
@@ -36,12 +35,13 @@ class StepOutput {
   StepOutput& operator=(const StepOutput&) = delete;
 
   /// Samples from the logits of the step that the executor has run over `batch`, and pools its hidden states; ends what ends. Gives the number of tokens.
+  /// Rows of sequences that have ended since the batch was planned are dropped.
   std::int32_t sample(const StepBatch& batch, TimePoint now);
   /// Ends a request, wherever it is; one that has ended, or is unknown, is ignored. `error` lives until `deliver`.
   void end_request(RequestId id, FinishReason reason, const Error* error);
   /// Ends whatever the planner has, and delivers.
   void end_all(FinishReason reason, const Error* error);
-  /// Hands the events to the sink.
+  /// Hands the events to the sink, and frees what has ended and is in no batch any more.
   void deliver();
 
  private:
@@ -53,7 +53,6 @@ class StepOutput {
   const StepOutputParts parts_;
   model::Sampler sampler_;
   std::vector<TokenEvent> events_;
-  std::vector<std::unique_ptr<Sequence>> pooled_;      ///< ended ones whose vectors this step's events point at
   std::vector<model::TokenLogProbability> likeliest_;  ///< [logit rows][kLogProbabilitiesMax], what this step's events point at
   const Error no_distribution_{ErrorCode::kInternal,
                                "the model's logits are not numbers, or every token is forbidden: its weights are damaged or overflow; check the model's files"};

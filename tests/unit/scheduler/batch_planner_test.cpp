@@ -43,13 +43,20 @@ class BatchPlannerTest : public ::testing::Test {
     return batch_;
   }
   /// What the engine does after the step: all rows are in the cache, samplers get a token (7).
-  void complete() {
-    for (const StepBatch::Entry& entry : batch_.entries) {
-      entry.sequence->computed += entry.rows;
-      if (entry.samples) {
+  void complete() { complete(batch_); }
+  static void complete(const StepBatch& batch) {
+    for (const StepBatch::Entry& entry : batch.entries) {
+      entry.sequence->complete(entry.rows, entry.samples);
+      if (entry.samples && !entry.sequence->ended) {
         entry.sequence->tokens.push_back(7);
       }
     }
+  }
+  /// False when it is unknown.
+  bool remove(RequestId id) {
+    const bool found = planner_->remove(id) != nullptr;
+    planner_->free_removed();
+    return found;
   }
   std::vector<RequestId> ids() const {
     std::vector<RequestId> result;
@@ -176,7 +183,8 @@ TEST_F(BatchPlannerTest, ARequestThatDoesNotFitHoldsUpThoseBehindIt) {
   EXPECT_EQ(planner_->running_count(), 1);
   EXPECT_EQ(planner_->waiting_count(), 2);
   EXPECT_EQ(cache().free_count(), 2);
-  EXPECT_NE(planner_->remove(1), nullptr);
+  complete();
+  EXPECT_TRUE(remove(1));
   plan();
   EXPECT_THAT(ids(), ElementsAre(2, 3));
   EXPECT_EQ(planner_->waiting_count(), 0);
@@ -190,7 +198,8 @@ TEST_F(BatchPlannerTest, NoMoreSequencesAreAdmittedThanTheLimit) {
   plan();
   EXPECT_THAT(ids(), ElementsAre(1, 2));
   EXPECT_EQ(planner_->waiting_count(), 1);
-  EXPECT_NE(planner_->remove(2), nullptr);
+  complete();
+  EXPECT_TRUE(remove(2));
   plan();
   EXPECT_THAT(ids(), ElementsAre(1, 3));
 }
@@ -223,7 +232,8 @@ TEST_F(BatchPlannerTest, ABatchOfTheStepBeforeLeavesNoTraceInTheNext) {
   make({.sequences_max = 4, .tokens_max = 64, .blocks_per_table = 3}, 8);
   planner_->add(make_sequence(1, 40, 4));
   plan();
-  EXPECT_NE(planner_->remove(1), nullptr);
+  complete();
+  EXPECT_TRUE(remove(1));
   planner_->add(make_sequence(2, 2, 4));
   plan();
   EXPECT_EQ(batch_.rows(), 2);
@@ -237,12 +247,15 @@ TEST_F(BatchPlannerTest, RemovingARunningRequestFreesItsBlocks) {
   planner_->add(make_sequence(2, 4, 4));
   plan();
   EXPECT_EQ(cache().free_count(), 4);
-  const std::unique_ptr<Sequence> removed = planner_->remove(1);
+  complete();
+  const Sequence* const removed = planner_->remove(1);
   ASSERT_NE(removed, nullptr);
   EXPECT_EQ(removed->request.id, 1U);
-  EXPECT_TRUE(removed->blocks.empty());
+  EXPECT_TRUE(removed->ended);
+  EXPECT_EQ(cache().free_count(), 4) << "it lives until free_removed";
+  planner_->free_removed();
   EXPECT_EQ(cache().free_count(), 7);
-  EXPECT_EQ(planner_->remove(1), nullptr) << "it is gone";
+  EXPECT_FALSE(remove(1)) << "it is gone";
   plan();
   EXPECT_THAT(ids(), ElementsAre(2));
 }
@@ -253,9 +266,10 @@ TEST_F(BatchPlannerTest, RemovingAWaitingRequestFreesNothingAndKeepsTheOrder) {
     planner_->add(make_sequence(id, 4, 4));
   }
   plan();
-  EXPECT_NE(planner_->remove(2), nullptr);
+  complete();
+  EXPECT_TRUE(remove(2));
   EXPECT_EQ(cache().free_count(), 7);
-  EXPECT_NE(planner_->remove(1), nullptr);
+  EXPECT_TRUE(remove(1));
   EXPECT_EQ(cache().free_count(), 8);
   plan();
   EXPECT_THAT(ids(), ElementsAre(3));
@@ -267,14 +281,96 @@ TEST_F(BatchPlannerTest, RemoveAnyEmptiesThePlannerOldestFirst) {
     planner_->add(make_sequence(id, 4, 4));
   }
   plan();
+  complete();
   for (RequestId id = 1; id <= 4; ++id) {
-    const std::unique_ptr<Sequence> sequence = planner_->remove_any();
+    const Sequence* const sequence = planner_->remove_any();
     ASSERT_NE(sequence, nullptr);
     EXPECT_EQ(sequence->request.id, id);
   }
   EXPECT_EQ(planner_->remove_any(), nullptr);
+  planner_->free_removed();
   EXPECT_EQ(cache().free_count(), 8);
   EXPECT_EQ(planner_->running_count() + planner_->waiting_count(), 0);
+}
+
+TEST_F(BatchPlannerTest, ABatchAheadCountsARunningRequestOneTokenFurtherAndReadsTheTokenLater) {
+  make({.sequences_max = 4, .tokens_max = 8, .blocks_per_table = 2}, 8);
+  planner_->add(make_sequence(1, 3, 9));
+  StepBatch first;
+  planner_->plan(kNow, first);
+  plan();  // while `first` is not computed
+  EXPECT_THAT(batch_.positions, ElementsAre(3));
+  EXPECT_THAT(batch_.sample_rows, ElementsAre(0));
+  EXPECT_TRUE(batch_.entries[0].is_late);
+  EXPECT_EQ(batch_.prefill_tokens, 0);
+  complete(first);
+  BatchPlanner::fill_late_tokens(batch_);
+  EXPECT_THAT(batch_.token_ids, ElementsAre(7));
+  StepBatch third;
+  planner_->plan(kNow, third);
+  EXPECT_THAT(third.positions, ElementsAre(4));
+  complete();
+  EXPECT_EQ(batch_.entries[0].sequence->computed, 4);
+}
+
+TEST_F(BatchPlannerTest, ABatchAheadLeavesOutARequestWhoseDueTokenIsItsLast) {
+  make({.sequences_max = 4, .tokens_max = 8, .blocks_per_table = 2}, 8);
+  planner_->add(make_sequence(1, 3, 1));
+  planner_->add(make_sequence(2, 3, 2));
+  StepBatch first;
+  planner_->plan(kNow, first);
+  plan();
+  EXPECT_THAT(ids(), ElementsAre(2));
+  EXPECT_EQ(batch_.waiting, 0) << "it wants no rows";
+  StepBatch third;
+  complete(first);
+  EXPECT_TRUE(remove(1));
+  planner_->plan(kNow, third);
+  EXPECT_EQ(third.rows(), 0);
+}
+
+TEST_F(BatchPlannerTest, ABatchAheadGoesOnWithAPromptWhereTheOneUnderWayEnds) {
+  make({.sequences_max = 4, .tokens_max = 4, .blocks_per_table = 2}, 8);
+  planner_->add(make_sequence(1, 7, 4));
+  StepBatch first;
+  planner_->plan(kNow, first);
+  plan();
+  EXPECT_THAT(batch_.positions, ElementsAre(4, 5, 6));
+  EXPECT_THAT(batch_.token_ids, ElementsAre(104, 105, 106));
+  EXPECT_FALSE(batch_.entries[0].is_late);
+  EXPECT_THAT(batch_.sample_rows, ElementsAre(2));
+  EXPECT_EQ(batch_.entries[0].sequence->prefill_chunks, 2);
+}
+
+TEST_F(BatchPlannerTest, ARequestThatEndsUnderABatchAheadKeepsItsBlocksUntilThatBatchIsComputed) {
+  make({.sequences_max = 4, .tokens_max = 8, .blocks_per_table = 2}, 8);
+  planner_->add(make_sequence(1, 20, 9));
+  StepBatch first;
+  planner_->plan(kNow, first);
+  complete(first);  // three steps: its prompt has 20 tokens, 8 a step
+  planner_->plan(kNow, first);
+  complete(first);
+  planner_->plan(kNow, first);
+  plan();
+  complete(first);
+  EXPECT_TRUE(remove(1)) << "its token ended it";
+  EXPECT_EQ(cache().free_count(), 6) << "a row of it is still to be computed";
+  BatchPlanner::fill_late_tokens(batch_);
+  EXPECT_THAT(batch_.token_ids, ElementsAre(7)) << "some token of the vocabulary: what comes of it is dropped";
+  EXPECT_FALSE(remove(1)) << "it cannot end twice";
+  complete();
+  planner_->free_removed();
+  EXPECT_EQ(cache().free_count(), 8);
+}
+
+TEST_F(BatchPlannerTest, WhatWantsRowsAndHasNoneIsWaiting) {
+  make({.sequences_max = 2, .tokens_max = 3, .blocks_per_table = 1}, 8);
+  for (RequestId id = 1; id <= 4; ++id) {
+    planner_->add(make_sequence(id, 3, 4));
+  }
+  plan();
+  EXPECT_THAT(ids(), ElementsAre(1));
+  EXPECT_EQ(batch_.waiting, 3) << "one admitted without budget, two not admitted";
 }
 
 }  // namespace
