@@ -62,10 +62,24 @@ SampledToken Sampler::sample(std::span<const float> logits, const SamplerInput& 
   if (!input.wants_log_probability && top.empty()) {
     return result;
   }
+  result.log_probability = measure(logits, logit_max, result.id, top);
+  return result;
+}
+
+std::optional<float> Sampler::log_probability(std::span<const float> logits, std::int32_t token, std::span<TokenLogProbability> top) {
+  const float logit_max = row_math().largest(logits);
+  if (!std::isfinite(logit_max)) {
+    return std::nullopt;
+  }
+  candidates_.reserve(logits.size());
+  return measure(logits, logit_max, token, top);
+}
+
+/// The log probability of `token`, and `top`, under the unmodified distribution.
+float Sampler::measure(std::span<const float> logits, float logit_max, std::int32_t token, std::span<TokenLogProbability> top) {
   weigh_all(logits, logit_max, 1.0F);
   const double log_total = std::log(total_);
   const auto log_probability_of = [&](float logit) { return static_cast<float>(static_cast<double>(logit - logit_max) - log_total); };
-  result.log_probability = log_probability_of(logits[static_cast<std::size_t>(result.id)]);
   if (!top.empty()) {
     select_largest(logits, top.size());
     std::ranges::fill(top, TokenLogProbability{});
@@ -73,7 +87,7 @@ SampledToken Sampler::sample(std::span<const float> logits, const SamplerInput& 
       return TokenLogProbability{.token = candidate.id, .log_probability = log_probability_of(candidate.value)};
     });
   }
-  return result;
+  return log_probability_of(logits[static_cast<std::size_t>(token)]);
 }
 
 /// The logits after bias, forbidden tokens and penalties: the row itself where nothing of it is asked for.

@@ -60,6 +60,8 @@ class StagedTransformer final : public Transformer {
   void combine(std::int32_t micro_batch, std::span<const BFloat16> expert_rows, device::Stream& stream) override;
   void head(std::int32_t micro_batch, std::span<const std::int32_t> rows, std::int32_t first_logit_row, device::Stream& stream) override;
   void normalize(std::int32_t micro_batch, device::Stream& stream) override;
+  void head_of_normalized(std::int32_t micro_batch, std::int32_t first_row, std::int32_t count, device::Stream& stream) override;
+  std::int32_t logit_rows_max() const override { return options_.logit_rows_max; }
   std::span<const BFloat16> normalized_row(std::int32_t micro_batch, std::int32_t row) const override {
     const auto hidden = static_cast<std::size_t>(config_.hidden_size);
     return {buffers(micro_batch).normalized.as<BFloat16>() + static_cast<std::size_t>(row) * hidden, hidden};
@@ -240,6 +242,13 @@ void StagedTransformer::normalize(std::int32_t micro_batch, device::Stream& stre
   MicroBatchBuffers& mine = buffers(micro_batch);
   ops_->rms_norm(stream, mine.hidden.as<float>(), weights_.final_norm.as<float>(), config_.rms_norm_epsilon, current_rows(), config_.hidden_size,
                  mine.normalized.as<BFloat16>());
+}
+
+void StagedTransformer::head_of_normalized(std::int32_t micro_batch, std::int32_t first_row, std::int32_t count, device::Stream& stream) {
+  LOCKSTEP_CHECK(first_row + count <= options_.rows_max && count <= options_.logit_rows_max, "{} logit rows from row {}, at most {} from {}", count, first_row,
+                 options_.logit_rows_max, options_.rows_max);
+  const BFloat16* input = buffers(micro_batch).normalized.as<BFloat16>() + std::int64_t{first_row} * config_.hidden_size;
+  ops_->matmul(stream, input, weights_.head, count, logits_.as<float>());
 }
 
 }  // namespace

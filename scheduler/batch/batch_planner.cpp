@@ -31,10 +31,12 @@ void BatchPlanner::append_rows(Sequence& sequence, std::int32_t rows, StepBatch&
   const auto entry_index = static_cast<std::int32_t>(batch.entries.size());
   const Pooling pooling = sequence.request.pooling;
   const bool is_last = rows == sequence.pending();
-  const bool samples = is_last && pooling == Pooling::kNone;
+  const bool samples = is_last && sequence.request.max_tokens > 0;
+  const bool scores = sequence.request.scores_prompt && sequence.planned < sequence.prompt_tokens;
   const bool pools = pooling == Pooling::kMean || (is_last && pooling == Pooling::kLast);
   const bool is_late = sequence.planned + rows > static_cast<std::int32_t>(sequence.tokens.size());
-  batch.entries.push_back({.sequence = &sequence, .first_row = batch.rows(), .rows = rows, .samples = samples, .pools = pools, .is_late = is_late});
+  batch.entries.push_back(
+      {.sequence = &sequence, .first_row = batch.rows(), .rows = rows, .samples = samples, .pools = pools, .scores = scores, .is_late = is_late});
   for (std::int32_t i = 0; i < rows; ++i) {
     const std::int32_t position = sequence.planned + i;
     batch.token_ids.push_back(is_late ? 0 : sequence.tokens[static_cast<std::size_t>(position)]);
@@ -44,7 +46,7 @@ void BatchPlanner::append_rows(Sequence& sequence, std::int32_t rows, StepBatch&
   const std::size_t table = batch.block_tables.size();
   batch.block_tables.resize(table + static_cast<std::size_t>(batch.blocks_per_table), 0);
   std::ranges::copy(sequence.blocks, batch.block_tables.begin() + static_cast<std::ptrdiff_t>(table));
-  if (samples) {
+  if (samples && !scores) {
     batch.sample_rows.push_back(batch.rows() - 1);
   }
   if (sequence.planned < sequence.prompt_tokens) {

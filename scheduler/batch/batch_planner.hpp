@@ -26,6 +26,7 @@ struct StepBatch {
     std::int32_t rows = 0;
     bool samples = false;  ///< its last row's logits give a token
     bool pools = false;    ///< its rows' hidden states are wanted
+    bool scores = false;   ///< the logits of all its rows are wanted: they are made after the step, from the hidden states
     bool is_late = false;  ///< its row's token comes from a batch that was not computed when this one was planned
   };
   std::vector<Entry> entries;
@@ -33,7 +34,7 @@ struct StepBatch {
   std::vector<std::int32_t> positions;     ///< [rows]
   std::vector<std::int32_t> sequences;     ///< [rows], index into entries
   std::vector<std::int32_t> block_tables;  ///< [entries][blocks_per_table]
-  std::vector<std::int32_t> sample_rows;   ///< ascending rows whose logits are wanted
+  std::vector<std::int32_t> sample_rows;   ///< ascending rows whose logits the step makes: of entries that sample and do not score
   std::int32_t blocks_per_table = 0;
   std::int32_t prefill_tokens = 0;
   std::int32_t waiting = 0;  ///< sequences that want rows and have none in this batch

@@ -182,7 +182,7 @@ Status StepEngine::load() {
                                   .clock = parts_.clock,
                                   .transformer = transformer_.get(),
                                   .executor = executor_.get()},
-                  logit_rows);
+                  options_.max_num_batched_tokens);
   LOCKSTEP_RETURN_IF_ERROR(transformer_->warm_up());
   kv_cache_tokens_.store(std::int64_t{cache_->block_count()} * device::kKvBlockTokens, std::memory_order_release);
   return {};
@@ -362,7 +362,7 @@ Status StepEngine::compute(StepRecord& record) {
   StepCosts costs;
   LOCKSTEP_RETURN_IF_ERROR(executor_->run(plan_, batch_, costs));
   const TimePoint computed = parts_.clock->now();
-  record.generated_tokens = output_->sample(batch_, computed);
+  LOCKSTEP_ASSIGN_OR_RETURN(record.generated_tokens, output_->sample(batch_, computed));
   const TimePoint sampled = parts_.clock->now();
   output_->deliver();
   const TimePoint delivered = parts_.clock->now();

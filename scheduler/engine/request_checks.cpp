@@ -74,7 +74,10 @@ Status check_request(const GenerationRequest& request, const RequestLimits& limi
   if (request.pooling != Pooling::kNone && request.max_tokens != 0) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("max_tokens is {}, expected 0 for an embedding", request.max_tokens)};
   }
-  if (request.pooling == Pooling::kNone && request.max_tokens < 1) {
+  if (request.scores_prompt && (request.pooling != Pooling::kNone || request.sampling.log_probabilities < 0)) {
+    return Error{ErrorCode::kInvalidArgument, "the prompt is to be scored, which needs log probabilities to be asked for, and no embedding"};
+  }
+  if (request.pooling == Pooling::kNone && request.max_tokens < (request.scores_prompt ? 0 : 1)) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("max_tokens is {}, expected at least 1", request.max_tokens)};
   }
   const auto prompt_tokens = static_cast<std::int64_t>(request.prompt_token_ids.size());

@@ -1,45 +1,89 @@
 #include "scheduler/engine/step_output.hpp"
 
 #include <algorithm>
+#include <optional>
 
 #include "lockstep/core/check.hpp"
 #include "scheduler/engine/pooling.hpp"
 
 namespace lockstep::scheduler {
 
-StepOutput::StepOutput(const StepOutputParts& parts, std::int32_t logit_rows_max) : parts_(parts) {
-  likeliest_.resize(static_cast<std::size_t>(logit_rows_max) * static_cast<std::size_t>(kLogProbabilitiesMax));
+StepOutput::StepOutput(const StepOutputParts& parts, std::int32_t rows_max) : parts_(parts) {
+  likeliest_.resize(static_cast<std::size_t>(rows_max) * static_cast<std::size_t>(kLogProbabilitiesMax));
 }
 
-std::int32_t StepOutput::sample(const StepBatch& batch, TimePoint now) {
+Result<std::int32_t> StepOutput::sample(const StepBatch& batch, TimePoint now) {
   std::int32_t generated_tokens = 0;
   std::int32_t logit_row = 0;
   for (const StepBatch::Entry& entry : batch.entries) {
     Sequence& sequence = *entry.sequence;
     sequence.complete(entry.rows, entry.samples);
-    if (sequence.ended) {
-      logit_row += entry.samples ? 1 : 0;
+    const std::int32_t my_logit_row = logit_row;
+    logit_row += entry.samples && !entry.scores ? 1 : 0;
+    if (sequence.ended || entry.scores) {
       continue;
     }
     if (entry.pools) {
       pool(entry);  // may end the sequence
-      continue;
+    } else if (entry.samples && take_token(entry, parts_.transformer->logits(my_logit_row), now)) {
+      ++generated_tokens;
     }
-    if (!entry.samples) {
-      continue;
+  }
+  // Only now: scores are made in the buffer of the step's own logits.
+  for (const StepBatch::Entry& entry : batch.entries) {
+    if (entry.scores && !entry.sequence->ended) {
+      LOCKSTEP_ASSIGN_OR_RETURN(const bool generated, score(entry, now));
+      generated_tokens += generated ? 1 : 0;
     }
-    const auto likeliest = std::span(likeliest_)
-                               .subspan(static_cast<std::size_t>(logit_row) * static_cast<std::size_t>(kLogProbabilitiesMax),
-                                        static_cast<std::size_t>(std::max(sequence.request.sampling.log_probabilities, 0)));
-    const model::SampledToken token = sampler_.sample(parts_.transformer->logits(logit_row++), sampler_input(sequence), likeliest);
-    if (!token.valid) {
-      end_request(sequence.request.id, FinishReason::kError, &no_distribution_);
-      continue;
-    }
-    ++generated_tokens;
-    append_token(sequence, token, likeliest, now);  // may end the sequence
   }
   return generated_tokens;
+}
+
+std::span<model::TokenLogProbability> StepOutput::likeliest_of(const Sequence& sequence, std::int32_t row) {
+  return std::span(likeliest_)
+      .subspan(static_cast<std::size_t>(row) * static_cast<std::size_t>(kLogProbabilitiesMax),
+               static_cast<std::size_t>(std::max(sequence.request.sampling.log_probabilities, 0)));
+}
+
+bool StepOutput::take_token(const StepBatch::Entry& entry, std::span<const float> logits, TimePoint now) {
+  Sequence& sequence = *entry.sequence;
+  const std::span<model::TokenLogProbability> likeliest = likeliest_of(sequence, entry.first_row + entry.rows - 1);
+  const model::SampledToken token = sampler_.sample(logits, sampler_input(sequence), likeliest);
+  if (!token.valid) {
+    end_request(sequence.request.id, FinishReason::kError, &no_distribution_);
+    return false;
+  }
+  append_token(sequence, token, likeliest, now);  // may end the sequence
+  return true;
+}
+
+Result<bool> StepOutput::score(const StepBatch::Entry& entry, TimePoint now) {
+  const Sequence& sequence = *entry.sequence;
+  const RequestId id = sequence.request.id;
+  const std::int32_t first_scored = sequence.computed - entry.rows + 1;  // position of the token that follows the first row
+  const std::int32_t scored = std::min(entry.rows, sequence.prompt_tokens - first_scored);
+  const std::int32_t wanted = scored + (entry.samples ? 1 : 0);
+  std::int32_t made = 0;
+  for (std::int32_t row = 0; row < wanted; row += made) {
+    LOCKSTEP_ASSIGN_OR_RETURN(made, parts_.executor->make_logits(entry.first_row + row, wanted - row));
+    for (std::int32_t i = row; i < std::min(row + made, scored); ++i) {
+      const std::int32_t token = sequence.tokens[static_cast<std::size_t>(first_scored + i)];
+      const std::span<model::TokenLogProbability> likeliest = likeliest_of(sequence, entry.first_row + i);
+      const std::optional<float> log_probability = sampler_.log_probability(parts_.transformer->logits(i - row), token, likeliest);
+      if (!log_probability) {
+        end_request(id, FinishReason::kError, &no_distribution_);
+        return false;
+      }
+      events_.push_back({.request = id, .token = token, .of_prompt = true, .log_probability = *log_probability, .likeliest = likeliest});
+    }
+  }
+  if (entry.samples) {
+    return take_token(entry, parts_.transformer->logits(made - 1), now);
+  }
+  if (sequence.request.max_tokens == 0 && sequence.computed == sequence.prompt_tokens) {
+    end_request(id, FinishReason::kLength, nullptr);
+  }
+  return false;
 }
 
 void StepOutput::pool(const StepBatch::Entry& entry) {

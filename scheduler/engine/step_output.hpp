@@ -23,20 +23,20 @@ struct StepOutputParts {
   StepObserver* observer = nullptr;
   const Clock* clock = nullptr;
   model::Transformer* transformer = nullptr;
-  const StepExecutor* executor = nullptr;
+  StepExecutor* executor = nullptr;
 };
 
 /// Every request ends here, once. Events are kept until `deliver`.      Threads  the engine's.      Cost  no allocation once warm.
 class StepOutput {
  public:
-  /// `logit_rows_max`: tokens sampled in one step.
-  StepOutput(const StepOutputParts& parts, std::int32_t logit_rows_max);
+  /// `rows_max`: rows of one step.
+  StepOutput(const StepOutputParts& parts, std::int32_t rows_max);
   StepOutput(const StepOutput&) = delete;
   StepOutput& operator=(const StepOutput&) = delete;
 
-  /// Samples from the logits of the step that the executor has run over `batch`, and pools its hidden states; ends what ends. Gives the number of tokens.
-  /// Rows of sequences that have ended since the batch was planned are dropped.
-  std::int32_t sample(const StepBatch& batch, TimePoint now);
+  /// Samples from the logits of the step that the executor has run over `batch`, pools and scores by its hidden states; ends what ends. Gives the number of
+  /// generated tokens. Rows of sequences that have ended since the batch was planned are dropped.
+  [[nodiscard]] Result<std::int32_t> sample(const StepBatch& batch, TimePoint now);
   /// Ends a request, wherever it is; one that has ended, or is unknown, is ignored. `error` lives until `deliver`.
   void end_request(RequestId id, FinishReason reason, const Error* error);
   /// Ends whatever the planner has, and delivers.
@@ -45,6 +45,12 @@ class StepOutput {
   void deliver();
 
  private:
+  /// Samples the entry's token from `logits`. False where there is none.
+  bool take_token(const StepBatch::Entry& entry, std::span<const float> logits, TimePoint now);
+  /// Delivers the log probabilities of the prompt's tokens that follow the entry's rows, and samples where the entry does. True where that gave a token.
+  [[nodiscard]] Result<bool> score(const StepBatch::Entry& entry, TimePoint now);
+  /// Where what is likeliest after a row of the batch is kept: as many as the request asks for.
+  [[nodiscard]] std::span<model::TokenLogProbability> likeliest_of(const Sequence& sequence, std::int32_t row);
   /// Adds the entry's hidden states to its sequence, and ends it after the last.
   void pool(const StepBatch::Entry& entry);
   void append_token(Sequence& sequence, const model::SampledToken& token, std::span<const model::TokenLogProbability> likeliest, TimePoint now);
@@ -53,7 +59,7 @@ class StepOutput {
   const StepOutputParts parts_;
   model::Sampler sampler_;
   std::vector<TokenEvent> events_;
-  std::vector<model::TokenLogProbability> likeliest_;  ///< [logit rows][kLogProbabilitiesMax], what this step's events point at
+  std::vector<model::TokenLogProbability> likeliest_;  ///< [rows][kLogProbabilitiesMax], what this step's events point at
   const Error no_distribution_{ErrorCode::kInternal,
                                "the model's logits are not numbers, or every token is forbidden: its weights are damaged or overflow; check the model's files"};
   const Error no_direction_{ErrorCode::kInternal,

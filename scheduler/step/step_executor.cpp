@@ -83,8 +83,8 @@ void StepExecutor::slice(const MicroBatches& split, const StepBatch& batch) {
     for (; next_sample < batch.sample_rows.size() && batch.sample_rows[next_sample] < info.end; ++next_sample) {
       micro_batch.sample_rows.push_back(batch.sample_rows[next_sample] - info.start);
     }
-    micro_batch.pools = std::ranges::any_of(batch.entries, [&info](const StepBatch::Entry& entry) {
-      return entry.pools && entry.first_row < info.end && entry.first_row + entry.rows > info.start;
+    micro_batch.wants_hidden = std::ranges::any_of(batch.entries, [&info](const StepBatch::Entry& entry) {
+      return (entry.pools || entry.scores) && entry.first_row < info.end && entry.first_row + entry.rows > info.start;
     });
     costs_.nonempty_micro_batches += info.size > 0 ? 1 : 0;
   }
@@ -131,6 +131,19 @@ Status StepExecutor::run(const comm::StepPlan& plan, const StepBatch& batch, Ste
   costs_.crossed_rows -= crossed_rows_before;
   costs = costs_;
   return {};
+}
+
+Result<std::int32_t> StepExecutor::make_logits(std::int32_t first_row, std::int32_t rows) {
+  const std::int32_t micro_batch = first_row / rows_per_micro_batch_;
+  const std::int32_t row = first_row % rows_per_micro_batch_;
+  const std::int32_t count = std::min({rows, rows_per_micro_batch_ - row, parts_.transformer->logit_rows_max()});
+  device::Stream& stream = inline_streams_->compute_stream(0).stream();
+  stream.enqueue([this, micro_batch, row, count, &stream]() -> Status {
+    parts_.transformer->head_of_normalized(micro_batch, row, count, stream);
+    return {};
+  });
+  LOCKSTEP_RETURN_IF_ERROR(stream.synchronize(Deadline::after(kNoLimit)));
+  return count;
 }
 
 Status StepExecutor::execute_timed(const ProgramEntry& entry, device::Stream& stream) {
@@ -211,7 +224,7 @@ Status StepExecutor::execute(const ProgramEntry& entry, device::Stream& stream) 
       transformer.combine(entry.micro_batch, micro_batch.exchange->combined(), stream);
       return {};
     case Stage::kHead:
-      if (micro_batch.pools) {
+      if (micro_batch.wants_hidden) {
         transformer.normalize(entry.micro_batch, stream);
       }
       transformer.head(entry.micro_batch, micro_batch.sample_rows, micro_batch.first_logit_row, stream);

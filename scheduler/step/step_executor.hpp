@@ -61,6 +61,9 @@ class StepExecutor {
   /// Takes the step: collective. The logits of batch.sample_rows[i] are then row i of the transformer's logits.
   /// Errors  those of the expert exchange, with step, layer and collective in the message.      Cost  no allocation once warm.
   [[nodiscard]] Status run(const comm::StepPlan& plan, const StepBatch& batch, StepCosts& costs);
+  /// Makes logits for rows of the last step's batch, of an entry that scores: of `first_row` and those after it, as many of `rows` as there is room for, to the
+  /// transformer's logits from row 0 on. Returns how many, at least 1. Not collective.      Cost  one matrix product; no allocation.
+  [[nodiscard]] Result<std::int32_t> make_logits(std::int32_t first_row, std::int32_t rows);
   /// [hidden size], of a row that an entry of the last step's batch pools; valid until the next `run`.
   [[nodiscard]] std::span<const BFloat16> hidden_row(std::int32_t row) const {
     return parts_.transformer->normalized_row(row / rows_per_micro_batch_, row % rows_per_micro_batch_);
@@ -73,7 +76,7 @@ class StepExecutor {
     AttentionMetadataByLayer by_layer;
     std::vector<std::int32_t> sample_rows;  ///< indices into the micro-batch
     std::int32_t first_logit_row = 0;
-    bool pools = false;  ///< some of its rows' hidden states are wanted
+    bool wants_hidden = false;  ///< the hidden states of some of its rows are needed after the step
     std::unique_ptr<comm::ExpertExchange> exchange;
     std::vector<std::unique_ptr<device::Event>> events;  ///< by StepEvent
   };

@@ -36,7 +36,12 @@ struct GroupHarness::Rank final : scheduler::OutputSink, scheduler::StepObserver
     for (const scheduler::TokenEvent& event : events) {
       Completion& completion = harness->completions_[event.request];
       LOCKSTEP_CHECK(!completion.finish.has_value(), "request {} gets an event after its end", event.request);
-      if (event.token >= 0) {
+      if (event.of_prompt) {
+        LOCKSTEP_CHECK(completion.tokens.empty(), "request {} gets a token of its prompt after a generated one", event.request);
+        completion.prompt_tokens.push_back(event.token);
+        completion.prompt_log_probabilities.push_back(event.log_probability);
+        completion.prompt_likeliest.emplace_back(event.likeliest.begin(), event.likeliest.end());
+      } else if (event.token >= 0) {
         completion.tokens.push_back(event.token);
         completion.log_probabilities.push_back(event.log_probability);
         completion.likeliest.emplace_back(event.likeliest.begin(), event.likeliest.end());

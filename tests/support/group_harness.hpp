@@ -23,6 +23,9 @@ struct Completion {
   std::vector<std::int32_t> tokens;
   std::vector<float> log_probabilities;
   std::vector<std::vector<model::TokenLogProbability>> likeliest;  ///< by token
+  std::vector<std::int32_t> prompt_tokens;                         ///< that came back, each with its score in the next
+  std::vector<float> prompt_log_probabilities;
+  std::vector<std::vector<model::TokenLogProbability>> prompt_likeliest;
   std::vector<float> embedding;
   std::optional<scheduler::FinishReason> finish{};
   std::string error;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -53,6 +54,8 @@ class Sampler {
   /// Fills `top` with the likeliest tokens of the unmodified distribution, likeliest first; where there are fewer, the rest keep token -1.
   /// Cost  two passes for greedy; three, and the log of a few, for the rest; no allocation once warm.
   [[nodiscard]] SampledToken sample(std::span<const float> logits, const SamplerInput& input, std::span<TokenLogProbability> top = {});
+  /// Of `token` under `logits` as they are; fills `top` as `sample` does. Nothing where the logits are no distribution.      Cost  two passes.
+  [[nodiscard]] std::optional<float> log_probability(std::span<const float> logits, std::int32_t token, std::span<TokenLogProbability> top);
 
  private:
   struct Candidate {
@@ -61,6 +64,7 @@ class Sampler {
   };
   static bool more_likely(const Candidate& a, const Candidate& b) { return a.value != b.value ? a.value > b.value : a.id < b.id; }
 
+  [[nodiscard]] float measure(std::span<const float> logits, float logit_max, std::int32_t token, std::span<TokenLogProbability> top);
   [[nodiscard]] std::span<const float> adjusted(std::span<const float> logits, const SamplerInput& input);
   [[nodiscard]] std::int32_t draw(std::span<const float> logits, const SamplerInput& input, float logit_max);
   [[nodiscard]] std::int32_t draw_from_all(double noise) const;

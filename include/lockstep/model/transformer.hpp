@@ -65,10 +65,13 @@ class Transformer {
   virtual void combine(std::int32_t micro_batch, std::span<const BFloat16> expert_rows, device::Stream& stream) = 0;
   /// Logits of the rows `rows` (indices into the micro-batch) to rows `first_logit_row` … of the logits buffer.
   virtual void head(std::int32_t micro_batch, std::span<const std::int32_t> rows, std::int32_t first_logit_row, device::Stream& stream) = 0;
-  /// The final norm of all rows, for pooling: after the last layer, beside `head`.
+  /// The final norm of all rows, for what is read of them after the step: after the last layer, beside `head`.
   virtual void normalize(std::int32_t micro_batch, device::Stream& stream) = 0;
   /// [hidden], what `normalize` left for row `row` of the micro-batch; valid until its next stage.
   [[nodiscard]] virtual std::span<const BFloat16> normalized_row(std::int32_t micro_batch, std::int32_t row) const = 0;
+  /// Logits of rows [first_row, first_row + count) of what `normalize` left, to rows 0 … of the logits buffer: the bits that `head` gives. Needs no context.
+  virtual void head_of_normalized(std::int32_t micro_batch, std::int32_t first_row, std::int32_t count, device::Stream& stream) = 0;
+  [[nodiscard]] virtual std::int32_t logit_rows_max() const = 0;
   [[nodiscard]] virtual std::span<const float> logits(std::int32_t logit_row) const = 0;  ///< [vocabulary]
 
  protected:

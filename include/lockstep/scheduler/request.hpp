@@ -39,11 +39,12 @@ struct GenerationRequest {
   RequestId id = 0;                            ///< chosen by the caller, unique among the open ones
   std::vector<std::int32_t> prompt_token_ids;  ///< at least one
   SamplingParams sampling;
-  std::int32_t max_tokens = 16;  ///< generated tokens, at least 1, or 0 where the request pools; prompt + max_tokens <= context
+  std::int32_t max_tokens = 16;  ///< generated tokens, at least 1, or 0 where the request pools or scores its prompt; prompt + max_tokens <= context
   std::int32_t min_tokens = 0;   ///< until so many are generated, no token that would end the text is chosen; at most max_tokens
   bool ignore_eos = false;
   std::vector<std::int32_t> stop_token_ids;  ///< beside the model's end tokens
   Pooling pooling = Pooling::kNone;          ///< else nothing is generated, and the event with kStop carries the embedding
+  bool scores_prompt = false;                ///< the prompt's tokens, but the first, come before the generated ones, each with its log probabilities
 };
 
 enum class FinishReason : std::uint8_t { kStop, kLength, kCancelled, kError, kRankLost };
@@ -53,6 +54,7 @@ enum class FinishReason : std::uint8_t { kStop, kLength, kCancelled, kError, kRa
 struct TokenEvent {
   RequestId request = 0;
   std::int32_t token = -1;                                  ///< -1: no token with this event; an end token is delivered too
+  bool of_prompt = false;                                   ///< `token` is the prompt's next one, from its second on, and was not generated
   float log_probability = 0.0F;                             ///< of `token` under the unmodified distribution; 0 where the request asked for none
   std::span<const model::TokenLogProbability> likeliest{};  ///< likeliest first, where the request asked for them; valid during the call
   std::optional<FinishReason> finish{};
