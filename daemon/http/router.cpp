@@ -90,8 +90,11 @@ RouteMatch Router::match(const HttpRequest& head) const {
       break;
     }
   }
+  if (!allowed.empty()) {
+    allowed += ", OPTIONS";
+  }
   if (head.method == "OPTIONS" && !allowed.empty()) {
-    found.answer = HttpResponse{.status = 204, .content_type = "", .headers = {{"Allow", allowed + ", OPTIONS"}}};
+    found.answer = HttpResponse{.status = 204, .content_type = "", .headers = {{"Allow", allowed}}};
   } else if (!open && !keys_.empty() && !keys_.accepts(head.authorization)) {
     found.answer = unauthorized(!head.authorization.empty());
   } else if (found.route == nullptr) {

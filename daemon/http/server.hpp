@@ -25,7 +25,7 @@ class TlsIdentity;
 
 /// What a client may use up. Everything that a client can make grow has its bound here.
 struct HttpLimits {
-  std::size_t header_bytes = std::size_t{16} << 10;
+  std::size_t header_bytes = std::size_t{16} << 10;  ///< of the request line and the header, with the empty line that ends it
   std::size_t body_bytes = std::size_t{4} << 20;
   std::size_t large_body_bytes = std::size_t{64} << 10;  ///< a longer body, or one of unknown length, needs one of `large_bodies`
   std::size_t large_bodies = 32;                         ///< at the same time, over all connections

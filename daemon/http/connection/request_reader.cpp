@@ -1,6 +1,7 @@
 #include "daemon/http/connection/request_reader.hpp"
 
 #include <iterator>
+#include <limits>
 
 #include <boost/asio/buffer.hpp>
 #include <boost/beast/core/string.hpp>
@@ -55,12 +56,25 @@ RequestRefusal malformed(std::string message) {
   return {.status = 400, .code = "malformed_http", .message = std::move(message), .reason = "malformed"};
 }
 
+/// Of lines that the parser has taken, each whole with those that continue it. A proxy before us may take such a line for a field of its own.
+bool has_folded_line(std::string_view lines) {
+  return lines.find("\r\n ") != std::string_view::npos || lines.find("\r\n\t") != std::string_view::npos;
+}
+
+/// A name or an address, with or without a port, also none: nothing in which a proxy could see another host than the next one does.
+bool is_host(std::string_view value) {
+  return value.find_first_of(" \t/?#@\\") == std::string_view::npos;
+}
+
 /// What is wrong with a head that can be parsed.
 std::optional<RequestRefusal> flaw_of(const http::request_header<>& head) {
   const auto hosts = head.equal_range(http::field::host);
   const auto host_count = std::distance(hosts.first, hosts.second);
   if (host_count > 1 || (host_count == 0 && head.version() >= 11)) {
     return malformed(host_count == 0 ? "the Host header is missing" : "there is more than one Host header");
+  }
+  if (!is_host(to_view(head[http::field::host]))) {
+    return malformed("the Host header is not a name or an address, with or without a port");
   }
   if (!is_framing_known(head)) {
     return RequestRefusal{.status = 501,
@@ -96,11 +110,14 @@ RequestReader::RequestReader(const HttpLimits& limits) : limits_(limits) {
 
 void RequestReader::begin() {
   parser_.emplace();
-  parser_->header_limit(static_cast<std::uint32_t>(limits_.header_bytes));
+  // The limit is kept in `read`: the parser's counts the first line and what comes in one piece each for itself.
+  parser_->header_limit(std::numeric_limits<std::uint32_t>::max());
   parser_->body_limit(limits_.body_bytes);
   parser_->on_chunk_header(on_chunk_);
   chunks_ = 0;
+  head_bytes_ = 0;
   head_taken_ = false;
+  folded_ = false;
   request_ = {};
 }
 
@@ -109,9 +126,14 @@ RequestReader::Progress RequestReader::read(std::string_view input, std::size_t&
   // A head without a body is a whole request: what follows it is the next one's, and the parser must not see it.
   while (taken < input.size() && !(head_taken_ && parser_->is_done())) {
     parser_->eager(head_taken_);
+    const std::string_view rest = head_taken_ ? input.substr(taken) : input.substr(taken, limits_.header_bytes - head_bytes_);
     error_code error;
-    const std::size_t used = parser_->put(boost::asio::const_buffer(input.data() + taken, input.size() - taken), error);
+    const std::size_t used = parser_->put(boost::asio::const_buffer(rest.data(), rest.size()), error);
     taken += used;
+    if (!head_taken_) {
+      head_bytes_ += used;
+      folded_ = folded_ || has_folded_line(rest.substr(0, used));
+    }
     if (error == http::error::need_more) {
       break;
     }
@@ -131,6 +153,12 @@ RequestReader::Progress RequestReader::read(std::string_view input, std::size_t&
   if (head_taken_ && parser_->is_done()) {
     return Progress::kComplete;
   }
+  if (!head_taken_ && head_bytes_ + (input.size() - taken) >= limits_.header_bytes) {
+    return refuse({.status = 431,
+                   .code = "header_too_large",
+                   .message = fmt::format("the request's header is larger than {} bytes", limits_.header_bytes),
+                   .reason = "too_large"});
+  }
   if (head_taken_ && input.size() - taken > limits_.header_bytes) {
     return refuse({.status = 431, .code = "header_too_large", .message = "a chunk's extension or the trailer is too large", .reason = "too_large"});
   }
@@ -138,6 +166,9 @@ RequestReader::Progress RequestReader::read(std::string_view input, std::size_t&
 }
 
 RequestReader::Progress RequestReader::take_head() {
+  if (folded_) {
+    return refuse(malformed("a header's line goes on in the next one: write it in one"));
+  }
   const auto& message = parser_->get();
   if (auto flaw = flaw_of(message.base())) {
     return refuse(std::move(*flaw));
@@ -176,12 +207,6 @@ RequestReader::Progress RequestReader::refuse(error_code error) {
     return refuse({.status = 413,
                    .code = "body_too_large",
                    .message = fmt::format("the request's body is larger than {} bytes", limits_.body_bytes),
-                   .reason = "too_large"});
-  }
-  if (error == http::error::header_limit || error == http::error::buffer_overflow) {
-    return refuse({.status = 431,
-                   .code = "header_too_large",
-                   .message = fmt::format("the request's header is larger than {} bytes", limits_.header_bytes),
                    .reason = "too_large"});
   }
   return refuse(malformed(fmt::format("this is not an HTTP/1 request: {}", error.message())));

@@ -63,7 +63,9 @@ class RequestReader {
   std::optional<Parser> parser_;
   std::function<void(std::uint64_t, boost::beast::string_view, boost::system::error_code&)> on_chunk_;  ///< the parser keeps a reference
   std::size_t chunks_ = 0;
+  std::size_t head_bytes_ = 0;  ///< that the parser has taken
   bool head_taken_ = false;
+  bool folded_ = false;  ///< a line of the head continues another
   bool expects_continue_ = false;
   HttpRequest request_;
   std::string offered_request_id_;

@@ -90,9 +90,11 @@ TEST_F(HttpServerTest, UnknownPathIs404AndWrongMethodIs405WithAllow) {
   EXPECT_EQ(client.get("/page/").status, 404);
   const ClientResponse wrong = client.post("/page", "x");
   EXPECT_EQ(wrong.status, 405);
-  EXPECT_EQ(wrong.headers.at("allow"), "GET, HEAD");
+  EXPECT_EQ(wrong.headers.at("allow"), "GET, HEAD, OPTIONS");
   EXPECT_NE(wrong.body.find(R"("error":{"message")"), std::string::npos);
-  EXPECT_EQ(client.get("/size").headers.at("allow"), "POST");
+  EXPECT_EQ(client.get("/size").headers.at("allow"), "POST, OPTIONS");
+  client.send("HEAD /size HTTP/1.1\r\nHost: t\r\n\r\n");
+  EXPECT_EQ(client.read_response(true).headers.at("allow"), "POST, OPTIONS");
 }
 
 TEST_F(HttpServerTest, BodyBeyondTheLimitIs413WithoutBeingRead) {
@@ -179,16 +181,29 @@ TEST_F(HttpServerTest, HeaderBeyondTheLimitIs431) {
 
 TEST_F(HttpServerTest, WhatIsNotHttpIs400) {
   serve_pages();
-  for (const char* text :
-       {"hello\r\n\r\n", "GET /page HTTP/9.9\r\n\r\n", "GET  HTTP/1.1\r\n\r\n", "GET /page HTTP/1.1\r\nno colon\r\n\r\n",
-        "POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: -1\r\n\r\n", "POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 99999999999999999999999\r\n\r\n",
-        "POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "POST /size HTTP/1.1\r\nHost: t\r\nContent-Length : 1\r\n\r\n",
-        "GET /page HTTP/1.1\r\n\r\n", "GET /page HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-        "GET /page HTTP/1.1\r\nHost: a\r\nX: a\x01"
-        "b\r\n\r\n",
-        "POST /size HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "POST /size HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        "POST /size HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
-        "POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"}) {
+  for (const char* text : {"hello\r\n\r\n",
+                           "GET /page HTTP/9.9\r\n\r\n",
+                           "GET  HTTP/1.1\r\n\r\n",
+                           "GET /page HTTP/1.1\r\nno colon\r\n\r\n",
+                           "POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: -1\r\n\r\n",
+                           "POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+                           "POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+                           "POST /size HTTP/1.1\r\nHost: t\r\nContent-Length : 1\r\n\r\n",
+                           "GET /page HTTP/1.1\r\n\r\n",
+                           "GET /page HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+                           "GET /page HTTP/1.1\r\nHost: a b\r\n\r\n",
+                           "GET /page HTTP/1.1\r\nHost: a@b\r\n\r\n",
+                           "GET /page HTTP/1.1\r\nHost: a/b\r\n\r\n",
+                           "GET /page HTTP/1.1\r\nHost: t\r\nX: a\r\n b\r\n\r\n",
+                           "GET /page HTTP/1.1\r\nHost: t\r\nX: a\r\n\tb\r\n\r\n",
+                           "GET /page HTTP/1.1\r\nHost: t\r\nTransfer-Encoding:\r\n chunked\r\n\r\n",
+                           "GET /page HTTP/1.1\r\n Host: t\r\n\r\n",
+                           "GET /page HTTP/1.1\r\nHost: a\r\nX: a\x01"
+                           "b\r\n\r\n",
+                           "POST /size HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                           "POST /size HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+                           "POST /size HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+                           "POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"}) {
     HttpClient client(port_);
     client.send(text);
     const int status = client.read_response().status;
