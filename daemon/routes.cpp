@@ -137,7 +137,7 @@ std::vector<Route> make_routes(const RouteParts& parts) {
       {"/health/live", "GET", health, Access::kOpen, health_doc},
       {"/ready", "GET", ready, Access::kOpen, ready_doc},
       {"/health/ready", "GET", ready, Access::kOpen, ready_doc},
-      {"/metrics", "GET", metrics, Access::kOpen, {.summary = "metrics.md", .answer_type = "text/plain"}},
+      {"/metrics", "GET", metrics, Access::kOpen, {.summary = "metrics in Prometheus' text format", .answer_type = "text/plain"}},
       {"/version", "GET", fixed(version_body(parts.version)), Access::kKey, {.summary = "the version of lockstep", .answer_schema = "Version"}},
       {"/v1/models", "GET", fixed(models_body(parts, created)), Access::kKey, {.summary = "the models that are served", .answer_schema = "ModelList"}},
       {kModelPath, "GET", model_by_id(parts, created), Access::kKey, {.summary = "one model, by its name", .answer_schema = "Model", .error_statuses = {404}}},

@@ -33,9 +33,10 @@ StepMetrics::StepMetrics(AtomicTable& table, std::string_view transport)
       agreement_seconds_(table.histogram("lockstep_coordination_duration_seconds",
                                          "From this rank's proposal to the group's plan, waiting for the other ranks included.", kAgreementBuckets,
                                          {{"transport", std::string(transport)}})),
-      balance_(
-          table.gauge("lockstep_load_balance_ratio", "Mean over maximum of the ranks' loads in the last step with work; 1 is even.", {{"resource", "tokens"}})),
-      split_steps_(table.counter("lockstep_microbatch_steps_total", "Steps with work, by whether they were split.", {{"decision", "split"}})),
+      balance_(table.gauge("lockstep_load_balance_ratio",
+                           "Mean over maximum of the ranks' loads (tokens: rows computed) in the last step with work; 1 is even.", {{"resource", "tokens"}})),
+      split_steps_(table.counter("lockstep_microbatch_steps_total", "Steps with work, by whether they were split in micro-batches or taken whole.",
+                                 {{"decision", "split"}})),
       whole_steps_(table.counter("lockstep_microbatch_steps_total", "", {{"decision", "whole"}})),
       wire_bytes_(table.counter("lockstep_wire_bytes_total", "Bytes that this rank put on the wire for expert exchanges.")),
       crossed_rows_(table.counter("lockstep_crossed_rows_total", "Rows that this rank sent to other ranks.")),
@@ -53,11 +54,14 @@ StepMetrics::StepMetrics(AtomicTable& table, std::string_view transport)
   for (std::size_t i = 0; i < kKinds; ++i) {
     const LabelSet labels{{"kind", kKindNames[i]}};
     steps_[i] = &table.counter("lockstep_steps_total", "Steps taken, by what this rank computed in them.", labels);
-    step_seconds_[i] = &table.histogram("lockstep_step_duration_seconds", "From the plan to delivery.", kStepBuckets, labels);
+    step_seconds_[i] = &table.histogram("lockstep_step_duration_seconds", "From the plan to delivery; steps in which the group agreed to sleep are not in it.",
+                                        kStepBuckets, labels);
     step_tokens_[i] = &table.histogram("lockstep_step_tokens", "Rows of this rank in a step.", kTokenBuckets, labels);
   }
   for (const bool exposed : {false, true}) {
-    const char* const help = "Time from the start of an exchange of rows to its end; exposed: while nothing was computed.";
+    const char* const help =
+        "Time from the start of an exchange of rows to its end. exposed true: while nothing was computed; false: hidden under the computation of another "
+        "micro-batch.";
     const auto index = static_cast<std::size_t>(exposed);
     dispatch_seconds_[index] = &table.counter("lockstep_comm_seconds_total", help, {{"op", "dispatch"}, {"exposed", exposed ? "true" : "false"}});
     combine_seconds_[index] = &table.counter("lockstep_comm_seconds_total", help, {{"op", "combine"}, {"exposed", exposed ? "true" : "false"}});

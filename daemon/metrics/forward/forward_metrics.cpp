@@ -8,7 +8,7 @@ std::vector<prometheus::MetricFamily> ForwardMetrics::Collect() const {
   constexpr double kSecondsPerMs = 1e-3;
   prometheus::MetricFamily family;
   family.name = "lockstep_forward_duration_seconds";
-  family.help = "Forward passes, by this rank's rows padded to a power of two; 0: passes in which it had none.";
+  family.help = "Forward passes, by this rank's rows padded to a power of two; 0: passes in which it had none. Quantiles of the last 256.";
   family.type = prometheus::MetricType::Summary;
   for (const ForwardTimingTracker::Stats& stats : tracker_ == nullptr ? std::vector<ForwardTimingTracker::Stats>() : tracker_->get_stats()) {
     prometheus::ClientMetric& metric = family.metric.emplace_back();

@@ -3,9 +3,7 @@
 #include "daemon/options/option_table.hpp"
 
 #include <algorithm>
-#include <fstream>
 #include <set>
-#include <sstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -56,27 +54,6 @@ TEST(OptionTable, HelpHasAllOfEachLine) {
     EXPECT_THAT(help, HasSubstr("\n  " + option_flag(line.name) + " ")) << line.name;
     EXPECT_THAT(help, HasSubstr(std::string(" ") + line.help + "\n")) << line.name;
     EXPECT_THAT(help, HasSubstr(line.kind.expected() + "; default " + option_default(line) + "; " + option_variable(line.name) + "\n")) << line.name;
-  }
-}
-
-TEST(OptionTable, DocumentationHasExactlyTheseOptionsWithTheirDefaults) {
-  std::ifstream file(std::string(LOCKSTEP_TEST_DATA) + "/../../docs/configuration.md");
-  std::stringstream text;
-  text << file.rdbuf();
-  ASSERT_FALSE(text.str().empty());
-  std::set<std::string> known;
-  for (const OptionLine& line : option_table()) {
-    const std::string flag = option_flag(line.name);
-    known.insert(flag);
-    const std::string fallback = is_a_value(line) ? fmt::format("`{}`", line.fallback) : option_default(line);
-    EXPECT_THAT(text.str(), HasSubstr(fmt::format("| `{}` | {} |", flag, fallback))) << "docs/configuration.md lacks this option with its default";
-  }
-  std::string line;
-  while (std::getline(text, line)) {
-    if (line.starts_with("| `--")) {
-      const std::string flag = line.substr(3, line.find('`', 3) - 3);
-      EXPECT_TRUE(known.contains(flag)) << "docs/configuration.md has " << flag << ", which is gone";
-    }
   }
 }
 
