@@ -108,10 +108,19 @@ Status StepAgreement::handshake(std::uint64_t config_hash, std::int32_t protocol
 Status StepAgreement::start(const StepProposal& proposal) {
   encode_proposal(proposal, member_index_, member_count_, outgoing_);
   LOCKSTEP_ASSIGN_OR_RETURN(ticket_, communicator_.start_all_reduce(outgoing_, ReduceOp::kSum));
+  under_way_ = true;
   return {};
 }
 
+void StepAgreement::test() {
+  if (under_way_) {
+    const Result<bool> complete = communicator_.test(ticket_);
+    under_way_ = complete && !*complete;
+  }
+}
+
 Status StepAgreement::finish(StepPlan& plan, const Deadline& deadline) {
+  under_way_ = false;
   LOCKSTEP_RETURN_IF_ERROR(communicator_.wait(ticket_, matrix_, deadline));
   return decide(matrix_, member_count_, plan);
 }

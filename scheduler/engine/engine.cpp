@@ -4,7 +4,6 @@
 
 #include <fmt/format.h>
 
-#include "lockstep/comm/step_agreement.hpp"
 #include "lockstep/core/check.hpp"
 #include "lockstep/core/hash.hpp"
 #include "lockstep/model/transformer.hpp"
@@ -12,6 +11,7 @@
 #include "scheduler/engine/engine_inbox.hpp"
 #include "scheduler/engine/request_checks.hpp"
 #include "scheduler/engine/step_output.hpp"
+#include "scheduler/engine/step_proposer.hpp"
 #include "scheduler/step/micro_batch_choice.hpp"
 #include "scheduler/step/step_executor.hpp"
 
@@ -67,7 +67,7 @@ class StepEngine final : public Engine {
         max_model_len_(options.max_model_len > 0 ? options.max_model_len : parts_.config->context_length),
         placement_(comm::Placement::contiguous(parts_.config->expert_count, parts_.view)),
         inbox_(options.max_pending),
-        agreement_(*parts_.communicator, parts_.view) {
+        proposer_(options_, parts_, config_hash_) {
     inbox_.set_epoch(parts_.view.epoch);
     if (options_.micro_batches_auto) {
       choice_.emplace(options_.max_num_batched_tokens);
@@ -103,12 +103,19 @@ class StepEngine final : public Engine {
   /// Takes messages and plans; sleeps while the group sleeps and there is nothing to do. True when a peer's wake ended the sleep.
   [[nodiscard]] Result<bool> plan_or_sleep(bool asleep);
   void take_messages();
+  void plan_next();
+  /// Proposes `next_batch_` for `step`.
+  [[nodiscard]] Status propose(std::int64_t step);
+  /// Proposes `step_` when there is something to do, or the others want to.
+  [[nodiscard]] Status propose_when_awake(bool asleep);
+  /// Proposes the step after `step_`, before that is computed: its exchange runs under the computing. Every member does so in the same step, as the plan alone
+  /// decides. What `step_` gives is sampled and delivered before the next plan is looked at, so nobody sleeps or leaves with it undelivered.
+  [[nodiscard]] Status propose_ahead();
+  /// Waits for the plan of the step that was proposed, and makes its batch the current one.
   [[nodiscard]] Status agree(StepRecord& record);
-  /// What decide() cannot know: that the plan fits this engine's buffers. Options are equal on all members, so one beyond them has a bug of its own.
-  [[nodiscard]] Status check_plan() const;
   [[nodiscard]] Status compute(StepRecord& record);
   /// The shape of this rank's rows, which is all that it knows before the agreement.
-  [[nodiscard]] BatchDescriptor own_shape() const { return step_shape(batch_.rows(), batch_.prefill_tokens == 0); }
+  [[nodiscard]] static BatchDescriptor own_shape(const StepBatch& batch) { return step_shape(batch.rows(), batch.prefill_tokens == 0); }
   /// Ends every open request, also those that nobody has looked at yet.
   void end_all(FinishReason reason, const Error* error);
   void observe(const StepRecord& record);
@@ -121,7 +128,7 @@ class StepEngine final : public Engine {
   const std::int32_t max_model_len_;
   const comm::Placement placement_;
   EngineInbox inbox_;
-  comm::StepAgreement agreement_;
+  StepProposer proposer_;
   ForwardTimingTracker own_timings_;
   ForwardTimingTracker& timings_ = parts_.timing_tracker != nullptr ? *parts_.timing_tracker : own_timings_;
   std::optional<MicroBatchChoice> choice_;  ///< with --micro-batches auto
@@ -134,9 +141,13 @@ class StepEngine final : public Engine {
   // The step thread's own.
   std::int64_t step_ = 0;
   EngineInbox::Messages messages_;
-  StepBatch batch_;
-  comm::StepPlan plan_;
+  StepBatch batch_;       ///< of step_
+  StepBatch next_batch_;  ///< of the step that is planned or proposed
+  comm::StepPlan plan_;   ///< of step_
   TimePoint last_agreement_{};
+  TimePoint plan_from_{};  ///< of next_batch_
+  TimePoint planned_{};
+  std::optional<TimePoint> agree_from_;  ///< of the proposal under way; none when it was made ahead
 
   std::atomic<bool> running_{false};
   std::atomic<bool> draining_{false};
@@ -168,6 +179,7 @@ Status StepEngine::load() {
                       .communicator = parts_.communicator,
                       .view = &parts_.view,
                       .placement = &placement_,
+                      .agreement = &proposer_.agreement(),
                       .transformer = transformer_.get(),
                       .cache = &*cache_,
                       .progress = parts_.progress,
@@ -209,7 +221,7 @@ Status StepEngine::run() {
   LOCKSTEP_CHECK(executor_ != nullptr, "run before load");
   parts_.progress->advance(0, -1, comm::StepPhase::kAgreeing);
   // Other ranks may still be loading, which is no failure: their heartbeats show it, and the start's own time limit is the daemon's.
-  Status status = agreement_.handshake(config_hash_, comm::kProtocolVersion, Deadline::after(options_.stall_timeout, parts_.watch, *parts_.clock));
+  Status status = proposer_.handshake();
   if (status) {
     running_.store(true, std::memory_order_release);
     status = run_steps();
@@ -234,18 +246,18 @@ Status StepEngine::run_steps() {
   bool asleep = true;  // nobody has anything before the first step
   last_agreement_ = parts_.clock->now();
   for (;; ++step_) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const bool woken, plan_or_sleep(asleep));
-    inbox_.enter(step_);
-    if (asleep && !woken && parts_.wake_sender != nullptr) {
-      parts_.wake_sender->broadcast_wake(parts_.view.epoch, step_);
+    if (!proposer_.is_proposed()) {
+      LOCKSTEP_RETURN_IF_ERROR(propose_when_awake(asleep));
     }
     StepRecord record;
-    record.step = step_;
     LOCKSTEP_RETURN_IF_ERROR(agree(record));
     if (plan_.draining && !draining_.load(std::memory_order_acquire)) {
       request_drain();  // echoed by every member: the group leaves once all have closed admission and are empty
     }
     if (plan_.action == comm::StepAction::kRun) {
+      if (options_.agreement == AgreementMode::kPipelined) {
+        LOCKSTEP_RETURN_IF_ERROR(propose_ahead());
+      }
       LOCKSTEP_RETURN_IF_ERROR(compute(record));
     }
     observe(record);
@@ -260,14 +272,11 @@ Result<bool> StepEngine::plan_or_sleep(bool asleep) {
   const bool keeps_alive = parts_.view.my_index == 0 && parts_.view.size() > 1;
   while (true) {
     take_messages();
-    const TimePoint plan_begin = parts_.clock->now();
-    planner_->plan(plan_begin, batch_);
-    const bool wants_step = batch_.rows() > 0 || planner_->waiting_count() > 0 || messages_.wish != comm::ControlWish::kNone;
+    plan_next();
+    const bool wants_step = next_batch_.rows() > 0 || planner_->waiting_count() > 0 || messages_.wish != comm::ControlWish::kNone;
     LOCKSTEP_ASSIGN_OR_RETURN(const bool woken, inbox_.woken());
-    const TimePoint now = parts_.clock->now();
-    const bool keep_alive_due = keeps_alive && now - last_agreement_ >= options_.keep_alive_interval;
+    const bool keep_alive_due = keeps_alive && planned_ - last_agreement_ >= options_.keep_alive_interval;
     if (!asleep || wants_step || woken || keep_alive_due) {
-      observe_span(SpanKind::kPlan, plan_begin, now);
       return woken;
     }
     if (Status status = parts_.watch != nullptr ? parts_.watch->failure() : Status{}; !status) {
@@ -276,8 +285,14 @@ Result<bool> StepEngine::plan_or_sleep(bool asleep) {
       return error;
     }
     parts_.progress->advance(step_, -1, comm::StepPhase::kSleeping);
-    LOCKSTEP_RETURN_IF_ERROR(inbox_.sleep(now + (parts_.view.size() > 1 ? kSleepCheckInterval : options_.keep_alive_interval)));
+    LOCKSTEP_RETURN_IF_ERROR(inbox_.sleep(planned_ + (parts_.view.size() > 1 ? kSleepCheckInterval : options_.keep_alive_interval)));
   }
+}
+
+void StepEngine::plan_next() {
+  plan_from_ = parts_.clock->now();
+  planner_->plan(plan_from_, next_batch_);
+  planned_ = parts_.clock->now();
 }
 
 void StepEngine::take_messages() {
@@ -291,69 +306,54 @@ void StepEngine::take_messages() {
   output_->deliver();
 }
 
-Status StepEngine::agree(StepRecord& record) {
-  const TimePoint begin = parts_.clock->now();
+Status StepEngine::propose(std::int64_t step) {
+  return proposer_.propose({.step = step,
+                            .tokens = next_batch_.rows(),
+                            .prefill_tokens = next_batch_.prefill_tokens,
+                            .requests = static_cast<std::int32_t>(next_batch_.entries.size()),
+                            .padded_tokens = next_batch_.rows(),
+                            .micro_batches = choice_ ? choice_->propose(own_shape(next_batch_), step) : options_.micro_batches,
+                            .waiting = next_batch_.waiting,
+                            .free_kv_blocks = cache_->free_count(),
+                            .wish = messages_.wish});
+}
+
+Status StepEngine::propose_when_awake(bool asleep) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const bool woken, plan_or_sleep(asleep));
+  inbox_.enter(step_);
+  if (asleep && !woken && parts_.wake_sender != nullptr) {
+    parts_.wake_sender->broadcast_wake(parts_.view.epoch, step_);
+  }
   parts_.progress->advance(step_, -1, comm::StepPhase::kComputing);
-  const comm::StepProposal proposal{.step = step_,
-                                    .epoch = parts_.view.epoch,
-                                    .config_hash = config_hash_,
-                                    .tokens = batch_.rows(),
-                                    .prefill_tokens = batch_.prefill_tokens,
-                                    .requests = static_cast<std::int32_t>(batch_.entries.size()),
-                                    .padded_tokens = batch_.rows(),
-                                    .micro_batches = choice_ ? choice_->propose(own_shape(), step_) : options_.micro_batches,
-                                    .waiting = batch_.waiting,
-                                    .free_kv_blocks = cache_->free_count(),
-                                    .wish = messages_.wish};
-  if (parts_.observer != nullptr) {
-    parts_.observer->on_collective({.kind = CollectiveKind::kAgreement, .step = step_});
-  }
-  Status status = agreement_.start(proposal);
-  if (status) {
-    // Only now: a rank that hangs before it has given its column must not look like one that waits for the others'.
-    parts_.progress->advance(step_, -1, comm::StepPhase::kAgreeing);
-    status = agreement_.finish(plan_, Deadline::after(options_.stall_timeout, parts_.watch, *parts_.clock));
-  }
-  if (status) {
-    status = check_plan();
-  }
-  if (!status) {
-    Error error = std::move(status).error();
-    // A divergence begins with the field's name, which on_divergence reports.
-    error.message = error.code == ErrorCode::kDiverged ? fmt::format("{} (step {}, agreement)", error.message, step_)
-                                                       : fmt::format("step {}, agreement: {}", step_, error.message);
-    return error;
-  }
-  LOCKSTEP_CHECK(plan_.step == step_, "agreed on step {} in step {}", plan_.step, step_);
-  last_agreement_ = parts_.clock->now();
-  observe_span(SpanKind::kAgree, begin, last_agreement_);
+  agree_from_ = parts_.clock->now();
+  return propose(step_);
+}
+
+Status StepEngine::propose_ahead() {
+  // A rank that hangs in here has not given its column: it must not look like one that waits.
+  parts_.progress->advance(step_, -1, comm::StepPhase::kComputing);
+  take_messages();
+  plan_next();
+  LOCKSTEP_RETURN_IF_ERROR(inbox_.woken());  // for the error of a wake that cannot be: a step that runs needs none
+  inbox_.enter(step_ + 1);
+  agree_from_.reset();
+  return propose(step_ + 1);
+}
+
+Status StepEngine::agree(StepRecord& record) {
+  LOCKSTEP_RETURN_IF_ERROR(proposer_.await_plan(plan_));
+  std::swap(batch_, next_batch_);
+  BatchPlanner::fill_late_tokens(batch_);
+  last_agreement_ = proposer_.agreed();
+  observe_span(SpanKind::kPlan, plan_from_, planned_);
+  // Of one that was proposed ahead, what is left to wait for.
+  observe_span(SpanKind::kAgree, agree_from_.value_or(proposer_.waited_from()), last_agreement_);
+  record.step = step_;
   record.action = plan_.action;
-  record.agreement_time = last_agreement_ - begin;
+  record.agreement_time = proposer_.time_spent();
   record.micro_batches = plan_.micro_batches;
   record.padded_tokens = plan_.padded_tokens;
   record.tokens_per_member = plan_.tokens_per_member;
-  return {};
-}
-
-Status StepEngine::check_plan() const {
-  const std::vector<std::int32_t>& tokens = plan_.tokens_per_member;
-  const auto over = std::ranges::find_if(tokens, [this](std::int32_t count) { return count > options_.max_num_batched_tokens; });
-  if (over != tokens.end()) {
-    const auto member = static_cast<int>(over - tokens.begin());
-    return Error{ErrorCode::kDiverged,
-                 fmt::format("tokens of member {} is {}, expected at most {} (--max-num-batched-tokens): a bug there; see its log, then restart the group",
-                             member, *over, options_.max_num_batched_tokens),
-                 member};
-  }
-  if (plan_.micro_batches > options_.micro_batches) {
-    return Error{
-        ErrorCode::kDiverged,
-        fmt::format("micro_batches of the members with rows is {}, expected at most {} (--micro-batches): a bug there; see their logs, then restart the "
-                    "group",
-                    plan_.micro_batches, options_.micro_batches)};
-  }
-  const std::int32_t mine = tokens[static_cast<std::size_t>(parts_.view.my_index)];
-  LOCKSTEP_CHECK(mine == batch_.rows(), "step {}: agreed on {} rows of this rank, which has {}", step_, mine, batch_.rows());
   return {};
 }
 
@@ -361,13 +361,16 @@ Status StepEngine::compute(StepRecord& record) {
   const TimePoint begin = parts_.clock->now();
   StepCosts costs;
   LOCKSTEP_RETURN_IF_ERROR(executor_->run(plan_, batch_, costs));
+  proposer_.add_time(costs.agreement_time);
   const TimePoint computed = parts_.clock->now();
-  LOCKSTEP_ASSIGN_OR_RETURN(record.generated_tokens, output_->sample(batch_, computed));
+  LOCKSTEP_ASSIGN_OR_RETURN(const StepOutput::Counts counts, output_->sample(batch_, computed));
   const TimePoint sampled = parts_.clock->now();
   output_->deliver();
   const TimePoint delivered = parts_.clock->now();
   observe_span(SpanKind::kSample, computed, sampled);
   observe_span(SpanKind::kDeliver, sampled, delivered);
+  record.generated_tokens = counts.generated_tokens;
+  record.dropped_rows = counts.dropped_rows;
   record.tokens = batch_.rows();
   record.prefill_tokens = batch_.prefill_tokens;
   record.requests = static_cast<std::int32_t>(batch_.entries.size());
@@ -382,7 +385,7 @@ Status StepEngine::compute(StepRecord& record) {
   if (record.tokens > 0) {
     record.kind = record.prefill_tokens == 0 ? StepKind::kDecode : (record.prefill_tokens == record.tokens ? StepKind::kPrefill : StepKind::kMixed);
   }
-  const BatchDescriptor shape = own_shape();
+  const BatchDescriptor shape = own_shape(batch_);
   const double duration_ms = std::chrono::duration<double, std::milli>(computed - begin).count();
   timings_.record(record.tokens > 0 ? shape.num_tokens : 0, duration_ms);
   if (choice_ && record.tokens > 0) {
@@ -422,10 +425,10 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options, Eng
   LOCKSTEP_RETURN_IF_ERROR(check_engine_options(options, *parts.config, parts.view.size()));
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<device::Ops> ops, parts.device->make_ops());
   // Everything that must be equal on all ranks, for answers to be one and buffers to fit.
-  std::string identity =
-      fmt::format("options {:x}, model {:x}, weights {:x}, instruction set {}, batched tokens {}, micro-batches {}, block {}", options.options_hash,
-                  model::hash_model_config(*parts.config), parts.weights->hash(), ops->instruction_set(), options.max_num_batched_tokens,
-                  options.micro_batches_auto ? "auto" : std::to_string(options.micro_batches), device::kKvBlockTokens);
+  std::string identity = fmt::format("options {:x}, model {:x}, weights {:x}, instruction set {}, batched tokens {}, micro-batches {}, agreement {}, block {}",
+                                     options.options_hash, model::hash_model_config(*parts.config), parts.weights->hash(), ops->instruction_set(),
+                                     options.max_num_batched_tokens, options.micro_batches_auto ? "auto" : std::to_string(options.micro_batches),
+                                     options.agreement == AgreementMode::kPipelined ? "pipelined" : "sync", device::kKvBlockTokens);
   return std::unique_ptr<Engine>(std::make_unique<StepEngine>(options, std::move(parts), std::move(identity)));
 }
 

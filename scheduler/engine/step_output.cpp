@@ -12,31 +12,32 @@ StepOutput::StepOutput(const StepOutputParts& parts, std::int32_t rows_max) : pa
   likeliest_.resize(static_cast<std::size_t>(rows_max) * static_cast<std::size_t>(kLogProbabilitiesMax));
 }
 
-Result<std::int32_t> StepOutput::sample(const StepBatch& batch, TimePoint now) {
-  std::int32_t generated_tokens = 0;
+Result<StepOutput::Counts> StepOutput::sample(const StepBatch& batch, TimePoint now) {
+  Counts counts;
   std::int32_t logit_row = 0;
   for (const StepBatch::Entry& entry : batch.entries) {
     Sequence& sequence = *entry.sequence;
     sequence.complete(entry.rows, entry.samples);
     const std::int32_t my_logit_row = logit_row;
     logit_row += entry.samples && !entry.scores ? 1 : 0;
+    counts.dropped_rows += sequence.ended ? entry.rows : 0;
     if (sequence.ended || entry.scores) {
       continue;
     }
     if (entry.pools) {
       pool(entry);  // may end the sequence
     } else if (entry.samples && take_token(entry, parts_.transformer->logits(my_logit_row), now)) {
-      ++generated_tokens;
+      ++counts.generated_tokens;
     }
   }
   // Only now: scores are made in the buffer of the step's own logits.
   for (const StepBatch::Entry& entry : batch.entries) {
     if (entry.scores && !entry.sequence->ended) {
       LOCKSTEP_ASSIGN_OR_RETURN(const bool generated, score(entry, now));
-      generated_tokens += generated ? 1 : 0;
+      counts.generated_tokens += generated ? 1 : 0;
     }
   }
-  return generated_tokens;
+  return counts;
 }
 
 std::span<model::TokenLogProbability> StepOutput::likeliest_of(const Sequence& sequence, std::int32_t row) {

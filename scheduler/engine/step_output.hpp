@@ -34,9 +34,12 @@ class StepOutput {
   StepOutput(const StepOutput&) = delete;
   StepOutput& operator=(const StepOutput&) = delete;
 
-  /// Samples from the logits of the step that the executor has run over `batch`, pools and scores by its hidden states; ends what ends. Gives the number of
-  /// generated tokens. Rows of sequences that have ended since the batch was planned are dropped.
-  [[nodiscard]] Result<std::int32_t> sample(const StepBatch& batch, TimePoint now);
+  struct Counts {
+    std::int32_t generated_tokens = 0;
+    std::int32_t dropped_rows = 0;  ///< of sequences that have ended since the batch was planned
+  };
+  /// Samples from the logits of the step that the executor has run over `batch`, pools and scores by its hidden states; ends what ends.
+  [[nodiscard]] Result<Counts> sample(const StepBatch& batch, TimePoint now);
   /// Ends a request, wherever it is; one that has ended, or is unknown, is ignored. `error` lives until `deliver`.
   void end_request(RequestId id, FinishReason reason, const Error* error);
   /// Ends whatever the planner has, and delivers.

@@ -155,8 +155,19 @@ Status StepExecutor::execute_timed(const ProgramEntry& entry, device::Stream& st
   spans_->set(entry, begin, end);
   if (is_inline) {
     inline_end_ = end;
+    test_agreement();
   }
   return status;
+}
+
+void StepExecutor::test_agreement() {
+  if (parts_.agreement == nullptr || !parts_.agreement->is_under_way()) {
+    return;
+  }
+  const TimePoint begin = inline_end_;
+  parts_.agreement->test();
+  inline_end_ = SteadyClock::instance().now();
+  costs_.agreement_time += inline_end_ - begin;
 }
 
 Status StepExecutor::run_program(MicroBatches& split, const PreparedStep& prepared) {

@@ -11,6 +11,7 @@
 
 #include "lockstep/comm/communicator.hpp"
 #include "lockstep/comm/expert_exchange.hpp"
+#include "lockstep/comm/step_agreement.hpp"
 #include "lockstep/comm/step_plan.hpp"
 #include "lockstep/comm/step_progress.hpp"
 #include "lockstep/micro_batch.hpp"
@@ -30,6 +31,7 @@ struct StepExecutorParts {
   comm::Communicator* communicator = nullptr;
   const comm::GroupView* view = nullptr;
   const comm::Placement* placement = nullptr;
+  comm::StepAgreement* agreement = nullptr;  ///< tested between stages; may be null
   model::Transformer* transformer = nullptr;
   const KvCache* cache = nullptr;
   comm::StepProgress* progress = nullptr;
@@ -50,6 +52,7 @@ struct StepCosts {
   std::uint64_t wire_bytes = 0;
   std::uint64_t crossed_rows = 0;
   std::int32_t nonempty_micro_batches = 0;  ///< of this rank
+  Duration agreement_time{};                ///< in tests of the next step's agreement, which are not in the stages' spans
 };
 
 /// Owns the streams, events, expert exchanges and the micro-batch contexts, which are entered on the engine's thread: a context follows what is enqueued under
@@ -96,6 +99,8 @@ class StepExecutor {
   /// `execute`, with its span.
   [[nodiscard]] Status execute_timed(const ProgramEntry& entry, device::Stream& stream);
   [[nodiscard]] Status execute(const ProgramEntry& entry, device::Stream& stream);
+  /// Moves on the agreement of the next step, if one is under way. Inline only: with streams, MPI is the comm stream's, whose exchanges move it too.
+  void test_agreement();
   [[nodiscard]] Status dispatch(const ProgramEntry& entry, MicroBatch& micro_batch);
   [[nodiscard]] Status combine(const ProgramEntry& entry, MicroBatch& micro_batch);
   [[nodiscard]] Error in_collective(Error error, const ProgramEntry& entry) const;

@@ -8,11 +8,14 @@
 namespace lockstep::tests {
 namespace {
 
-GroupOptions divergence_options(int world_size) {
+using scheduler::AgreementMode;
+
+GroupOptions divergence_options(int world_size, AgreementMode agreement) {
   scheduler::EngineOptions engine;
   engine.max_num_seqs = 4;
   engine.max_num_batched_tokens = 16;
   engine.kv_cache_bytes = 1 << 20;
+  engine.agreement = agreement;
   engine.stall_timeout = std::chrono::seconds(200);
   return {.world_size = world_size, .config = small_config(), .make_weights = [] { return model::make_dummy_weights(5); }, .engine = engine};
 }
@@ -47,8 +50,10 @@ class Corrupting final : public comm::Communicator {
   int left_;
 };
 
-TEST(Divergence, ARankWithOtherOptionsIsRefusedByAllAtTheHandshake) {
-  GroupOptions options = divergence_options(3);
+class Divergence : public ::testing::TestWithParam<AgreementMode> {};
+
+TEST_P(Divergence, ARankWithOtherOptionsIsRefusedByAllAtTheHandshake) {
+  GroupOptions options = divergence_options(3, GetParam());
   options.adjust = [](int rank, scheduler::EngineOptions& engine) { engine.options_hash = rank == 1 ? 99 : 1; };
   GroupHarness group(std::move(options));
   for (const Status& status : group.join()) {
@@ -59,14 +64,14 @@ TEST(Divergence, ARankWithOtherOptionsIsRefusedByAllAtTheHandshake) {
   }
 }
 
-TEST(Divergence, EveryGuardFieldStopsAllRanksWithinTheStepNamingFieldAndRank) {
+TEST_P(Divergence, EveryGuardFieldStopsAllRanksWithinTheStepNamingFieldAndRank) {
   struct Guard {
     comm::StepField field;
     std::string_view name;
   };
   for (const Guard& guard : {Guard{comm::StepField::kStepLow, "step"}, Guard{comm::StepField::kStepHigh, "step"}, Guard{comm::StepField::kEpoch, "epoch"},
                              Guard{comm::StepField::kConfigHashLow, "config_hash"}, Guard{comm::StepField::kTokens, "checksum"}}) {
-    GroupOptions options = divergence_options(3);
+    GroupOptions options = divergence_options(3, GetParam());
     options.wrap = [guard](int rank, std::unique_ptr<comm::Communicator> inner) -> std::unique_ptr<comm::Communicator> {
       if (rank != 2) {
         return inner;
@@ -90,6 +95,19 @@ TEST(Divergence, EveryGuardFieldStopsAllRanksWithinTheStepNamingFieldAndRank) {
     EXPECT_EQ(group.wait(1).finish, scheduler::FinishReason::kRankLost);
   }
 }
+
+TEST(AgreementMode, ARankThatAgreesAheadIsRefusedByOnesThatDoNot) {
+  GroupOptions options = divergence_options(2, AgreementMode::kSync);
+  options.adjust = [](int rank, scheduler::EngineOptions& engine) { engine.agreement = rank == 1 ? AgreementMode::kPipelined : AgreementMode::kSync; };
+  GroupHarness group(std::move(options));
+  for (const Status& status : group.join()) {
+    ASSERT_FALSE(status);
+    EXPECT_NE(status.error().message.find("config_hash"), std::string::npos) << status.error().message;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Agreements, Divergence, ::testing::Values(AgreementMode::kSync, AgreementMode::kPipelined),
+                         [](const auto& chosen) { return agreement_name(chosen.param); });
 
 }  // namespace
 }  // namespace lockstep::tests

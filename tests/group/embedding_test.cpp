@@ -11,6 +11,7 @@
 namespace lockstep::tests {
 namespace {
 
+using scheduler::AgreementMode;
 using scheduler::FinishReason;
 using scheduler::GenerationRequest;
 using scheduler::Pooling;
@@ -33,6 +34,7 @@ struct Case {
   int world_size;
   std::int32_t micro_batches;
   std::int32_t batched_tokens;
+  scheduler::AgreementMode agreement = scheduler::AgreementMode::kSync;
 };
 
 GroupOptions options_of(const Case& parameters) {
@@ -41,6 +43,7 @@ GroupOptions options_of(const Case& parameters) {
   options.engine.max_num_batched_tokens = parameters.batched_tokens;
   options.engine.kv_cache_bytes = std::int64_t{8} << 20;
   options.engine.micro_batches = parameters.micro_batches;
+  options.engine.agreement = parameters.agreement;
   options.engine.stall_timeout = std::chrono::seconds(200);
   return options;
 }
@@ -68,9 +71,10 @@ TEST_P(Embedding, IsOneAtEveryWorldSizeAloneAndAmongOthersChunkedAndSplit) {
     }
     EXPECT_NE(expected[0], expected[1]);
   }
-  for (const Case& parameters : {Case{1, 1, 24}, Case{1, 2, 2048}, Case{2, 1, 2048}, Case{2, 2, 24}, Case{4, 2, 48}, Case{4, 1, 24}}) {
+  for (const Case& parameters : {Case{1, 1, 24}, Case{1, 2, 2048}, Case{2, 1, 2048}, Case{2, 2, 24}, Case{4, 2, 48}, Case{4, 1, 24},
+                                 Case{1, 1, 24, AgreementMode::kPipelined}, Case{2, 2, 24, AgreementMode::kPipelined}}) {
     SCOPED_TRACE(::testing::Message() << "world " << parameters.world_size << ", micro-batches " << parameters.micro_batches << ", batched tokens "
-                                      << parameters.batched_tokens);
+                                      << parameters.batched_tokens << ", " << agreement_name(parameters.agreement));
     GroupHarness group(options_of(parameters));
     group.wait_until_running();
     for (int index = 0; index < kTexts; ++index) {

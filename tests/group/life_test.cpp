@@ -1,5 +1,5 @@
 // Goal: a group wakes from any rank, drains from any rank, loses no accepted request, and frees what cancelled requests held.
-// Method: whole groups in one process over LocalGroup.
+// Method: whole groups in one process over LocalGroup, each with steps agreed on one by one and ahead.
 #include <gtest/gtest.h>
 
 #include "lockstep/model/weights.hpp"
@@ -8,19 +8,24 @@
 namespace lockstep::tests {
 namespace {
 
-GroupOptions life_options(int world_size) {
+using scheduler::AgreementMode;
+
+GroupOptions life_options(int world_size, AgreementMode agreement) {
   scheduler::EngineOptions engine;
   engine.max_num_seqs = 8;
   engine.max_num_batched_tokens = 32;
   engine.kv_cache_bytes = 1 << 20;
+  engine.agreement = agreement;
   engine.stall_timeout = std::chrono::seconds(200);
   return {.world_size = world_size, .config = small_config(), .make_weights = [] { return model::make_dummy_weights(5); }, .engine = engine};
 }
 
-TEST(Life, FirstRequestFromColdRunsOnEveryRankInTurn) {
+class Life : public ::testing::TestWithParam<AgreementMode> {};
+
+TEST_P(Life, FirstRequestFromColdRunsOnEveryRankInTurn) {
   std::vector<std::int32_t> tokens;
   for (int rank = 0; rank < 4; ++rank) {
-    GroupHarness group(life_options(4));
+    GroupHarness group(life_options(4, GetParam()));
     group.wait_until_running();
     ASSERT_TRUE(group.submit(rank, greedy_request(1, {5, 6, 7}, 8)));
     const Completion completion = group.wait(1);
@@ -32,9 +37,9 @@ TEST(Life, FirstRequestFromColdRunsOnEveryRankInTurn) {
   }
 }
 
-TEST(Life, DrainFromAnyRankFinishesWhatWasAcceptedEverywhereAndRefusesTheRest) {
+TEST_P(Life, DrainFromAnyRankFinishesWhatWasAcceptedEverywhereAndRefusesTheRest) {
   for (int drainer = 0; drainer < 3; ++drainer) {
-    GroupHarness group(life_options(3));
+    GroupHarness group(life_options(3, GetParam()));
     group.wait_until_running();
     for (scheduler::RequestId id = 1; id <= 30; ++id) {  // more than fit at once: some wait
       ASSERT_TRUE(group.submit(static_cast<int>(id % 3), greedy_request(id, {9, 8, 7, 6}, 40)));
@@ -53,9 +58,9 @@ TEST(Life, DrainFromAnyRankFinishesWhatWasAcceptedEverywhereAndRefusesTheRest) {
   }
 }
 
-TEST(Life, ARequestAcceptedOnAnotherRankWhileTheDrainSpreadsIsNotLost) {
+TEST_P(Life, ARequestAcceptedOnAnotherRankWhileTheDrainSpreadsIsNotLost) {
   for (int round = 0; round < 25; ++round) {
-    GroupHarness group(life_options(2));
+    GroupHarness group(life_options(2, GetParam()));
     group.wait_until_running();
     std::thread drainer([&group] { group.drain(0); });
     scheduler::RequestId accepted = 0;
@@ -75,8 +80,8 @@ TEST(Life, ARequestAcceptedOnAnotherRankWhileTheDrainSpreadsIsNotLost) {
   }
 }
 
-TEST(Life, CancelledRequestsFreeTheirBlocks) {
-  GroupHarness group(life_options(2));
+TEST_P(Life, CancelledRequestsFreeTheirBlocks) {
+  GroupHarness group(life_options(2, GetParam()));
   group.wait_until_running();
   for (scheduler::RequestId id = 1; id <= 12; ++id) {
     scheduler::GenerationRequest request = greedy_request(id, {2, 3, 4}, 200);
@@ -101,8 +106,8 @@ TEST(Life, CancelledRequestsFreeTheirBlocks) {
   EXPECT_EQ(group.counters(1).queue.kv_blocks_used, 0);
 }
 
-TEST(Life, ALostRankEndsEveryOpenRequestWithRankLostOnTheSurvivors) {
-  GroupHarness group(life_options(3));
+TEST_P(Life, ALostRankEndsEveryOpenRequestWithRankLostOnTheSurvivors) {
+  GroupHarness group(life_options(3, GetParam()));
   group.wait_until_running();
   for (scheduler::RequestId id = 1; id <= 6; ++id) {
     scheduler::GenerationRequest request = greedy_request(id, {2, 3, 4}, 240);
@@ -123,6 +128,9 @@ TEST(Life, ALostRankEndsEveryOpenRequestWithRankLostOnTheSurvivors) {
     EXPECT_TRUE(completion.finish == scheduler::FinishReason::kRankLost || completion.tokens.size() == 240) << "request " << id;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Agreements, Life, ::testing::Values(AgreementMode::kSync, AgreementMode::kPipelined),
+                         [](const auto& chosen) { return agreement_name(chosen.param); });
 
 }  // namespace
 }  // namespace lockstep::tests

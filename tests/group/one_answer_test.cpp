@@ -11,10 +11,12 @@
 namespace lockstep::tests {
 namespace {
 
+using scheduler::AgreementMode;
 using scheduler::GenerationRequest;
 
 constexpr int kRequestCount = 16;
 constexpr std::int32_t kAuto = 0;  ///< micro-batches: some steps are split, some not
+constexpr AgreementMode kAhead = AgreementMode::kPipelined;
 
 /// A model, and requests that make it work: prompts of a few tokens up to several KV blocks, greedy and seeded.
 struct Subject {
@@ -72,13 +74,14 @@ Subject dummy_128_experts() {
   return {"dummy_128_experts_top_8", config, [] { return model::make_dummy_weights(7); }, 150};
 }
 
-scheduler::EngineOptions engine_options(std::int32_t batched_tokens, std::int32_t micro_batches) {
+scheduler::EngineOptions engine_options(std::int32_t batched_tokens, std::int32_t micro_batches, AgreementMode agreement = AgreementMode::kSync) {
   scheduler::EngineOptions options;
   options.max_num_seqs = 32;
   options.max_num_batched_tokens = batched_tokens;
   options.kv_cache_bytes = std::int64_t{16} << 20;
   options.micro_batches = micro_batches == kAuto ? 2 : micro_batches;
   options.micro_batches_auto = micro_batches == kAuto;
+  options.agreement = agreement;
   options.stall_timeout = std::chrono::seconds(200);
   return options;
 }
@@ -111,14 +114,17 @@ struct Case {
   int world_size;
   std::int32_t micro_batches;
   std::int32_t batched_tokens;  ///< 2048: no prompt is chunked; 48: the longer ones are
+  AgreementMode agreement = AgreementMode::kSync;
 };
 
 std::vector<Case> cases() {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   // Each world size and each way once: a sanitizer looks at the code's paths, the whole product is for the answers.
-  return {{1, 2, 48}, {2, 1, 2048}, {2, 2, 48}, {3, 2, 2048}, {4, 1, 48}, {8, 2, 48}, {2, kAuto, 48}};
+  return {{1, 2, 48}, {2, 1, 2048},   {2, 2, 48},         {3, 2, 2048},       {4, 1, 48},
+          {8, 2, 48}, {2, kAuto, 48}, {1, 1, 48, kAhead}, {2, 2, 48, kAhead}, {4, 1, 48, kAhead}};
 #else
-  std::vector<Case> all{{2, kAuto, 48}, {4, kAuto, 2048}};
+  std::vector<Case> all{{2, kAuto, 48},     {4, kAuto, 2048},   {1, 1, 48, kAhead},   {1, 2, 2048, kAhead},  {2, 1, 2048, kAhead},
+                        {2, 2, 48, kAhead}, {4, 1, 48, kAhead}, {4, 2, 2048, kAhead}, {4, kAuto, 48, kAhead}};
   for (const int world_size : {1, 2, 3, 4, 8}) {
     for (const std::int32_t micro_batches : {1, 2}) {
       all.push_back({world_size, micro_batches, 2048});
@@ -136,11 +142,11 @@ class OneAnswer : public ::testing::TestWithParam<int> {
 
 void check_case(const Subject& subject, const std::vector<Completion>& expected, const Case& parameters) {
   const std::string what = subject.name + ", world " + std::to_string(parameters.world_size) + ", micro-batches " + std::to_string(parameters.micro_batches) +
-                           ", batched tokens " + std::to_string(parameters.batched_tokens);
+                           ", batched tokens " + std::to_string(parameters.batched_tokens) + ", " + agreement_name(parameters.agreement);
   GroupHarness group({.world_size = parameters.world_size,
                       .config = subject.config,
                       .make_weights = subject.make_weights,
-                      .engine = engine_options(parameters.batched_tokens, parameters.micro_batches)});
+                      .engine = engine_options(parameters.batched_tokens, parameters.micro_batches, parameters.agreement)});
   group.wait_until_running();
   // Alone, on each rank in turn.
   for (int rank = 0; rank < parameters.world_size; ++rank) {

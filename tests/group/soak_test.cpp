@@ -1,7 +1,7 @@
 // Goal: over tens of thousands of steps no rank hangs, all issue the same collectives, and every answer is that of world 1.
-// Method: four ranks as threads; seeded random arrivals at random ranks, cancellations, and gaps: some bursts begin while the group is about to fall asleep,
-// some after it has slept, some after it has slept for several keep-alive intervals; seeded random delays in every collective call and every wake. The seed is
-// printed and can be given by LOCKSTEP_TEST_SEED.
+// Method: four ranks as threads, steps agreed on one by one and ahead, whole and split; seeded random arrivals at random ranks, cancellations, and gaps: some
+// bursts begin while the group is about to fall asleep, some after it has slept, some after it has slept for several keep-alive intervals; seeded random delays
+// in every collective call and every wake. The seed is printed and can be given by LOCKSTEP_TEST_SEED.
 #include <cstdlib>
 #include <optional>
 #include <random>
@@ -15,10 +15,12 @@
 namespace lockstep::tests {
 namespace {
 
+using scheduler::AgreementMode;
+
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::int64_t kStepTarget = 2000;
+constexpr std::int64_t kStepTarget = 1000;
 #else
-constexpr std::int64_t kStepTarget = 50000;
+constexpr std::int64_t kStepTarget = 25000;  // of each of four runs
 #endif
 constexpr int kWorldSize = 4;
 constexpr int kTemplateCount = 48;
@@ -30,12 +32,13 @@ std::uint64_t test_seed() {
   return seed;
 }
 
-scheduler::EngineOptions soak_options(std::int32_t micro_batches) {
+scheduler::EngineOptions soak_options(std::int32_t micro_batches, AgreementMode agreement) {
   scheduler::EngineOptions options;
   options.max_num_seqs = 8;
   options.max_num_batched_tokens = 24;
   options.kv_cache_bytes = 200 << 10;  // some requests have to wait for blocks
   options.micro_batches = micro_batches;
+  options.agreement = agreement;
   options.stall_timeout = std::chrono::seconds(200);
   options.keep_alive_interval = std::chrono::milliseconds(50);
   return options;
@@ -54,7 +57,10 @@ scheduler::GenerationRequest template_request(int index) {
 }
 
 std::vector<Completion> world_one_answers() {
-  GroupHarness group({.world_size = 1, .config = small_config(), .make_weights = [] { return model::make_dummy_weights(3); }, .engine = soak_options(1)});
+  GroupHarness group({.world_size = 1,
+                      .config = small_config(),
+                      .make_weights = [] { return model::make_dummy_weights(3); },
+                      .engine = soak_options(1, AgreementMode::kSync)});
   group.wait_until_running();
   std::vector<Completion> answers;
   for (int index = 0; index < kTemplateCount; ++index) {
@@ -81,9 +87,14 @@ class Disturbance {
   std::uint64_t seed_;
 };
 
-class Soak : public ::testing::Test {
+struct Case {
+  std::int32_t micro_batches;
+  AgreementMode agreement;
+};
+
+class Soak : public ::testing::TestWithParam<Case> {
  protected:
-  void start(std::int32_t micro_batches) {
+  void start() {
     seed_ = test_seed();
     random_.seed(seed_);
     expected_ = world_one_answers();
@@ -91,7 +102,7 @@ class Soak : public ::testing::Test {
     group_.emplace(GroupOptions{.world_size = kWorldSize,
                                 .config = small_config(),
                                 .make_weights = [] { return model::make_dummy_weights(3); },
-                                .engine = soak_options(micro_batches),
+                                .engine = soak_options(GetParam().micro_batches, GetParam().agreement),
                                 .hooks = {.before =
                                               [disturb](int rank, std::string_view) {
                                                 disturb(rank);
@@ -165,11 +176,13 @@ class Soak : public ::testing::Test {
       EXPECT_EQ(counters.collectives, first.collectives) << "rank " << rank << ", seed " << seed_;
       EXPECT_EQ(counters.collective_hash, first.collective_hash) << "rank " << rank << ", seed " << seed_;
       EXPECT_EQ(counters.queue.kv_blocks_used, 0) << "rank " << rank << ", seed " << seed_;
+      EXPECT_EQ(counters.split_steps > 0, GetParam().micro_batches > 1);
+      EXPECT_EQ(counters.dropped_rows > 0, GetParam().agreement == AgreementMode::kPipelined) << "of requests that ended early";
     }
   }
 
-  void run(std::int32_t micro_batches) {
-    start(micro_batches);
+  void run() {
+    start();
     while (group_->steps(0) < kStepTarget) {
       ASSERT_NO_FATAL_FAILURE(burst());
       gap();
@@ -186,12 +199,14 @@ class Soak : public ::testing::Test {
   std::optional<GroupHarness> group_;
 };
 
-TEST_F(Soak, RandomArrivalsGiveWorldOneAnswersAndEqualCollectivesWithOneMicroBatch) {
-  run(1);
+TEST_P(Soak, RandomArrivalsGiveWorldOneAnswersAndEqualCollectives) {
+  run();
 }
-TEST_F(Soak, RandomArrivalsGiveWorldOneAnswersAndEqualCollectivesWithTwoMicroBatches) {
-  run(2);
-}
+
+INSTANTIATE_TEST_SUITE_P(Ways, Soak,
+                         ::testing::Values(Case{1, AgreementMode::kSync}, Case{2, AgreementMode::kSync}, Case{1, AgreementMode::kPipelined},
+                                           Case{2, AgreementMode::kPipelined}),
+                         [](const auto& chosen) { return agreement_name(chosen.param.agreement) + (chosen.param.micro_batches == 1 ? "Whole" : "Split"); });
 
 }  // namespace
 }  // namespace lockstep::tests

@@ -66,6 +66,7 @@ struct GroupHarness::Rank final : scheduler::OutputSink, scheduler::StepObserver
     counters.running_steps += record.action == comm::StepAction::kRun ? 1 : 0;
     counters.split_steps += record.nonempty_micro_batches >= 2 ? 1 : 0;
     counters.requests_in_step_max = std::max(counters.requests_in_step_max, record.requests);
+    counters.dropped_rows += record.dropped_rows;
     counters.crossed_rows += record.crossed_rows;
   }
   void on_queue(const scheduler::QueueRecord& record) override {
@@ -226,6 +227,10 @@ RankCounters GroupHarness::counters(int rank) {
   Rank& chosen = *ranks_[static_cast<std::size_t>(rank)];
   const std::lock_guard lock(chosen.counters_mutex);
   return chosen.counters;
+}
+
+std::string agreement_name(scheduler::AgreementMode mode) {
+  return mode == scheduler::AgreementMode::kSync ? "Sync" : "Pipelined";
 }
 
 model::ModelConfig small_config() {

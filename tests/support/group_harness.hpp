@@ -38,6 +38,7 @@ struct RankCounters {
   std::int64_t split_steps = 0;  ///< with two non-empty micro-batches on this rank
   std::int32_t requests_in_step_max = 0;
   std::int32_t prefill_chunks_max = 0;  ///< of one finished request
+  std::int64_t dropped_rows = 0;
   std::uint64_t crossed_rows = 0;
   std::uint64_t collectives = 0;
   std::uint64_t collective_hash = 0;  ///< over (kind, step, layer, micro-batch) in order
@@ -98,6 +99,9 @@ class GroupHarness {
   std::map<scheduler::RequestId, Completion> completions_;
   std::vector<std::unique_ptr<Rank>> ranks_;
 };
+
+/// "Sync" or "Pipelined": names a test's instance.
+std::string agreement_name(scheduler::AgreementMode mode);
 
 /// A small MoE with random weights; every field may be changed before use.
 model::ModelConfig small_config();

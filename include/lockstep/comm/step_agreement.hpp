@@ -23,6 +23,10 @@ class StepAgreement {
   /// Errors  kDiverged naming the member, the field, its value and ours; those of `wait`.
   [[nodiscard]] Status handshake(std::uint64_t config_hash, std::int32_t protocol_version, const Deadline& deadline);
   [[nodiscard]] Status start(const StepProposal& proposal);
+  /// Something is started and, when last tested, was not complete.
+  [[nodiscard]] bool is_under_way() const { return under_way_; }
+  /// Lets the library move on what is under way: some do so in calls only. Errors are left to `finish`.      Cost  a poll.
+  void test();
   /// Fills `plan`.      Errors  kDiverged from `decide`; kTimeout, kPeerLost, kCancelled from the communicator.
   [[nodiscard]] Status finish(StepPlan& plan, const Deadline& deadline);
 
@@ -33,6 +37,7 @@ class StepAgreement {
   std::vector<std::int32_t> outgoing_;
   std::vector<std::int32_t> matrix_;
   Ticket ticket_{};
+  bool under_way_ = false;
 };
 
 }  // namespace lockstep::comm

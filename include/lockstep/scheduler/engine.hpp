@@ -23,6 +23,10 @@
 
 namespace lockstep::scheduler {
 
+/// When the plan of a step is agreed on. kSync: after the step before it. kPipelined: while the step before it computes; a sequence that turns out to have
+/// ended in that one has a row in this one too, whose result is dropped, and gives its slot and blocks back a step later. Equal on all ranks.
+enum class AgreementMode : std::uint8_t { kSync, kPipelined };
+
 struct EngineOptions {
   std::int32_t max_num_seqs = 64;             ///< requests with rows in one step
   std::int32_t max_num_batched_tokens = 512;  ///< rows in one step
@@ -31,6 +35,7 @@ struct EngineOptions {
   std::int32_t max_model_len = 0;   ///< tokens; 0 is the model's context
   std::int32_t micro_batches = 1;   ///< 1 or 2, proposed for steps with rows enough
   bool micro_batches_auto = false;  ///< then fewer are proposed where measured steps of that shape were faster with fewer; micro_batches is 2
+  AgreementMode agreement = AgreementMode::kSync;
   Duration stall_timeout = std::chrono::seconds(10);
   Duration keep_alive_interval = std::chrono::seconds(5);
   std::uint64_t options_hash = 0;  ///< of what else must be equal on all ranks (version, build)

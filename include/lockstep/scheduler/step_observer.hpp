@@ -23,11 +23,13 @@ struct StepRecord {
   std::int32_t prefill_tokens = 0;
   std::int32_t padded_tokens = 0;
   std::int32_t generated_tokens = 0;
+  std::int32_t dropped_rows = 0;  ///< of requests that had ended before they were computed
   std::int32_t requests = 0;
   std::int32_t micro_batches = 1;
   std::int32_t nonempty_micro_batches = 0;
   std::span<const std::int32_t> tokens_per_member;  ///< [members]; valid during the call
-  Duration agreement_time{};                        ///< from our proposal to the plan, waiting for others included
+  Duration agreement_time{};                        ///< of the step thread, from our proposal to the plan, waiting for others included; pipelined: less what
+                                                    ///< the step before was computed in
   Duration dispatch_time{};                         ///< in dispatch, packing included, under compute or not
   Duration combine_time{};
   Duration dispatch_exposed_time{};  ///< of dispatch_time, while no stage computed
@@ -96,7 +98,8 @@ class StepObserver {
   virtual void on_inter_token(Duration /*since_last_token*/) {}
   virtual void on_request_finished(const RequestRecord&) {}
   virtual void on_collective(const CollectiveRecord&) {}
-  /// Each span of a step, once the step's stages have run: before its on_step, or never when the step fails. Of one lane in the order of time.
+  /// Each span of a step, once the step's stages have run: before its on_step, or never when the step fails. Of one lane in the order of time, but a plan that
+  /// was made ahead lies before the stages of the step before.
   virtual void on_span(const SpanRecord&) {}
   virtual void on_divergence(std::string_view /*field*/) {}
 
