@@ -89,18 +89,52 @@ mpirun_that_outlives_its_ranks_is_ended() {
   check bounded 1 $((SECONDS - begin < 50))
 }
 
-ranks_do_not_outlive_a_killed_launcher() {
-  local pid rank_pids
-  mkdir "$work/orphans"
+# As mpirun does when it loses another host: kills the wrappers that it started, and leaves. Left in $1/mpirun.
+make_mpirun_that_kills_wrappers() {
+  mkdir "$1"
   # shellcheck disable=SC2016
-  "$run" -n 2 -- bash -c 'echo $$ >>$0/pids; while :; do sleep 0.1; done' "$work/orphans" 2>>"$work/log" &
-  pid=$!
-  eventually has_lines "$work/orphans/pids" 2
-  kill -s KILL "$pid"
-  rank_pids=$(xargs <"$work/orphans/pids")
-  # shellcheck disable=SC2086
-  eventually none_is_there $rank_pids
+  printf '%s\n' '#!/usr/bin/env bash' 'until [[ $1 == */lockstep-run ]]; do shift; done' 'set -m' \
+    'for rank in 0 1; do OMPI_COMM_WORLD_RANK=$rank "$@" & wrappers+=("$!"); done' \
+    'until [[ -e $READY.0 && -e $READY.1 ]]; do sleep 0.05; done' 'kill -s KILL -- "${wrappers[@]/#/-}"' 'wait' ': >"$READY.killed"' >"$1/mpirun"
+  chmod +x "$1/mpirun"
+}
+
+ranks_whose_wrappers_are_killed_end_by_themselves_and_are_recorded() {
+  make_mpirun_that_kills_wrappers "$work/wrappers"
+  # shellcheck disable=SC2016
+  READY=$work/wrappers/ready PATH=$work/wrappers:$PATH launch -n 2 --status-dir "$work/wrappers/status" -- bash -c '
+    : >"$READY.$OMPI_COMM_WORLD_RANK"
+    until [[ -e $READY.killed ]]; do sleep 0.05; done
+    sleep 0.5; exit 3'
+  check status 3 $?
+  check recorded "3 3" "$(cat "$work"/wrappers/status/rank.* | xargs)"
+}
+
+ranks_that_stay_when_their_wrappers_are_killed_are_ended_and_recorded() {
+  make_mpirun_that_kills_wrappers "$work/stayers"
+  # shellcheck disable=SC2016
+  READY=$work/stayers/ready PATH=$work/stayers:$PATH launch -n 2 --grace 1 --status-dir "$work/stayers/status" -- bash -c '
+    trap "" TERM; echo $$ >>"$0/pids"; : >"$READY.$OMPI_COMM_WORLD_RANK"; while :; do sleep 0.1; done' "$work/stayers"
+  check status 137 $?
+  check recorded "137 137" "$(cat "$work"/stayers/status/rank.* | xargs)"
+  # shellcheck disable=SC2046
+  eventually none_is_there $(xargs <"$work/stayers/pids")
   check "ranks gone" 0 $?
+}
+
+ranks_do_not_outlive_a_killed_launcher() {
+  local pid dir ignored
+  for ignored in ' ' TERM; do
+    dir=$(mktemp -d -p "$work")
+    # shellcheck disable=SC2016
+    "$run" -n 2 --grace 1 -- bash -c 'trap "" $1; echo $$ >>$0/pids; while :; do sleep 0.1; done' "$dir" "$ignored" 2>>"$work/log" &
+    pid=$!
+    eventually has_lines "$dir/pids" 2
+    kill -s KILL "$pid"
+    # shellcheck disable=SC2046
+    eventually none_is_there $(xargs <"$dir/pids")
+    check "ranks gone that ignore '$ignored'" 0 $?
+  done
 }
 none_is_there() {
   local id
@@ -194,7 +228,8 @@ for tool in od tr mktemp readlink; do
 done
 for case in all_zero_is_zero one_rank_runs_without_mpirun every_rank_has_the_same_secret_and_it_is_on_no_command_line \
   a_killed_rank_leaves_the_others_their_grace_and_is_the_first_error a_lost_peer_does_not_hide_its_cause \
-  mpirun_that_outlives_its_ranks_is_ended ranks_do_not_outlive_a_killed_launcher \
+  mpirun_that_outlives_its_ranks_is_ended ranks_whose_wrappers_are_killed_end_by_themselves_and_are_recorded \
+  ranks_that_stay_when_their_wrappers_are_killed_are_ended_and_recorded ranks_do_not_outlive_a_killed_launcher \
   a_program_that_ends_at_once_on_a_signal_keeps_its_status usr2_reaches_every_rank a_straggler_is_ended a_drain_signal_reaches_every_rank_once \
   a_second_signal_ends_ranks_that_do_not_drain misuse_is_refused_with_a_reason; do
   before=$failures
