@@ -7,7 +7,7 @@
 
 #include "device/host/instruction_set.hpp"
 #include "device/host/kernels/kernels.hpp"
-#include "device/host/product/amx_product.hpp"
+#include "device/host/product/amx/amx_product.hpp"
 #include "device/host/product/onednn_product.hpp"
 #include "device/host/product/panel_product.hpp"
 #include "lockstep/device/ops.hpp"

@@ -6,6 +6,7 @@
 
 #include <dnnl.hpp>
 
+#include "device/host/product/amx/tile_product.hpp"
 #include "lockstep/device/device.hpp"
 #include "lockstep/device/ops.hpp"
 
@@ -27,6 +28,9 @@ class HostWeight final : public PackedWeight {
   HostWeight(WeightShape shape, Buffer buffer, dnnl::memory memory)
       : shape_(shape), layout_(WeightLayout::kOneDnn), buffer_(std::move(buffer)), memory_(std::move(memory)) {}
 
+  HostWeight(WeightShape shape, Buffer buffer, TileCoding coding)
+      : shape_(shape), layout_(WeightLayout::kTiles), buffer_(std::move(buffer)), coding_(std::move(coding)) {}
+
   [[nodiscard]] std::int64_t output_features() const override { return shape_.output; }
   [[nodiscard]] std::int64_t input_features() const override { return shape_.input; }
   [[nodiscard]] std::int64_t bytes() const override { return static_cast<std::int64_t>(buffer_.bytes()); }
@@ -36,13 +40,23 @@ class HostWeight final : public PackedWeight {
   /// oneDNN's view of the buffer. Made once and never re-pointed: setting a handle writes the layout's padding, under the eyes of other threads.
   [[nodiscard]] const dnnl::memory& memory() const { return *memory_; }
   [[nodiscard]] const float* panels() const { return buffer_.as<float>(); }
-  [[nodiscard]] const std::byte* tiles() const { return buffer_.as<std::byte>(); }
+  [[nodiscard]] WeightTiles tiles() const {
+    if (!coding_) {
+      return {.tiles = buffer_.as<std::byte>()};
+    }
+    return {.tiles = buffer_.as<std::byte>(),
+            .packed = true,
+            .codes = &coding_->codes,
+            .exceptions = coding_->exceptions.data(),
+            .first_exception = coding_->first_exception.data()};
+  }
 
  private:
   WeightShape shape_;
   WeightLayout layout_;
   Buffer buffer_;
   std::optional<dnnl::memory> memory_;  ///< of oneDNN's layout only
+  std::optional<TileCoding> coding_;    ///< of packed tiles only
 };
 
 }  // namespace lockstep::device::host

@@ -1,6 +1,7 @@
 // Goal    Matrix products are right, and each row of a product is the same bits whatever rows are computed with it ("One answer").
 // Method  Against products in double precision; and by computing the same rows alone, in batches of many sizes, and at other places.
 //         CMake runs this file also with DNNL_MAX_CPU_ISA set, so that each way of multiplying is tested where the machine has it.
+#include <array>
 #include <thread>
 
 #include <fmt/format.h>
@@ -16,8 +17,8 @@ struct Shape {
   std::int64_t input;
 };
 /// Those of models, and odd ones: a router of 7 experts, sizes that no vector divides, odd inputs, inputs long enough for products to be cut in parts.
-constexpr Shape kShapes[]{{320, 192}, {192, 192}, {256, 192}, {192, 128}, {8, 192}, {7, 56},  {72, 40},    {40, 72},    {1, 64},
-                          {17, 33},   {65, 130},  {3, 1},     {384, 768}, {64, 64}, {128, 7}, {1024, 384}, {768, 4096}, {130, 4096}};
+constexpr Shape kShapes[]{{320, 192}, {192, 192}, {256, 192}, {192, 128}, {8, 192}, {7, 56},     {72, 40},    {40, 72},    {1, 64},   {17, 33},
+                          {65, 130},  {3, 1},     {384, 768}, {64, 64},   {128, 7}, {1024, 384}, {768, 4096}, {130, 4096}, {514, 500}};
 
 class Matmul : public OpsFixture {
  protected:
@@ -63,7 +64,7 @@ TEST_F(Matmul, EqualsAProductInDoublePrecisionWithinFloatError) {
     ASSERT_NE(weight, nullptr);
     EXPECT_EQ(weight->output_features(), shape.output);
     EXPECT_EQ(weight->input_features(), shape.input);
-    EXPECT_GE(weight->bytes(), shape.output * shape.input * 2);
+    EXPECT_GE(weight->bytes(), shape.output * shape.input * 3 / 2);  // 12 bits a value at the least
     const auto x = random_bfloat16(static_cast<std::size_t>(5 * shape.input));
     EXPECT_LT(relative_error(x, exact, multiply(x, weight, 5), shape), 2e-6) << shape.output << " x " << shape.input;
   }
@@ -83,6 +84,56 @@ TEST_F(Matmul, EachRowIsTheSameBitsWhateverTheNumberOfRowsAndItsPlace) {
       }
     }
   }
+}
+
+/// Large enough to be packed where the device packs; two outputs more than whole blocks and inputs that fill no whole tile.
+constexpr Shape kPackedShape{514, 500};
+
+TEST_F(Matmul, LargeWeightsLoseNothingByPacking) {
+  auto values = random_bfloat16(static_cast<std::size_t>(kPackedShape.output * kPackedShape.input), 0.1F);
+  // Exponents far from all others have no code: the least and the largest numbers, zeros of both signs; at a block's first and last places too.
+  const std::array<std::uint16_t, 6> rare{0x0001, 0x8000, 0x7f7f, 0xff7f, 0x0000, 0x3f80};
+  for (std::size_t i = 0; i < rare.size(); ++i) {
+    values[i * 41'777].bits = rare[i];
+  }
+  values.back().bits = 0x7f00;
+  const WeightHandle weight = pack(values, kPackedShape);
+  if (ops_->instruction_set() == "avx512_core_amx") {
+    EXPECT_LT(weight->bytes(), kPackedShape.output * kPackedShape.input * 17 / 10);
+  }
+  // One input at a time is 1, so that each result is one weight: at 1 and at many rows, which take different ways.
+  for (const std::int64_t rows : {std::int64_t{1}, std::int64_t{20}, std::int64_t{40}}) {
+    for (std::int64_t first = 0; first < kPackedShape.input; first += rows) {
+      const std::int64_t count = std::min(rows, kPackedShape.input - first);
+      std::vector<BFloat16> x(static_cast<std::size_t>(count * kPackedShape.input));
+      for (std::int64_t r = 0; r < count; ++r) {
+        x[static_cast<std::size_t>(r * kPackedShape.input + first + r)] = BFloat16(1.0F);
+      }
+      const auto out = multiply(x, weight, count);
+      for (std::int64_t r = 0; r < count; ++r) {
+        for (std::int64_t n = 0; n < kPackedShape.output; ++n) {
+          const auto expected = static_cast<float>(values[static_cast<std::size_t>(n * kPackedShape.input + first + r)]);
+          const float result = out[static_cast<std::size_t>(r * kPackedShape.output + n)];
+          const bool flushed = std::abs(expected) < 0x1p-126F && result == 0.0F;  // products of bfloat16 count the least numbers as zero
+          ASSERT_TRUE(result == expected || flushed) << result << ", expected " << expected << ": output " << n << ", input " << first + r;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Matmul, WeightsOfAllBitsAreRightToo) {
+  // Signs and exponents without any order, so that packing does not pay: within a range whose products stay finite.
+  std::vector<BFloat16> values(static_cast<std::size_t>(kPackedShape.output * kPackedShape.input));
+  std::vector<float> exact;
+  for (BFloat16& value : values) {
+    const auto bits = static_cast<std::uint32_t>(random_());
+    value.bits = static_cast<std::uint16_t>((bits & 0x807fU) | (64U + (bits >> 16U) % 100U) << 7U);
+    exact.push_back(static_cast<float>(value));
+  }
+  const WeightHandle weight = pack(values, kPackedShape);
+  const auto x = random_bfloat16(static_cast<std::size_t>(3 * kPackedShape.input));
+  EXPECT_LT(relative_error(x, exact, multiply(x, weight, 3), kPackedShape), 2e-6);
 }
 
 TEST_F(Matmul, DoesNotWriteBeyondItsRows) {

@@ -1,10 +1,10 @@
-#include "device/host/product/amx_product.hpp"
+#include "device/host/product/amx/amx_product.hpp"
 
 #include <algorithm>
 #include <cstring>
 
 #include "device/host/host_memory.hpp"
-#include "device/host/product/matrix_source.hpp"
+#include "device/host/product/amx/weight_packing.hpp"
 #include "lockstep/core/check.hpp"
 
 namespace lockstep::device::host {
@@ -20,55 +20,21 @@ constexpr std::int64_t round_up(std::int64_t count, std::int64_t unit) {
   return (count + unit - 1) / unit * unit;
 }
 
-/// Writes up to 16 outputs' weights, [16][input_tiles * kTileInputs], as the tiles of one column of tiles, `step` bytes apart.
-void pack_tiles(const BFloat16* rows, std::int64_t input_tiles, std::size_t step, std::byte* to) {
-  for (std::int64_t k = 0; k < input_tiles; ++k, to += step) {
-    for (std::int64_t n = 0; n < kTileOutputs; ++n) {
-      const BFloat16* from = rows + (n * input_tiles + k) * kTileInputs;
-      for (std::int64_t pair = 0; pair < kTileInputs / 2; ++pair) {
-        std::memcpy(to + (pair * kTileOutputs + n) * 4, from + 2 * pair, 4);
-      }
-    }
-  }
-}
-
 }  // namespace
 
 Result<WeightHandle> AmxProduct::pack(const MatrixSource& source) {
-  const WeightShape shape{.input = source.columns, .output = source.rows};
-  const std::int64_t input_tiles = round_up(shape.input, kTileInputs) / kTileInputs;
-  const std::int64_t tiles = round_up(shape.output, kTileOutputs) / kTileOutputs;
-  LOCKSTEP_ASSIGN_OR_RETURN(Buffer packed, memory_.allocate(static_cast<std::size_t>(tiles * input_tiles) * kTileBytes));
-  const std::int64_t padded_input = input_tiles * kTileInputs;
-  std::vector<BFloat16> rows(static_cast<std::size_t>(kTileOutputs * padded_input));
-  std::vector<float> row(static_cast<std::size_t>(shape.input));
-  for (std::int64_t tile = 0; tile < tiles; ++tile) {
-    for (std::int64_t n = 0; n < kTileOutputs; ++n) {
-      BFloat16* to = rows.data() + n * padded_input;
-      const std::int64_t output = tile * kTileOutputs + n;
-      if (output >= shape.output) {
-        std::fill_n(to, padded_input, BFloat16{});
-      } else if (source.type == DataType::kBFloat16) {
-        std::memcpy(to, source.data + output * shape.input * 2, static_cast<std::size_t>(shape.input) * 2);
-      } else {
-        read_row(source, output, row.data());
-        kernels_->narrow(row.data(), shape.input, to);
-      }
-    }
-    const std::int64_t block = tile / kBlockTiles;
-    const std::int64_t block_tiles = std::min<std::int64_t>(kBlockTiles, tiles - block * kBlockTiles);
-    std::byte* to = packed.as<std::byte>() + (block * kBlockTiles * input_tiles + tile % kBlockTiles) * kTileBytes;
-    pack_tiles(rows.data(), input_tiles, static_cast<std::size_t>(block_tiles) * kTileBytes, to);
-  }
-  return WeightHandle(std::make_shared<HostWeight>(shape, WeightLayout::kTiles, std::move(packed)));
+  return pack_weight(source, *kernels_, memory_);
 }
 
 Status AmxProduct::prepare(const WeightShape& shape, std::int64_t rows_max) {
-  if (shape.input % kTileInputs == 0) {
-    return {};
+  const std::int64_t padded_input = round_up(shape.input, kTileInputs);
+  const std::size_t block_bytes = tile_scratch_bytes(padded_input / kTileInputs);
+  if (block_bytes_ < block_bytes) {
+    LOCKSTEP_ASSIGN_OR_RETURN(block_scratch_, allocate_zeroed(block_bytes * static_cast<std::size_t>(pool_->size())));
+    block_bytes_ = block_bytes;
   }
-  const auto bytes = static_cast<std::size_t>(rows_max * round_up(shape.input, kTileInputs)) * sizeof(BFloat16);
-  if (x_scratch_.bytes() < bytes) {
+  const auto bytes = static_cast<std::size_t>(rows_max * padded_input) * sizeof(BFloat16);
+  if (shape.input != padded_input && x_scratch_.bytes() < bytes) {
     LOCKSTEP_ASSIGN_OR_RETURN(x_scratch_, allocate_zeroed(bytes));
   }
   return {};
@@ -94,7 +60,7 @@ void AmxProduct::add_part(const BFloat16* x, const HostWeight& weight, std::int6
   }
   const WeightShape& shape = weight.shape();
   parts_.push_back({.product = {.x = padded(x, shape.input, rows),
-                                .tiles = weight.tiles(),
+                                .weight = weight.tiles(),
                                 .input_tiles = round_up(shape.input, kTileInputs) / kTileInputs,
                                 .rows = rows,
                                 .output = shape.output,
@@ -127,11 +93,12 @@ void AmxProduct::multiply_groups(const BFloat16* x, const GroupedRows& groups, f
 
 void AmxProduct::run_parts() {
   if (work_bytes_ < kSharedFromBytes) {
-    run_units(0, units_);
+    run_units(0, units_, 0);
   } else {
     const std::int64_t together = (units_ + ComputePool::kUnitsMax - 1) / ComputePool::kUnitsMax;
-    pool_->run((units_ + together - 1) / together,
-               [this, together](std::int64_t unit, std::size_t /*participant*/) { run_units(unit * together, std::min((unit + 1) * together, units_)); });
+    pool_->run((units_ + together - 1) / together, [this, together](std::int64_t unit, std::size_t participant) {
+      run_units(unit * together, std::min((unit + 1) * together, units_), participant);
+    });
   }
   parts_.clear();
   units_ = 0;
@@ -139,11 +106,12 @@ void AmxProduct::run_parts() {
   x_used_ = 0;
 }
 
-void AmxProduct::run_units(std::int64_t first, std::int64_t last) const {
+void AmxProduct::run_units(std::int64_t first, std::int64_t last, std::size_t participant) const {
+  std::byte* scratch = block_scratch_.as<std::byte>() + participant * block_bytes_;
   for (std::size_t i = 0; i < parts_.size() && first < last; ++i) {
     const std::int64_t end = std::min(last, i + 1 < parts_.size() ? parts_[i + 1].first_unit : units_);
     if (first < end) {
-      tile_product(parts_[i].product, first - parts_[i].first_unit, end - parts_[i].first_unit);
+      tile_product(parts_[i].product, first - parts_[i].first_unit, end - parts_[i].first_unit, scratch);
       first = end;
     }
   }
