@@ -57,6 +57,7 @@ class HostExpertExchange final : public ExpertExchange {
 
   [[nodiscard]] Status start_dispatch(const ExchangePosition& position, const DPMetadata& tokens, std::span<const BFloat16> rows,
                                       std::span<const std::int32_t> expert_ids) override;
+  [[nodiscard]] bool arrived() override;
   [[nodiscard]] Status finish_dispatch(const Deadline& deadline) override;
   [[nodiscard]] ReceivedRows received() const override;
   [[nodiscard]] std::span<BFloat16> outputs() override;
@@ -297,6 +298,12 @@ Status HostExpertExchange::start_dispatch(const ExchangePosition& position, cons
   }
   stage_ = Stage::kDispatching;
   return {};
+}
+
+bool HostExpertExchange::arrived() {
+  LOCKSTEP_CHECK(stage_ == Stage::kDispatching || stage_ == Stage::kCombining, "member {}: nothing is under way at stage {}", me_, static_cast<int>(stage_));
+  const Result<bool> done = communicator_.test(ticket_);
+  return !done || *done;  // the wait says what failed
 }
 
 Status HostExpertExchange::wait_exchange(ExchangeDirection direction, const Deadline& deadline) {

@@ -9,7 +9,7 @@
 namespace lockstep::comm {
 
 /// Ownership  the process's MPI, once per process: MPI cannot be started twice. The destructor finalizes it, unless `abandon` was called.
-/// Threads    one at a time, any: the level is MPI_THREAD_SERIALIZED. FUNNELED would not do, for the engine thread and the comm progress thread take turns, and
+/// Threads    one at a time, any: the level is MPI_THREAD_SERIALIZED. FUNNELED would not do, for the start and the end run on threads of their own, and
 ///            MULTIPLE would put locks into every call for concurrency that we never use.
 class MpiRuntime {
  public:

@@ -7,6 +7,7 @@
 #include "device/host/host_ops.hpp"
 #include "device/host/instruction_set.hpp"
 #include "device/host/streams/host_event.hpp"
+#include "device/host/streams/host_signal.hpp"
 #include "device/host/streams/host_stream.hpp"
 #include "device/host/streams/inline_stream.hpp"
 
@@ -26,6 +27,7 @@ class HostDevice final : public Device {
   [[nodiscard]] Result<std::unique_ptr<Stream>> make_stream(std::string_view name) override { return HostStream::create(name, spin_rounds_); }
   [[nodiscard]] std::unique_ptr<Stream> make_inline_stream(std::string_view name) override { return std::make_unique<InlineStream>(name); }
   [[nodiscard]] std::unique_ptr<Event> make_event() override { return std::make_unique<HostEvent>(); }
+  [[nodiscard]] std::unique_ptr<Signal> make_signal() override { return std::make_unique<HostSignal>(spin_rounds_); }
   [[nodiscard]] Result<std::unique_ptr<Ops>> make_ops() override { return HostOps::create(instruction_set_, *pool_); }
   [[nodiscard]] std::string_view name() const override { return "cpu"; }
 

@@ -11,7 +11,7 @@ namespace lockstep::scheduler {
 
 namespace {
 
-/// A stream's own tasks carry the deadlines; waiting for the streams themselves needs no other.
+/// Of a stream that has nothing to wait for.
 constexpr Duration kNoLimit = Duration::max();
 
 /// What a rank that has given its part to the collective waits for.
@@ -31,13 +31,11 @@ Status StepExecutor::allocate() {
   const model::ModelConfig& config = *parts_.config;
   cache_ = std::make_unique<StepCache>(config.layer_is_sparse, options_.rows_max, options_.micro_batches_max);
   spans_.emplace(cache_->entries_max());
+  open_collectives_.reserve(static_cast<std::size_t>(options_.micro_batches_max));
   micro_batches_.resize(static_cast<std::size_t>(options_.micro_batches_max));
   for (MicroBatch& micro_batch : micro_batches_) {
     for (std::int32_t layer = 0; layer < config.layer_count; ++layer) {
       micro_batch.by_layer.emplace(parts_.transformer->layer_name(layer), &micro_batch.metadata);
-    }
-    for (std::size_t i = 0; i < static_cast<std::size_t>(StepEvent::kCount); ++i) {
-      micro_batch.events.push_back(parts_.device->make_event());
     }
     if (config.expert_count > 0) {
       LOCKSTEP_ASSIGN_OR_RETURN(micro_batch.exchange,
@@ -49,22 +47,17 @@ Status StepExecutor::allocate() {
 }
 
 Status StepExecutor::make_streams() {
-  const auto context_over = [this](StreamManager& streams) {
-    return MicroBatchOptions{.stream_manager = &streams, .adaptive = false, .narrow_attention = [this](const MicroBatchInfo& info) {
-                               return static_cast<const AttentionMetadataByLayer*>(&micro_batches_[static_cast<std::size_t>(info.index)].by_layer);
-                             }};
-  };
   try {
     inline_streams_ =
         std::make_unique<StreamManager>(StreamManagerOptions{.num_compute_streams = 1, .num_comm_streams = 1, .inline_streams = true}, parts_.device);
-    inline_split_.emplace(context_over(*inline_streams_));
-    if (options_.micro_batches_max > 1) {
-      // One of each: a second compute stream would run stages of two micro-batches at once, which share the ops.
-      streams_ = std::make_unique<StreamManager>(StreamManagerOptions{.num_compute_streams = 1, .num_comm_streams = 1}, parts_.device);
-      threaded_split_.emplace(context_over(*streams_));
-    }
+    split_.emplace(MicroBatchOptions{.stream_manager = inline_streams_.get(), .adaptive = false, .narrow_attention = [this](const MicroBatchInfo& info) {
+                                       return static_cast<const AttentionMetadataByLayer*>(&micro_batches_[static_cast<std::size_t>(info.index)].by_layer);
+                                     }});
   } catch (const std::exception& thrown) {
     return Error{ErrorCode::kResourceExhausted, fmt::format("no streams for --micro-batches {}: {}", options_.micro_batches_max, thrown.what())};
+  }
+  if (options_.micro_batches_max > 1) {
+    LOCKSTEP_ASSIGN_OR_RETURN(overlapped_, OverlappedProgram::create(*parts_.device, cache_->entries_max(), options_.micro_batches_max));
   }
   return {};
 }
@@ -94,7 +87,7 @@ Status StepExecutor::run(const comm::StepPlan& plan, const StepBatch& batch, Ste
   LOCKSTEP_CHECK(plan.micro_batches >= 1 && plan.micro_batches <= options_.micro_batches_max, "plan of {} micro-batches, prepared for {}", plan.micro_batches,
                  options_.micro_batches_max);
   step_ = plan.step;
-  open_collective_ = nullptr;
+  open_collectives_.clear();
   costs_ = {};
   std::uint64_t wire_bytes_before = 0;
   std::uint64_t crossed_rows_before = 0;
@@ -110,14 +103,19 @@ Status StepExecutor::run(const comm::StepPlan& plan, const StepBatch& batch, Ste
                                           .dp_metadata = &step_metadata_,
                                           .cudagraph_runtime_mode = plan.graph_mode,
                                           .timing_tracker = parts_.timing_tracker});
-  // One micro-batch has nothing to overlap with: inline, no thread hop.
-  MicroBatches& split = plan.micro_batches > 1 ? *threaded_split_ : *inline_split_;
+  MicroBatches& split = *split_;
   rows_per_micro_batch_ = std::max(plan.micro_batch_tokens, 1);
   split.reset(MicroBatchSplit{.batch_size = batch.rows(), .micro_batch_size = rows_per_micro_batch_, .num_micro_batches = plan.micro_batches});
   slice(split, batch);
+  const std::span<const ProgramEntry> program = cache_->find(shape).programs[static_cast<std::size_t>(plan.micro_batches - 1)];
+  spans_->start(program);
   {
     const set_forward_context scope(step_context_);
-    LOCKSTEP_RETURN_IF_ERROR(run_program(split, cache_->find(shape)));
+    // One micro-batch has nothing to overlap with: inline, no thread hop.
+    LOCKSTEP_RETURN_IF_ERROR(plan.micro_batches > 1 ? overlapped_->run(program, *this) : run_inline(program));
+  }
+  for (std::int32_t index = 0; index < plan.micro_batches; ++index) {
+    split.complete(index);
   }
   for (const MicroBatch& micro_batch : micro_batches_) {
     costs_.wire_bytes += micro_batch.exchange ? micro_batch.exchange->wire_bytes_total() : 0;
@@ -146,68 +144,49 @@ Result<std::int32_t> StepExecutor::make_logits(std::int32_t first_row, std::int3
   return count;
 }
 
-Status StepExecutor::execute_timed(const ProgramEntry& entry, device::Stream& stream) {
-  // Inline, an entry begins when the one before it ends: reading the clock is most of what a span costs.
-  const bool is_inline = &stream == &inline_streams_->compute_stream(0).stream();
-  const TimePoint begin = is_inline ? inline_end_ : SteadyClock::instance().now();
-  Status status = execute(entry, stream);
-  const TimePoint end = SteadyClock::instance().now();
-  spans_->set(entry, begin, end);
-  if (is_inline) {
-    inline_end_ = end;
-    test_agreement();
-  }
-  return status;
-}
-
-void StepExecutor::test_agreement() {
+TimePoint StepExecutor::test_agreement(TimePoint begin) {
   if (parts_.agreement == nullptr || !parts_.agreement->is_under_way()) {
-    return;
+    return begin;
   }
-  const TimePoint begin = inline_end_;
   parts_.agreement->test();
-  inline_end_ = SteadyClock::instance().now();
-  costs_.agreement_time += inline_end_ - begin;
+  const TimePoint end = SteadyClock::instance().now();
+  costs_.agreement_time += end - begin;
+  return end;
 }
 
-Status StepExecutor::run_program(MicroBatches& split, const PreparedStep& prepared) {
-  const std::int32_t count = split.num_micro_batches();
-  const bool threaded = count > 1;
-  device::Stream* compute = nullptr;
-  device::Stream* comm = nullptr;
-  const std::span<const ProgramEntry> program = prepared.programs[static_cast<std::size_t>(count - 1)];
-  spans_->start(program);
-  inline_end_ = SteadyClock::instance().now();
-  for (auto entry = program.begin(); entry != program.end();) {
-    // Entered once for all entries in a row: with one micro-batch that is the whole program.
-    const MicroBatches::Scope scope = split.scope(entry->micro_batch);
-    MicroBatch& micro_batch = micro_batches_[static_cast<std::size_t>(entry->micro_batch)];
-    // The bare streams: the handles' locks are for users on several threads.
-    compute = &scope.info().compute_stream->stream();
-    comm = threaded ? &scope.info().comm_stream->stream() : compute;
-    for (; entry != program.end() && entry->micro_batch == scope.info().index; ++entry) {
-      device::Stream& stream = entry->stream == StreamRole::kCompute ? *compute : *comm;
-      if (threaded && entry->wait != StepEvent::kNone) {
-        stream.wait_for(*micro_batch.events[static_cast<std::size_t>(entry->wait)]);
-      }
-      stream.enqueue([this, &entry = *entry, &stream] { return execute_timed(entry, stream); });
-      if (threaded && entry->record != StepEvent::kNone) {
-        stream.record(*micro_batch.events[static_cast<std::size_t>(entry->record)]);
-      }
+Status StepExecutor::run_inline(std::span<const ProgramEntry> program) {
+  const MicroBatches::Scope scope = split_->scope(0);
+  device::Stream& stream = inline_streams_->compute_stream(0).stream();
+  const Deadline unlimited = Deadline::after(kNoLimit);
+  // An entry begins when the one before it ends: reading the clock is most of what a span costs.
+  TimePoint begin = SteadyClock::instance().now();
+  for (const ProgramEntry& entry : program) {
+    if (entry.stream == StreamRole::kComm) {
+      LOCKSTEP_RETURN_IF_ERROR(start_exchange(entry));
+      LOCKSTEP_RETURN_IF_ERROR(finish(entry, deadline()));
+    } else {
+      // A task, because it is the stream that makes an error of what a stage throws.
+      stream.enqueue([this, &entry, &stream] { return compute(entry, stream); });
+      LOCKSTEP_RETURN_IF_ERROR(stream.synchronize(unlimited));
     }
-  }
-  // The comm stream first: the error of a collective names its cause better than the compute stream's wait for it.
-  Status comm_status = threaded ? comm->synchronize(Deadline::after(kNoLimit)) : Status{};
-  Status compute_status = compute->synchronize(Deadline::after(kNoLimit));
-  LOCKSTEP_RETURN_IF_ERROR(std::move(comm_status));
-  LOCKSTEP_RETURN_IF_ERROR(std::move(compute_status));
-  for (std::int32_t index = 0; index < count; ++index) {
-    split.complete(index);
+    const TimePoint end = SteadyClock::instance().now();
+    spans_->set(entry, begin, end);
+    begin = test_agreement(end);
   }
   return {};
 }
 
-Status StepExecutor::execute(const ProgramEntry& entry, device::Stream& stream) {
+void StepExecutor::enqueue(const ProgramEntry& entry, device::Stream& compute_stream) {
+  const MicroBatches::Scope scope = split_->scope(entry.micro_batch);
+  compute_stream.enqueue([this, &entry, &compute_stream]() -> Status {
+    const TimePoint begin = SteadyClock::instance().now();
+    LOCKSTEP_RETURN_IF_ERROR(compute(entry, compute_stream));
+    spans_->set(entry, begin, SteadyClock::instance().now());
+    return {};
+  });
+}
+
+Status StepExecutor::compute(const ProgramEntry& entry, device::Stream& stream) {
   MicroBatch& micro_batch = micro_batches_[static_cast<std::size_t>(entry.micro_batch)];
   model::Transformer& transformer = *parts_.transformer;
   show(entry);
@@ -224,13 +203,9 @@ Status StepExecutor::execute(const ProgramEntry& entry, device::Stream& stream) 
     case Stage::kDense:
       transformer.dense(entry.micro_batch, entry.layer, stream);
       return {};
-    case Stage::kDispatch:
-      return dispatch(entry, micro_batch);
     case Stage::kExperts:
       transformer.experts(entry.layer, micro_batch.exchange->received(), micro_batch.exchange->outputs(), stream);
       return {};
-    case Stage::kCombine:
-      return combine(entry, micro_batch);
     case Stage::kWeigh:
       transformer.combine(entry.micro_batch, micro_batch.exchange->combined(), stream);
       return {};
@@ -240,30 +215,38 @@ Status StepExecutor::execute(const ProgramEntry& entry, device::Stream& stream) 
       }
       transformer.head(entry.micro_batch, micro_batch.sample_rows, micro_batch.first_logit_row, stream);
       return {};
+    case Stage::kDispatch:
+    case Stage::kCombine:
+      break;
   }
-  return Error{ErrorCode::kInternal, fmt::format("step {}: unknown stage {}", step_, static_cast<int>(entry.stage))};
+  return Error{ErrorCode::kInternal, fmt::format("step {}: stage {} is none that computes", step_, static_cast<int>(entry.stage))};
 }
 
 void StepExecutor::show(const ProgramEntry& entry) {
   const std::scoped_lock lock(progress_mutex_);
-  if (open_collective_ == nullptr) {
+  if (open_collectives_.empty()) {
     parts_.progress->advance(step_, entry.layer, comm::StepPhase::kComputing);
     return;
   }
-  // What the other micro-batch computes meanwhile only ticks: a rank held up in a collective must not look like one that is busy itself.
-  parts_.progress->advance(step_, open_collective_->layer, phase_of(open_collective_->stage));
+  // What another micro-batch computes meanwhile only ticks: a rank held up in a collective must not look like one that is busy itself.
+  const ProgramEntry& oldest = *open_collectives_.front();
+  parts_.progress->advance(step_, oldest.layer, phase_of(oldest.stage));
 }
 
 void StepExecutor::open_collective(const ProgramEntry& entry) {
-  const std::scoped_lock lock(progress_mutex_);
-  open_collective_ = &entry;
-  parts_.progress->advance(step_, entry.layer, phase_of(entry.stage));
+  {
+    const std::scoped_lock lock(progress_mutex_);
+    open_collectives_.push_back(&entry);
+  }
+  show(entry);
 }
 
 void StepExecutor::close_collective(const ProgramEntry& entry) {
-  const std::scoped_lock lock(progress_mutex_);
-  open_collective_ = nullptr;
-  parts_.progress->advance(step_, entry.layer, comm::StepPhase::kComputing);
+  {
+    const std::scoped_lock lock(progress_mutex_);
+    std::erase(open_collectives_, &entry);
+  }
+  show(entry);
 }
 
 void StepExecutor::announce(CollectiveKind kind, const ProgramEntry& entry) {
@@ -277,29 +260,33 @@ Error StepExecutor::in_collective(Error error, const ProgramEntry& entry) const 
   return error;
 }
 
-Status StepExecutor::dispatch(const ProgramEntry& entry, MicroBatch& micro_batch) {
-  announce(CollectiveKind::kDispatch, entry);
-  const comm::ExchangePosition position{.step = step_, .layer = entry.layer, .micro_batch = entry.micro_batch};
-  Status status = micro_batch.exchange->start_dispatch(position, *get_forward_context().dp_metadata, parts_.transformer->routed_rows(entry.micro_batch),
-                                                       parts_.transformer->routed_experts(entry.micro_batch));
+Status StepExecutor::start(const ProgramEntry& entry) {
+  const MicroBatches::Scope scope = split_->scope(entry.micro_batch);
+  return start_exchange(entry);
+}
+
+Status StepExecutor::start_exchange(const ProgramEntry& entry) {
+  const bool dispatches = entry.stage == Stage::kDispatch;
+  micro_batches_[static_cast<std::size_t>(entry.micro_batch)].exchange_begin = SteadyClock::instance().now();
+  show(entry);
+  announce(dispatches ? CollectiveKind::kDispatch : CollectiveKind::kCombine, entry);
+  comm::ExpertExchange& exchange = exchange_of(entry);
+  Status status = dispatches
+                      ? exchange.start_dispatch({.step = step_, .layer = entry.layer, .micro_batch = entry.micro_batch}, *get_forward_context().dp_metadata,
+                                                parts_.transformer->routed_rows(entry.micro_batch), parts_.transformer->routed_experts(entry.micro_batch))
+                      : exchange.start_combine();
   if (!status) {
     return in_collective(std::move(status).error(), entry);
   }
   open_collective(entry);
-  LOCKSTEP_RETURN_IF_ERROR(micro_batch.exchange->finish_dispatch(Deadline::after(options_.stall_timeout, parts_.watch)));  // says itself where it stood
-  close_collective(entry);
   return {};
 }
 
-Status StepExecutor::combine(const ProgramEntry& entry, MicroBatch& micro_batch) {
-  announce(CollectiveKind::kCombine, entry);
-  Status status = micro_batch.exchange->start_combine();
-  if (!status) {
-    return in_collective(std::move(status).error(), entry);
-  }
-  open_collective(entry);
-  LOCKSTEP_RETURN_IF_ERROR(micro_batch.exchange->finish_combine(Deadline::after(options_.stall_timeout, parts_.watch)));  // says itself where it stood
+Status StepExecutor::finish(const ProgramEntry& entry, const Deadline& deadline) {
+  comm::ExpertExchange& exchange = exchange_of(entry);
+  LOCKSTEP_RETURN_IF_ERROR(entry.stage == Stage::kDispatch ? exchange.finish_dispatch(deadline) : exchange.finish_combine(deadline));  // says itself where
   close_collective(entry);
+  spans_->set(entry, micro_batches_[static_cast<std::size_t>(entry.micro_batch)].exchange_begin, SteadyClock::instance().now());
   return {};
 }
 

@@ -18,6 +18,7 @@
 #include "lockstep/model/transformer.hpp"
 #include "lockstep/scheduler/step_observer.hpp"
 #include "scheduler/batch/batch_planner.hpp"
+#include "scheduler/step/overlapped_program.hpp"
 #include "scheduler/step/step_cache.hpp"
 #include "scheduler/step/step_program.hpp"
 #include "scheduler/step/step_spans.hpp"
@@ -55,9 +56,9 @@ struct StepCosts {
   Duration agreement_time{};                ///< in tests of the next step's agreement, which are not in the stages' spans
 };
 
-/// Owns the streams, events, expert exchanges and the micro-batch contexts, which are entered on the engine's thread: a context follows what is enqueued under
-/// it to its stream.      Threads  the engine's; with several micro-batches its two streams' threads run the stages.
-class StepExecutor {
+/// Owns the streams, expert exchanges and the micro-batch contexts, which are entered on the engine's thread: a context follows what is enqueued under it to
+/// its stream.      Threads  the engine's, which makes all exchanges; with several micro-batches the compute stream's thread runs the other stages.
+class StepExecutor final : private OverlappedStages {
  public:
   [[nodiscard]] static Result<std::unique_ptr<StepExecutor>> create(const StepExecutorParts& parts, const StepExecutorOptions& options);
 
@@ -81,7 +82,7 @@ class StepExecutor {
     std::int32_t first_logit_row = 0;
     bool wants_hidden = false;  ///< the hidden states of some of its rows are needed after the step
     std::unique_ptr<comm::ExpertExchange> exchange;
-    std::vector<std::unique_ptr<device::Event>> events;  ///< by StepEvent
+    TimePoint exchange_begin{};  ///< of the exchange under way
   };
   /// Nothing is left in it: the stages' results are in the transformer's buffers.
   using MicroBatches = MicroBatchContext<std::monostate>;
@@ -90,37 +91,42 @@ class StepExecutor {
   [[nodiscard]] Status allocate();
   [[nodiscard]] Status make_streams();
   void slice(const MicroBatches& split, const StepBatch& batch);
-  [[nodiscard]] Status run_program(MicroBatches& split, const PreparedStep& prepared);
+  [[nodiscard]] Status run_inline(std::span<const ProgramEntry> program);
   void show(const ProgramEntry& entry);
   /// From here on the rank is shown as one that waits for the others: its own part is on its way.
   void open_collective(const ProgramEntry& entry);
   void close_collective(const ProgramEntry& entry);
   void announce(CollectiveKind kind, const ProgramEntry& entry);
-  /// `execute`, with its span.
-  [[nodiscard]] Status execute_timed(const ProgramEntry& entry, device::Stream& stream);
-  [[nodiscard]] Status execute(const ProgramEntry& entry, device::Stream& stream);
-  /// Moves on the agreement of the next step, if one is under way. Inline only: with streams, MPI is the comm stream's, whose exchanges move it too.
-  void test_agreement();
-  [[nodiscard]] Status dispatch(const ProgramEntry& entry, MicroBatch& micro_batch);
-  [[nodiscard]] Status combine(const ProgramEntry& entry, MicroBatch& micro_batch);
+  /// Moves on the agreement of the next step, if one is under way; the time after it. Inline only: the exchanges of a split step move it too.
+  [[nodiscard]] TimePoint test_agreement(TimePoint begin);
+  /// Any stage but the exchanges.
+  [[nodiscard]] Status compute(const ProgramEntry& entry, device::Stream& stream);
+  /// Inside the micro-batch's context.
+  [[nodiscard]] Status start_exchange(const ProgramEntry& entry);
   [[nodiscard]] Error in_collective(Error error, const ProgramEntry& entry) const;
+  [[nodiscard]] comm::ExpertExchange& exchange_of(const ProgramEntry& entry) { return *micro_batches_[static_cast<std::size_t>(entry.micro_batch)].exchange; }
+
+  // What the overlapped program asks for; inline the exchanges take the same way.
+  void enqueue(const ProgramEntry& entry, device::Stream& compute) override;
+  [[nodiscard]] Status start(const ProgramEntry& entry) override;
+  [[nodiscard]] bool arrived(const ProgramEntry& entry) override { return exchange_of(entry).arrived(); }
+  [[nodiscard]] Status finish(const ProgramEntry& entry, const Deadline& deadline) override;
+  [[nodiscard]] Deadline deadline() const override { return Deadline::after(options_.stall_timeout, parts_.watch); }
 
   StepExecutorParts parts_;
   StepExecutorOptions options_;
   std::vector<MicroBatch> micro_batches_;
   std::unique_ptr<StepCache> cache_;
   std::optional<StepSpans> spans_;  ///< set by allocate
-  TimePoint inline_end_{};          ///< of the last entry on the inline stream; the step thread's
   std::unique_ptr<StreamManager> inline_streams_;
-  std::unique_ptr<StreamManager> streams_;    ///< null while one micro-batch is the most
-  std::optional<MicroBatches> inline_split_;  ///< of steps with one micro-batch
-  std::optional<MicroBatches> threaded_split_;
+  std::optional<MicroBatches> split_;              ///< over the inline streams; set by allocate
+  std::unique_ptr<OverlappedProgram> overlapped_;  ///< null while one micro-batch is the most
   DPMetadata step_metadata_;
   ForwardContext step_context_;
   std::int64_t step_ = 0;
   std::int32_t rows_per_micro_batch_ = 1;
-  std::mutex progress_mutex_;                      ///< the two streams' threads report progress, which takes one writer at a time
-  const ProgramEntry* open_collective_ = nullptr;  ///< the one that the comm stream waits in
+  std::mutex progress_mutex_;                          ///< two threads report progress, which takes one writer at a time
+  std::vector<const ProgramEntry*> open_collectives_;  ///< those under way, the oldest first
   StepCosts costs_;
 };
 

@@ -18,6 +18,11 @@ Status HostEvent::wait(const Deadline& deadline) {
   return at.timeline->status_at(at.point);
 }
 
+bool HostEvent::reached_within(Duration limit) {
+  const TimelinePoint at = get();
+  return at.timeline == nullptr || at.timeline->reached_within(at.point, limit);
+}
+
 void HostEvent::set(TimelinePoint point) {
   const std::scoped_lock lock(mutex_);
   // The old point leaves with the argument, after the lock: it may be the last owner of a timeline.

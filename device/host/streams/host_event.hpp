@@ -20,6 +20,7 @@ class HostEvent final : public Event {
  public:
   [[nodiscard]] bool query() const override;
   [[nodiscard]] Status wait(const Deadline& deadline) override;
+  [[nodiscard]] bool reached_within(Duration limit) override;
 
   void set(TimelinePoint point);
   /// What a wait enqueued now waits for: recording the event again later does not change that.

@@ -108,6 +108,15 @@ Status Timeline::wait(std::uint64_t point, const Deadline& deadline) {
   return {};
 }
 
+bool Timeline::reached_within(std::uint64_t point, Duration limit) {
+  const auto done = [this, point] { return reached(point); };
+  if (spin(done)) {
+    return true;
+  }
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, limit, done);
+}
+
 bool Timeline::wait(std::uint64_t point, const std::stop_token& stop) {
   const auto done = [this, point] { return reached(point); };
   if (spin(done)) {

@@ -41,6 +41,8 @@ class Timeline {
   [[nodiscard]] Status status_at(std::uint64_t point) const;
   /// Waits until the point is reached.      Errors  the deadline's; not the stream's.
   [[nodiscard]] Status wait(std::uint64_t point, const Deadline& deadline);
+  /// The same for a while, which is no error: true when reached.
+  bool reached_within(std::uint64_t point, Duration limit);
   /// The same without a deadline, ended by `stop`: false then.
   bool wait(std::uint64_t point, const std::stop_token& stop);
   /// Waits until something is submitted that has not completed; false when stopped. For the stream's own thread.

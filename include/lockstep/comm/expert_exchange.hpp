@@ -33,11 +33,12 @@ struct ReceivedRows {
 };
 
 /// One exchange's state: buffers are made once, for the largest micro-batch. One object per micro-batch in flight.
-/// Order      start_dispatch → finish_dispatch → (experts write outputs()) → start_combine → finish_combine.
+/// Order      start_dispatch → finish_dispatch → (experts write outputs()) → start_combine → finish_combine. Several objects may be in flight at once: their
+/// starts come in the same order on all members, their ends in any.
 /// Wire       a row goes once to each member that holds one of its experts, with the list of (row, expert) pairs; each pair's output comes back as one bfloat16
 /// row.
 ///            Capacities are DPMetadata's counts; a member with zero tokens sends no rows but computes for the others. Sizes: docs/collectives.md.
-/// Threads    the comm stream's task or the engine: one at a time.
+/// Threads    the engine's; `received`, `outputs` and `combined` may be read on another one between the end of an exchange and the start of the next.
 /// Errors     kDiverged: a header names another step, layer, micro-batch or more rows than agreed (with both sides' values); the communicator's.
 class ExpertExchange {
  public:
@@ -51,6 +52,8 @@ class ExpertExchange {
   /// `rows` and `expert_ids` are borrowed until finish_dispatch.
   [[nodiscard]] virtual Status start_dispatch(const ExchangePosition& position, const DPMetadata& tokens, std::span<const BFloat16> rows,
                                               std::span<const std::int32_t> expert_ids) = 0;
+  /// Moves the exchange that is under way on; true when its `finish_` would not wait, be it that it failed.      Cost  a look: to be called until it is true.
+  [[nodiscard]] virtual bool arrived() = 0;
   [[nodiscard]] virtual Status finish_dispatch(const Deadline& deadline) = 0;
   /// Valid from finish_dispatch until the next start_dispatch.
   [[nodiscard]] virtual ReceivedRows received() const = 0;

@@ -52,6 +52,7 @@ class Device {
   /// A stream that runs each task on the calling thread at once; its events are complete when recorded. For steps with one micro-batch.
   [[nodiscard]] virtual std::unique_ptr<Stream> make_inline_stream(std::string_view name) = 0;
   [[nodiscard]] virtual std::unique_ptr<Event> make_event() = 0;
+  [[nodiscard]] virtual std::unique_ptr<Signal> make_signal() = 0;
   [[nodiscard]] virtual Result<std::unique_ptr<Ops>> make_ops() = 0;
   [[nodiscard]] virtual std::string_view name() const = 0;
 

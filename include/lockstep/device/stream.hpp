@@ -85,9 +85,29 @@ class Event {
   /// Blocks the calling thread until `query()`.
   /// Errors  the deadline's; the first error of the stream that recorded it.
   [[nodiscard]] virtual Status wait(const Deadline& deadline) = 0;
+  /// Blocks until `query()` or until `limit` has passed, and says which. For who has something else to look after: no error to make, nothing allocated.
+  [[nodiscard]] virtual bool reached_within(Duration limit) = 0;
 
  protected:
   Event() = default;
+};
+
+/// A point that the host fires instead of a stream: for what ends outside of all streams, such as an exchange whose messages have come.
+/// May be armed several times ahead: each `fire` ends the oldest that is armed.
+/// Ownership  made by Device::make_signal; outlives every wait enqueued on its event.      Threads  arm and fire: one; the event: any.
+class Signal {
+ public:
+  virtual ~Signal() = default;
+  Signal(const Signal&) = delete;
+  Signal& operator=(const Signal&) = delete;
+  /// From now on a wait for `event()` is for the `fire` that answers this call; it has to come, or a stream waits for ever.
+  virtual void arm() = 0;
+  /// An error goes to the streams that wait for it and for all that are armed, until an `arm` with none left; those fires have to come all the same.
+  virtual void fire(Status status) = 0;
+  [[nodiscard]] virtual Event& event() = 0;
+
+ protected:
+  Signal() = default;
 };
 
 /// Work in order. After a task fails, later tasks are skipped, events still fire and carry the error to streams that wait for them,

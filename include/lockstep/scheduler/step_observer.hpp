@@ -88,7 +88,7 @@ struct CollectiveRecord {
   std::int32_t micro_batch = -1;
 };
 
-/// Threads  called on the engine's thread, on_collective on the comm stream's; one call at a time; must not block, allocate or log.
+/// Threads  called on the engine's thread; one call at a time; must not block, allocate or log.
 class StepObserver {
  public:
   virtual ~StepObserver() = default;

@@ -28,6 +28,7 @@ class HeapDevice final : public device::Device {
   Result<std::unique_ptr<device::Stream>> make_stream(std::string_view) override { return unsupported(); }
   std::unique_ptr<device::Stream> make_inline_stream(std::string_view) override { return nullptr; }
   std::unique_ptr<device::Event> make_event() override { return nullptr; }
+  std::unique_ptr<device::Signal> make_signal() override { return nullptr; }
   Result<std::unique_ptr<device::Ops>> make_ops() override { return unsupported(); }
   std::string_view name() const override { return "heap"; }
 

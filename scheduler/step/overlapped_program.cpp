@@ -1,0 +1,171 @@
+#include "scheduler/step/overlapped_program.hpp"
+
+#include <algorithm>
+#include <sys/prctl.h>
+#include <thread>
+#include <utility>
+
+namespace lockstep::scheduler {
+
+namespace {
+
+constexpr Duration kNoLimit = Duration::max();
+
+/// Stages between two checkpoints. At most twice as many are enqueued and not run, with a wait each: they fit a stream's ring, so that enqueueing never blocks
+/// the thread that has to end the exchanges which the stages wait for.
+constexpr std::size_t kStagesAhead = 48;
+
+/// Naps between two looks: a share of the time that the oldest exchange has taken, within bounds. What they may add to an exchange is that share; what they
+/// take from the stages on a core of their own is a look, some microseconds, a nap.
+constexpr int kNapShare = 16;
+constexpr Duration kNapMin = std::chrono::microseconds(20);
+constexpr Duration kNapMax = std::chrono::microseconds(200);
+/// By default Linux lets a nap last 50 us longer than asked for.
+constexpr unsigned long kTimerSlackNs = 1000;
+
+}  // namespace
+
+Result<std::unique_ptr<OverlappedProgram>> OverlappedProgram::create(device::Device& device, std::size_t entries_max, std::int32_t micro_batches_max) {
+  std::unique_ptr<OverlappedProgram> made(new OverlappedProgram);  // the constructor is private
+  LOCKSTEP_ASSIGN_OR_RETURN(made->compute_, device.make_stream("compute-0"));
+  for (std::size_t i = 0; i < entries_max; ++i) {
+    made->events_.push_back(device.make_event());
+  }
+  made->points_.resize(static_cast<std::size_t>(micro_batches_max));
+  for (Points& points : made->points_) {
+    for (std::unique_ptr<device::Signal>& signal : points.exchanged) {
+      signal = device.make_signal();
+    }
+  }
+  for (std::unique_ptr<device::Event>& checkpoint : made->checkpoints_) {
+    checkpoint = device.make_event();
+  }
+  made->waiting_.reserve(entries_max);
+  made->flying_.reserve(made->points_.size());  // a micro-batch has one exchange at a time
+  return made;
+}
+
+Status OverlappedProgram::run(std::span<const ProgramEntry> program, OverlappedStages& stages) {
+  prctl(PR_SET_TIMERSLACK, kTimerSlackNs);  // of the calling thread
+  stages_ = &stages;
+  program_ = program;
+  next_ = 0;
+  ahead_ = 0;
+  waiting_.clear();
+  next_waiting_ = 0;
+  flying_.clear();
+  Status status = run_all();
+  if (!status) {
+    // Stages wait for the exchanges that were armed: they are to be skipped, and nobody may be left behind.
+    for (const Flying& flying : flying_) {
+      signal_of(*flying.entry).fire(status.error());
+    }
+    for (; next_waiting_ < waiting_.size(); ++next_waiting_) {
+      signal_of(*waiting_[next_waiting_].entry).fire(status.error());
+    }
+  }
+  Status computed = compute_->synchronize(Deadline::after(kNoLimit));
+  // The error of a collective names its cause better than the compute stream's wait for it.
+  return status ? std::move(computed) : std::move(status);
+}
+
+Status OverlappedProgram::run_all() {
+  while (true) {
+    enqueue_ahead();
+    LOCKSTEP_ASSIGN_OR_RETURN(const bool started, start_next());
+    LOCKSTEP_ASSIGN_OR_RETURN(const bool finished, finish_arrived());
+    if (next_ == program_.size() && next_waiting_ == waiting_.size() && flying_.empty()) {
+      return {};
+    }
+    if (!started && !finished) {
+      LOCKSTEP_RETURN_IF_ERROR(rest());
+    }
+  }
+}
+
+void OverlappedProgram::enqueue_ahead() {
+  for (; next_ < program_.size(); ++next_) {
+    const ProgramEntry& entry = program_[next_];
+    if (entry.stream == StreamRole::kComm) {
+      signal_of(entry).arm();  // before anything that waits for it is enqueued
+      waiting_.push_back({.entry = &entry, .computed = points_[static_cast<std::size_t>(entry.micro_batch)].computed[static_cast<std::size_t>(entry.wait)]});
+    } else if (has_room()) {
+      enqueue(entry, *events_[next_]);
+    } else {
+      return;
+    }
+  }
+}
+
+bool OverlappedProgram::has_room() {
+  if (ahead_ < kStagesAhead) {
+    return true;
+  }
+  if (!checkpoints_.front()->query()) {
+    return false;
+  }
+  compute_->record(*checkpoints_.front());
+  std::swap(checkpoints_.front(), checkpoints_.back());
+  ahead_ = 0;
+  return true;
+}
+
+void OverlappedProgram::enqueue(const ProgramEntry& entry, device::Event& recorded) {
+  Points& points = points_[static_cast<std::size_t>(entry.micro_batch)];
+  if (entry.wait != StepEvent::kNone) {
+    compute_->wait_for(points.exchanged[static_cast<std::size_t>(entry.wait)]->event());
+  }
+  stages_->enqueue(entry, *compute_);
+  if (entry.record != StepEvent::kNone) {
+    compute_->record(recorded);
+    points.computed[static_cast<std::size_t>(entry.record)] = &recorded;
+  }
+  ++ahead_;
+}
+
+Result<bool> OverlappedProgram::start_next() {
+  // One at a time, and only the next: all ranks start the same exchanges in the same order.
+  if (next_waiting_ == waiting_.size() || !waiting_[next_waiting_].computed->query()) {
+    return false;
+  }
+  const Waiting next = waiting_[next_waiting_];
+  LOCKSTEP_RETURN_IF_ERROR(next.computed->wait(Deadline::after(kNoLimit)));  // reached: it tells whether the stage failed
+  const TimePoint begin = SteadyClock::instance().now();
+  LOCKSTEP_RETURN_IF_ERROR(stages_->start(*next.entry));
+  ++next_waiting_;
+  flying_.push_back({.entry = next.entry, .deadline = stages_->deadline(), .begin = begin});
+  return true;
+}
+
+Result<bool> OverlappedProgram::finish_arrived() {
+  bool any = false;
+  for (auto flying = flying_.begin(); flying != flying_.end();) {
+    // Past its deadline `finish` says who has not come.
+    if (!stages_->arrived(*flying->entry) && flying->deadline.check()) {
+      ++flying;
+      continue;
+    }
+    LOCKSTEP_RETURN_IF_ERROR(stages_->finish(*flying->entry, flying->deadline));
+    signal_of(*flying->entry).fire({});
+    flying = flying_.erase(flying);
+    any = true;
+  }
+  return any;
+}
+
+Status OverlappedProgram::rest() {
+  device::Event* computed = next_waiting_ < waiting_.size() ? waiting_[next_waiting_].computed : nullptr;
+  if (flying_.empty()) {
+    // Parked: only the compute stream can bring anything new.
+    return (computed != nullptr ? computed : checkpoints_.front().get())->wait(Deadline::after(kNoLimit));
+  }
+  const Duration nap = std::clamp((SteadyClock::instance().now() - flying_.front().begin) / kNapShare, kNapMin, kNapMax);
+  if (computed != nullptr) {
+    static_cast<void>(computed->reached_within(nap));
+  } else {
+    std::this_thread::sleep_for(nap);  // tidy-ok: MPI offers nothing to block on; between two looks of a loop with deadlines
+  }
+  return {};
+}
+
+}  // namespace lockstep::scheduler
