@@ -6,6 +6,7 @@ namespaces, interfaces and rates are gone. Nothing is left in /run/netns, on dis
 
 import contextlib
 import ctypes
+import json
 import os
 import pathlib
 import signal
@@ -159,6 +160,11 @@ class Network:
         """Limits what `name` sends."""
         self.hosts[name].run("tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", rate, "burst", burst_bytes, "latency", LATENCY)
 
+    def unlimit(self, name):
+        """Takes back what `limit` did, if it did."""
+        with contextlib.suppress(RuntimeError):
+            self.hosts[name].run("tc", "qdisc", "del", "dev", "eth0", "root")
+
     def cut(self, name):
         """Takes the host off the switch: what either side sends is lost without a word, and both see their link up."""
         run("ip", "link", "set", self.hosts[name].port_name, "nomaster")
@@ -182,7 +188,8 @@ class Network:
 
     def bytes_sent(self, name):
         """By the link's own counter."""
-        return int(self.hosts[name].run("cat", "/sys/class/net/eth0/statistics/tx_bytes"))
+        # Not from /sys, which shows the interfaces of whoever mounted it.
+        return json.loads(self.hosts[name].run("ip", "-json", "-statistics", "link", "show", "dev", "eth0"))[0]["stats64"]["tx"]["bytes"]
 
     def close(self):
         for host in self.hosts.values():
