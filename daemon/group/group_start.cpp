@@ -71,6 +71,7 @@ scheduler::EngineOptions engine_options(const DaemonOptions& options) {
           .max_model_len = options.max_model_len,
           .micro_batches = options.micro_batches == kMicroBatchesAuto ? 2 : options.micro_batches,
           .micro_batches_auto = options.micro_batches == kMicroBatchesAuto,
+          .agreement = options.agreement,
           .stall_timeout = options.stall_timeout,
           .keep_alive_interval = options.keep_alive_interval,
           // Two builds may round differently, even of one version; and a text has one embedding, whichever rank is asked.

@@ -19,6 +19,8 @@ constexpr std::array<std::pair<std::string_view, LoadFormat>, 3> kLoadFormats{
 constexpr std::array<std::pair<std::string_view, AccessLogLevel>, 3> kAccessLogLevels{
     {{"off", AccessLogLevel::kOff}, {"requests", AccessLogLevel::kRequests}, {"all", AccessLogLevel::kAll}}};
 constexpr std::array<std::pair<std::string_view, scheduler::Pooling>, 2> kPoolings{{{"last", scheduler::Pooling::kLast}, {"mean", scheduler::Pooling::kMean}}};
+constexpr std::array<std::pair<std::string_view, scheduler::AgreementMode>, 2> kAgreementModes{
+    {{"sync", scheduler::AgreementMode::kSync}, {"pipelined", scheduler::AgreementMode::kPipelined}}};
 constexpr std::array<std::pair<std::string_view, std::int32_t>, 3> kMicroBatches{{{"1", 1}, {"2", 2}, {"auto", kMicroBatchesAuto}}};
 constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kLogLevels{
     {{"trace", "trace"}, {"debug", "debug"}, {"info", "info"}, {"warning", "warning"}, {"error", "error"}}};
@@ -161,6 +163,11 @@ constexpr std::array kLines{
                "Into how many micro-batches a step may be split; auto measures which is faster",
                "`2` splits large steps in two, so that one computes while the other's rows travel; `auto` measures for each size of step which is faster"},
 
+    OptionLine{kGroup, "agreement", one_of<&Options::agreement, kAgreementModes>(), "sync",
+               "When ranks agree on a step: after the one before it (sync), or while that one computes (pipelined)",
+               "When ranks agree on a step: `sync`, after the one before it; `pipelined`, while that one computes, which hides the round trip: a request that "
+               "arrives in a step then starts one step later, and one that ends by itself takes a row more. The same on all ranks, and without effect on a "
+               "rank alone"},
     OptionLine{kGroup, "stall-timeout", duration<&Options::stall_timeout>(), "10s", "How long a rank may make no progress before its group ends",
                "A rank without progress or heartbeat for so long ends its group"},
     OptionLine{kGroup, "start-timeout", duration<&Options::start_timeout>(), "60s", "How long all ranks may take to find each other",

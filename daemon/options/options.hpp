@@ -11,6 +11,7 @@
 
 #include "lockstep/comm/launch.hpp"
 #include "lockstep/core/deadline.hpp"
+#include "lockstep/scheduler/agreement_mode.hpp"
 #include "lockstep/scheduler/request.hpp"
 
 namespace lockstep::daemon {
@@ -51,6 +52,7 @@ struct DaemonOptions {
   std::int64_t kv_cache_bytes = std::int64_t{256} << 20;
   std::int32_t micro_batches = 1;  ///< 1, 2, or kMicroBatchesAuto
 
+  scheduler::AgreementMode agreement = scheduler::AgreementMode::kSync;
   Duration stall_timeout = std::chrono::seconds(10);
   Duration start_timeout = std::chrono::seconds(60);
   Duration drain_timeout = std::chrono::seconds(30);

@@ -255,7 +255,7 @@ Status StepEngine::run_steps() {
       request_drain();  // echoed by every member: the group leaves once all have closed admission and are empty
     }
     if (plan_.action == comm::StepAction::kRun) {
-      if (options_.agreement == AgreementMode::kPipelined) {
+      if (options_.agreement == AgreementMode::kPipelined && parts_.view.size() > 1) {  // alone there is nothing to hide, and requests would wait for nothing
         LOCKSTEP_RETURN_IF_ERROR(propose_ahead());
       }
       LOCKSTEP_RETURN_IF_ERROR(compute(record));

@@ -18,14 +18,11 @@
 #include "lockstep/forward_context.hpp"
 #include "lockstep/model/model_config.hpp"
 #include "lockstep/model/weights.hpp"
+#include "lockstep/scheduler/agreement_mode.hpp"
 #include "lockstep/scheduler/request.hpp"
 #include "lockstep/scheduler/step_observer.hpp"
 
 namespace lockstep::scheduler {
-
-/// When the plan of a step is agreed on. kSync: after the step before it. kPipelined: while the step before it computes; a sequence that turns out to have
-/// ended in that one has a row in this one too, whose result is dropped, and gives its slot and blocks back a step later. Equal on all ranks.
-enum class AgreementMode : std::uint8_t { kSync, kPipelined };
 
 struct EngineOptions {
   std::int32_t max_num_seqs = 64;             ///< requests with rows in one step

@@ -88,6 +88,8 @@ TEST_F(Options, EveryOptionArrives) {
                                       "2G",
                                       "--micro-batches",
                                       "2",
+                                      "--agreement",
+                                      "pipelined",
                                       "--stall-timeout",
                                       "3",
                                       "--start-timeout",
@@ -118,6 +120,7 @@ TEST_F(Options, EveryOptionArrives) {
   EXPECT_EQ(options.max_model_len, 6);
   EXPECT_EQ(options.kv_cache_bytes, std::int64_t{2} << 30);
   EXPECT_EQ(options.micro_batches, 2);
+  EXPECT_EQ(options.agreement, scheduler::AgreementMode::kPipelined);
   EXPECT_EQ(options.stall_timeout, 3s);
   EXPECT_EQ(options.start_timeout, 4s);
   EXPECT_EQ(options.drain_timeout, 5min);
@@ -143,6 +146,7 @@ TEST_F(Options, BadValueIsNamedWithItsSourceAndWhatIsExpected) {
   EXPECT_THAT(bad({"--port", "70000"}), HasSubstr(R"(--port: "70000" (set on the command line) is not a port from 0 to 65535)"));
   EXPECT_THAT(bad({"--peer-bind", "localhost"}), HasSubstr(R"(--peer-bind: "localhost" (set on the command line) is not an IPv4 address)"));
   EXPECT_THAT(bad({"--peer-bind", "10.0.0.0/33"}), HasSubstr("or a network such as 10.0.0.0/24"));
+  EXPECT_THAT(bad({"--agreement", "async"}), HasSubstr(R"(--agreement: "async" (set on the command line) is not sync or pipelined)"));
   environment_ = {{"LOCKSTEP_MICRO_BATCHES", "3"}};
   EXPECT_THAT(bad({}), HasSubstr(R"(--micro-batches: "3" (set by LOCKSTEP_MICRO_BATCHES) is not 1, 2 or auto)"));
   environment_.clear();
