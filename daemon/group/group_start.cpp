@@ -1,8 +1,10 @@
 #include "daemon/group/group_start.hpp"
 
+#include <array>
 #include <cstdint>
 #include <fstream>
 #include <iterator>
+#include <span>
 
 #include <fmt/format.h>
 
@@ -14,6 +16,37 @@ namespace {
 
 constexpr std::size_t kSecretBytesMax = 4096;
 constexpr std::size_t kNumbersPerMember = 3;
+
+/// Ports that count up from an option's, one for each rank of the host; none when the kernel chooses.
+struct PortRange {
+  const char* option;
+  int first;
+  int count;
+  [[nodiscard]] int last() const { return first + count - 1; }
+};
+
+Status check_ports(const DaemonOptions& options, int local_size) {
+  constexpr int kPortMax = 65535;
+  const std::array<PortRange, 3> ranges{
+      {{"--port", options.port, local_size}, {"--shared-port", options.shared_port, 1}, {"--peer-port", options.peer_port, local_size}}};
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    const PortRange& range = ranges[i];
+    if (range.first == 0) {
+      continue;
+    }
+    if (range.last() > kPortMax) {
+      return Error{ErrorCode::kInvalidArgument, fmt::format("{}: {} leaves no room for the {} ranks of this host, which count up from it; expected at most {}",
+                                                            range.option, range.first, range.count, kPortMax + 1 - range.count)};
+    }
+    for (const PortRange& other : std::span(ranges).first(i)) {
+      if (other.first != 0 && range.first <= other.last() && other.first <= range.last()) {
+        return Error{ErrorCode::kInvalidArgument, fmt::format("{}: {} is among the ports {} to {} that the ranks of this host take by {}; choose another",
+                                                              range.option, range.first, other.first, other.last(), other.option)};
+      }
+    }
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -79,17 +112,7 @@ scheduler::EngineOptions engine_options(const DaemonOptions& options) {
 }
 
 Status check_start(const DaemonOptions& options, const comm::LaunchInfo& launch, const model::ModelConfig& config, std::int64_t host_memory_bytes) {
-  constexpr int kPortMax = 65535;
-  const int last_port = options.port + launch.local_size - 1;
-  if (options.port != 0 && last_port > kPortMax) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("--port: {} leaves no room for the {} ranks of this host, which count up from it; expected at most {}", options.port,
-                             launch.local_size, kPortMax + 1 - launch.local_size)};
-  }
-  if (options.port != 0 && options.shared_port >= options.port && options.shared_port <= last_port) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("--shared-port: {} is a port of one of this host's ranks, which have {} to {}; choose another",
-                                                          options.shared_port, options.port, last_port)};
-  }
+  LOCKSTEP_RETURN_IF_ERROR(check_ports(options, launch.local_size));
   LOCKSTEP_RETURN_IF_ERROR(device::find_device_backend(options.device));
   const scheduler::EngineOptions engine = engine_options(options);
   LOCKSTEP_RETURN_IF_ERROR(scheduler::check_engine_options(engine, config, launch.world_size));

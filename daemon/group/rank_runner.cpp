@@ -75,6 +75,9 @@ Status RankRunner::connect_peers(const Deadline& deadline) {
   comm::PeerChannelOptions options;
   options.secret = parts_.secret;
   options.bind_address = parts_.options->peer_bind;
+  if (parts_.options->peer_port != 0) {
+    options.port = static_cast<std::uint16_t>(parts_.options->peer_port + parts_.launch.local_rank);  // check_start saw that it fits
+  }
   options.heartbeat_interval = parts_.options->heartbeat_interval;
   options.stall_timeout = parts_.options->stall_timeout;
   options.single_host = parts_.launch.local_size == parts_.launch.world_size;

@@ -180,6 +180,9 @@ constexpr std::array kLines{
     OptionLine{kGroup, "peer-bind", listen_address(), "(chosen)", "Address, or network, on which other ranks reach this one",
                "IPv4 address on which other ranks reach this one, or a network such as `10.0.0.0/24`: each host takes its own address in it. Default: "
                "loopback when all ranks share a host, else the first interface's"},
+    OptionLine{kGroup, "peer-port", port_number<&Options::peer_port>(), "0", "Port on which the other ranks reach this host's first rank; the others count up. 0: any free one",
+               "Port on which the other ranks reach the host's first rank; rank *i* of the host takes port + *i*. 0: one that the kernel chooses for each. A firewall between the"
+               " hosts wants fixed ones: [deployment](deployment.md)"},
     OptionLine{kGroup, "group-secret-file", text_of<&Options::group_secret_file, kFile>("PATH"), "(none)",
                "File with the secret that all ranks share; or set LOCKSTEP_GROUP_SECRET",
                "File with the secret by which ranks know each other. `LOCKSTEP_GROUP_SECRET` holds the secret itself; it is no option, as arguments are "

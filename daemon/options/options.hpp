@@ -35,6 +35,7 @@ struct DaemonOptions {
   std::string host = "127.0.0.1";
   std::uint16_t port = 8000;  ///< of local rank 0; 0: any free one
   std::uint16_t shared_port = 0;
+  std::uint16_t peer_port = 0;
   std::filesystem::path unix_socket;  ///< in the place of host and port; "" is none
   std::string metrics_address;        ///< HOST:PORT of local rank 0; "" is none
   std::vector<std::string> api_keys;

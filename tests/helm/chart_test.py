@@ -138,7 +138,8 @@ class Chart(unittest.TestCase):
                  ({"launch": "mpiJob", "nodes": 2, "replicas": 2, **SSH}, "replicas"), ({"devices": {"perNode": 0}}, "perNode"), ({"devices": {"kind": "tpu"}}, "kind"),
                  ({"replica": 2}, "replica"), ({"options": {"port": 1}}, "port"), ({"options": {"Max_Num_Seqs": 1}}, "Max_Num_Seqs"), ({"model": {"source": "pvc"}}, "reference"),
                  ({"drain": {"timeout": "30s"}}, "timeout"), ({"image": {"digest": "sha256:1"}}, "digest"), ({"service": {"port": 0}}, "port"),
-                 ({"ports": {"mpi": 65000}}, "mpi"), ({"sharedMemory": "lots"}, "sharedMemory")]  # fmt: skip
+                 ({"ports": {"mpi": 65000}}, "mpi"), ({"ports": {"rank": 7998}, "devices": {"perNode": 2}}, "ports.shared"),
+                 ({"ports": {"peer": 24255}}, "ports.peer"), ({"sharedMemory": "lots"}, "sharedMemory")]  # fmt: skip
         for values, name in wrong:
             with self.subTest(values=values), self.assertRaises(helm_python.HelmError) as refused:
                 render(values)
@@ -152,9 +153,10 @@ class Chart(unittest.TestCase):
     def test_names_every_port_of_a_group_in_the_network_policy(self):
         (policy,) = of_kind(render(merged(LAUNCHES[1], {"devices": {"perNode": 4}})), "NetworkPolicy")
         opened = [(port["port"], port.get("endPort", port["port"])) for rule in policy["spec"]["ingress"] for port in rule["ports"]]
-        for wanted in (7999, 8000, 8003, 2222, 24000, 24255, 40000):
+        for wanted in (7999, 8000, 8003, 2222, 24000, 24255, 24300, 24303):
             self.assertTrue(any(first <= wanted <= last for first, last in opened), wanted)
         self.assertFalse(any(first <= 8004 <= last for first, last in opened))
+        self.assertFalse(any(first <= 24304 <= last for first, last in opened))
 
     def test_carries_the_rules_and_the_dashboard_of_monitoring(self):
         for name in ("rules.yml", "dashboard.json"):

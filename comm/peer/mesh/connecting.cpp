@@ -32,9 +32,12 @@ std::string to_text(const PeerEndpoint& endpoint) {
 
 Status Mesh::listen() {
   LOCKSTEP_ASSIGN_OR_RETURN(const ListenAddress address, choose_listen_address(options_.bind_address, options_.single_host));
-  const tcp::endpoint wanted(asio::ip::address_v4(address.bind), 0);
+  const tcp::endpoint wanted(asio::ip::address_v4(address.bind), options_.port);
   error_code error;
   acceptor_.open(wanted.protocol(), error);
+  if (!error && options_.port != 0) {
+    acceptor_.set_option(tcp::acceptor::reuse_address(true), error);  // connections of a group that has just ended still hold the port
+  }
   if (!error) {
     acceptor_.bind(wanted, error);
   }
@@ -42,8 +45,9 @@ Status Mesh::listen() {
     acceptor_.listen(asio::socket_base::max_listen_connections, error);
   }
   if (error) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("peer address {}: cannot listen there ({}); expected an IPv4 address of this host",
-                                                          wanted.address().to_string(), error.message())};
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("peer address {} port {}: cannot listen there ({}); expected an IPv4 address of this host and a free port, or port 0",
+                             wanted.address().to_string(), options_.port, error.message())};
   }
   endpoint_ = {.address = address.advertise, .port = acceptor_.local_endpoint().port()};
   return {};

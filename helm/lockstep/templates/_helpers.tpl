@@ -42,6 +42,7 @@ labels:
 host = 0.0.0.0
 port = {{ .Values.ports.rank }}
 shared-port = {{ .Values.ports.shared }}
+peer-port = {{ .Values.ports.peer }}
 drain-timeout = {{ .Values.drain.timeout }}s
 {{- if eq .Values.devices.kind "gpu" }}
 device = cuda
@@ -68,9 +69,23 @@ group-secret-file = /etc/lockstep-secrets/group/group-secret
 httpGet: {path: {{ .path }}, port: rank-0, scheme: {{ ternary "HTTPS" "HTTP" (ne .root.Values.secrets.tls "") }}}
 {{- end }}
 
-{{/* Ports between the nodes of a group: ssh, Open MPI's as launch.sh fixes them, and the ranks' peer channels, whose ports the kernel chooses. */}}
+{{/* Refuses ports that run into each other: the schema sees each alone. */}}
+{{- define "lockstep.checkPorts" -}}
+{{- $ranks := int .Values.devices.perNode }}
+{{- $ports := .Values.ports }}
+{{- $ranges := list (list "rank" (int $ports.rank) $ranks) (list "shared" (int $ports.shared) 1) (list "ssh" (int $ports.ssh) 1) (list "mpi" (int $ports.mpi) 256) (list "peer" (int $ports.peer) $ranks) }}
+{{- range $i, $one := $ranges }}
+{{- range $other := slice $ranges 0 $i }}
+{{- if and (lt (index $one 1) (add (index $other 1) (index $other 2))) (lt (index $other 1) (add (index $one 1) (index $one 2))) }}
+{{- fail (printf "ports.%s takes %d from %d on, ports.%s %d from %d on: keep them apart" (index $one 0) (index $one 2) (index $one 1) (index $other 0) (index $other 2) (index $other 1)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Ports between the nodes of a group: ssh, Open MPI's as launch.sh fixes them, and the ranks' peer channels. */}}
 {{- define "lockstep.groupPorts" -}}
 - {port: {{ .Values.ports.ssh }}, protocol: TCP}
 - {port: {{ .Values.ports.mpi }}, endPort: {{ add .Values.ports.mpi 255 }}, protocol: TCP}
-- {port: 32768, endPort: 60999, protocol: TCP}
+- {port: {{ .Values.ports.peer }}, endPort: {{ add .Values.ports.peer .Values.devices.perNode -1 }}, protocol: TCP}
 {{- end }}

@@ -28,6 +28,7 @@ struct PeerChannelOptions {
   /// IPv4 address, or a network such as "10.0.0.0/24" for this host's address in it; "" chooses: loopback when all members share this host, else the address of
   /// the first usable interface.
   std::string bind_address;
+  std::uint16_t port = 0;  ///< to listen on; 0: one that the kernel chooses
   Duration heartbeat_interval = std::chrono::milliseconds(100);
   Duration stall_timeout = std::chrono::seconds(10);
   Duration authentication_timeout = std::chrono::seconds(5);  ///< a connection that has not proven by then that it is a member's is dropped

@@ -66,6 +66,8 @@ TEST(StartCheck, WhatCannotWorkIsNamedBeforeAnyPortOpens) {
   };
   const std::vector<Bad> bad{{"--port: 65535", [](DaemonOptions& options) { options.port = 65535; }},
                              {"--shared-port: 8001", [](DaemonOptions& options) { options.shared_port = 8001; }},
+                             {"--peer-port: 65535", [](DaemonOptions& options) { options.peer_port = 65535; }},
+                             {"--peer-port: 7999 is among the ports 8000 to 8001", [](DaemonOptions& options) { options.peer_port = 7999; }},
                              {"--device", [](DaemonOptions& options) { options.device = "abacus"; }},
                              {"--max-model-len is 1025", [](DaemonOptions& options) { options.max_model_len = 1025; }},
                              {"--max-num-batched-tokens", [](DaemonOptions& options) { options.max_num_batched_tokens = 1'000'000'000; }},

@@ -2,6 +2,7 @@
 // Method  N channels in this process over loopback, each with an io_context and thread of its own.
 #include "lockstep/comm/peer_channel.hpp"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -69,6 +70,18 @@ TEST(PeerChannel, AnEndpointCanBeReachedWhateverAddressItIsBoundTo) {
     Group group(2, options);
     group.expect_connected();
   }
+}
+
+TEST(PeerChannel, APortThatIsAskedForIsTakenOrItsOwnerIsToldOf) {
+  boost::asio::io_context io;
+  const StepProgress progress;
+  PeerChannelOptions options = test_options();
+  options.bind_address = "127.0.0.1";
+  const auto first = PeerChannel::create(io, view_of(2, 0), progress, options);
+  ASSERT_TRUE(first);
+  options.port = (*first)->endpoint().port;
+  const std::string message = PeerChannel::create(io, view_of(2, 1), progress, options).error().message;
+  EXPECT_THAT(message, HasSubstr(fmt::format("127.0.0.1 port {}: cannot listen there", options.port)));
 }
 
 TEST(PeerChannel, AWakeReachesEveryOtherMemberAndNotItsSender) {
