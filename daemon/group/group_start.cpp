@@ -2,12 +2,11 @@
 
 #include <array>
 #include <cstdint>
-#include <fstream>
-#include <iterator>
 #include <span>
 
 #include <fmt/format.h>
 
+#include "daemon/files/regular_file.hpp"
 #include "lockstep/core/hash.hpp"
 #include "lockstep/device/device.hpp"
 
@@ -52,14 +51,15 @@ Status check_ports(const DaemonOptions& options, int local_size) {
 
 Result<GroupSecret> find_group_secret(const std::filesystem::path& file, const comm::LaunchInfo& launch, const comm::EnvironmentReader& environment) {
   if (!file.empty()) {
-    std::ifstream stream(file);
-    std::string text{std::istreambuf_iterator<char>(stream), {}};
-    text.erase(text.find_last_not_of("\r\n") + 1);
-    if (!stream.is_open() || text.empty() || text.size() > kSecretBytesMax) {
-      return Error{ErrorCode::kInvalidArgument,
-                   fmt::format("--group-secret-file: {} cannot be read, is empty or is larger than {} bytes", file.string(), kSecretBytesMax)};
+    Result<RegularFile> read = read_regular_file(file, kSecretBytesMax);
+    if (read) {
+      read->text.erase(read->text.find_last_not_of("\r\n") + 1);
     }
-    return GroupSecret{.value = std::move(text)};
+    if (!read || read->text.empty()) {
+      return Error{ErrorCode::kInvalidArgument, fmt::format("--group-secret-file {}: {}; expected a file with the secret that all ranks share", file.string(),
+                                                            read ? "is empty" : read.error().message)};
+    }
+    return GroupSecret{.value = std::move(read->text)};
   }
   if (launch.world_size == 1) {
     return GroupSecret{};

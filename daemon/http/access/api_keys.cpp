@@ -1,13 +1,14 @@
 #include "daemon/http/access/api_keys.hpp"
 
 #include <algorithm>
-#include <fstream>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <optional>
-#include <sys/stat.h>
+#include <sstream>
 
 #include <fmt/format.h>
+
+#include "daemon/files/regular_file.hpp"
 
 namespace lockstep::daemon {
 namespace {
@@ -68,16 +69,13 @@ bool ApiKeys::accepts(std::string_view authorization) const {
 
 Result<KeyFile> read_key_file(const std::filesystem::path& file) {
   KeyFile result;
-  struct stat facts {};
-  std::ifstream input(file);
-  if (!input || ::stat(file.c_str(), &facts) != 0 || !S_ISREG(facts.st_mode)) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("--api-key-file {}: cannot be read; expected a file with one API key a line", file.string())};
-  }
-  if (static_cast<std::size_t>(facts.st_size) > kFileBytesMax) {
+  const Result<RegularFile> read = read_regular_file(file, kFileBytesMax);
+  if (!read) {
     return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("--api-key-file {}: is larger than {} bytes; expected one API key a line", file.string(), kFileBytesMax)};
+                 fmt::format("--api-key-file {}: {}; expected a file with one API key a line", file.string(), read.error().message)};
   }
-  if ((facts.st_mode & (S_IRGRP | S_IROTH)) != 0) {
+  std::istringstream input(read->text);
+  if (read->others_may_read) {
     result.warning = fmt::format("--api-key-file {} may be read by other users: chmod 600 it", file.string());
   }
   for (std::string line; std::getline(input, line);) {

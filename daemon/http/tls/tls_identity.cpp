@@ -4,8 +4,11 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <string>
+#include <string_view>
 
 #include <fmt/format.h>
+
+#include "daemon/files/regular_file.hpp"
 
 namespace lockstep::daemon {
 namespace {
@@ -21,8 +24,11 @@ std::string last_openssl_error() {
   return code == 0 ? std::string("no reason was given") : std::string(text.data());
 }
 
-Error bad_file(const char* option, const std::filesystem::path& file, const char* expected) {
-  return {ErrorCode::kInvalidArgument, fmt::format("{} {}: {}; expected {}", option, file.string(), last_openssl_error(), expected)};
+constexpr const char* kCertificateExpected = "a PEM file with the certificate and what signed it";
+constexpr const char* kKeyExpected = "a PEM file with the certificate's private key, without a passphrase";
+
+Error bad_file(const char* option, const std::filesystem::path& file, std::string_view cause, const char* expected) {
+  return {ErrorCode::kInvalidArgument, fmt::format("{} {}: {}; expected {}", option, file.string(), cause, expected)};
 }
 
 /// Takes the first protocol of ours that the client offers; without a common one the handshake goes on without any, as for clients that offer none.
@@ -43,6 +49,13 @@ int no_passphrase(char* /*buffer*/, int /*size*/, int /*writing*/, void* /*conte
 }
 
 Result<std::shared_ptr<SSL_CTX>> make_context(const std::filesystem::path& certificate_file, const std::filesystem::path& key_file) {
+  // OpenSSL would wait for a pipe: at a reload, with the thread that serves.
+  if (const Status file = check_regular_file(certificate_file); !file) {
+    return bad_file("--tls-cert", certificate_file, file.error().message, kCertificateExpected);
+  }
+  if (const Status file = check_regular_file(key_file); !file) {
+    return bad_file("--tls-key", key_file, file.error().message, kKeyExpected);
+  }
   ERR_clear_error();
   const std::shared_ptr<SSL_CTX> context(SSL_CTX_new(TLS_server_method()), SSL_CTX_free);
   if (!context || SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION) != 1) {
@@ -53,10 +66,10 @@ Result<std::shared_ptr<SSL_CTX>> make_context(const std::filesystem::path& certi
   SSL_CTX_set_default_passwd_cb(context.get(), no_passphrase);
   SSL_CTX_set_alpn_select_cb(context.get(), choose_protocol, nullptr);
   if (SSL_CTX_use_certificate_chain_file(context.get(), certificate_file.c_str()) != 1) {
-    return bad_file("--tls-cert", certificate_file, "a PEM file with the certificate and what signed it");
+    return bad_file("--tls-cert", certificate_file, last_openssl_error(), kCertificateExpected);
   }
   if (SSL_CTX_use_PrivateKey_file(context.get(), key_file.c_str(), SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(context.get()) != 1) {
-    return bad_file("--tls-key", key_file, "a PEM file with the certificate's private key, without a passphrase");
+    return bad_file("--tls-key", key_file, last_openssl_error(), kKeyExpected);
   }
   return context;
 }

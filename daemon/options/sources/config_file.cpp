@@ -1,9 +1,6 @@
 #include "daemon/options/sources/config_file.hpp"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <optional>
 #include <string>
 #include <utility>
@@ -11,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "daemon/files/regular_file.hpp"
 #include "daemon/options/option_table.hpp"
 #include "daemon/options/values/nearest_name.hpp"
 
@@ -185,19 +183,11 @@ Result<Settings> read_config_text(std::string_view text, std::string_view file) 
 }
 
 Result<Settings> read_config_file(const std::filesystem::path& file) {
-  errno = 0;
-  std::ifstream stream(file, std::ios::binary);
-  std::string text(kFileBytesMax + 1, '\0');
-  if (!stream.is_open() || (stream.read(text.data(), static_cast<std::streamsize>(text.size())), stream.bad() || (stream.gcount() == 0 && errno != 0))) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("--config: {} cannot be read: {}; expected a file of lines of option = value", file.string(), std::strerror(errno))};
+  const Result<RegularFile> read = read_regular_file(file, kFileBytesMax);
+  if (!read) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("--config {}: {}; expected a file of lines of option = value", file.string(), read.error().message)};
   }
-  text.resize(static_cast<std::size_t>(stream.gcount()));
-  if (text.size() > kFileBytesMax) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("--config: {} has more than {} bytes; expected a file of lines of option = value", file.string(), kFileBytesMax)};
-  }
-  return read_config_text(text, file.string());
+  return read_config_text(read->text, file.string());
 }
 
 }  // namespace lockstep::daemon

@@ -64,7 +64,7 @@ TEST(ConfigFile, FileThatCannotBeReadIsNamed) {
   for (const char* path : {"/nonexistent/file", "/", "/dev/zero"}) {
     const Result<Settings> settings = read_config_file(path);
     ASSERT_FALSE(settings) << path;
-    EXPECT_THAT(settings.error().message, HasSubstr(std::string("--config: ") + path)) << path;
+    EXPECT_THAT(settings.error().message, HasSubstr(std::string("--config ") + path + ": ")) << path;
   }
   EXPECT_TRUE(read_config_file("/dev/null"));
 }

@@ -170,7 +170,7 @@ TEST_F(Options, UnknownNamesAreRefusedEverywhere) {
   const std::string file = config_file("prot = 1\n");
   EXPECT_THAT(bad({"--config", file}), HasSubstr(file + R"( line 1: "prot" is no option of lockstepd for a file; did you mean "port"?)"));
   EXPECT_THAT(bad({"--config", config_file("help = true\n")}), HasSubstr(file + R"( line 1: "help")"));
-  EXPECT_THAT(bad({"--config", "/nonexistent/file"}), HasSubstr("--config: /nonexistent/file"));
+  EXPECT_THAT(bad({"--config", "/nonexistent/file"}), HasSubstr("--config /nonexistent/file: "));
 }
 
 TEST_F(Options, VariableThatIsNoOptionIsFound) {
