@@ -18,6 +18,9 @@ constexpr std::size_t kReadBytes = std::size_t{16} << 10;
 /// What an idle connection may keep for its next answer.
 constexpr std::size_t kKeptBytes = std::size_t{64} << 10;
 
+/// What TLS may want to say while the client reads none of it. A handshake with a long chain of certificates takes some 100 KiB.
+constexpr std::size_t kHandshakeBytesMax = std::size_t{256} << 10;
+
 void empty(std::string& text) {
   text.clear();
   if (text.capacity() > kKeptBytes) {
@@ -62,6 +65,11 @@ void Wire::on_readable(const std::shared_ptr<WireOwner>& owner) {
     const TlsSession::State state = tls_->receive({piece.data(), bytes}, input_, handshake_);
     ended = state == TlsSession::State::kClosed || state == TlsSession::State::kFailed;
     flush(owner);
+    // Each of its requests for new keys, or for another handshake, is answered: one that reads none of the answers would fill this memory.
+    if (handshake_.size() > kHandshakeBytesMax) {
+      owner->on_broken();
+      return;
+    }
   }
   owner->on_input(ended);
 }

@@ -1,5 +1,6 @@
 // Goal: clients are served over TLS 1.2 and newer, and nothing else; a certificate can be replaced under open connections.
 // Method: certificates made here; OpenSSL's own client over a blocking socket.
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -10,6 +11,8 @@
 #include <string>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <utility>
+#include <vector>
 
 #include <gmock/gmock.h>
 
@@ -96,6 +99,19 @@ class TlsClient {
     buffer_.erase(0, result.size());
     return result;
   }
+  /// So often, without reading the answers. False: the server has closed the connection.
+  bool asks_for_keys(int times) {
+    std::signal(SIGPIPE, SIG_IGN);  // the end of the connection is what is waited for
+    const int small = 4096;
+    ::setsockopt(socket_, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    for (int i = 0; i < times; ++i) {
+      if (SSL_key_update(session_, SSL_KEY_UPDATE_REQUESTED) != 1 || SSL_do_handshake(session_) != 1) {
+        return false;
+      }
+    }
+    return true;
+  }
+  bool shakes_hands_again() { return SSL_renegotiate(session_) == 1 && SSL_do_handshake(session_) == 1; }
   [[nodiscard]] bool ended_in_order() const { return ended_in_order_; }
 
  private:
@@ -116,7 +132,19 @@ class Tls : public ServerFixture {
     key_ = folder_ / "key.pem";
     write_pair(certificate_, key_, "first");
   }
-  void open(HttpLimits limits = {}) {
+  /// A listening socket whose connections hold little of what their clients do not read.
+  static int listen_with_little_room() {
+    const int listening = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int small = 4096;
+    ::setsockopt(listening, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(::bind(listening, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(::listen(listening, 8), 0);
+    return listening;
+  }
+  void open(HttpLimits limits = {}, std::vector<int> listening = {}) {
     auto identity = TlsIdentity::load(certificate_, key_);
     ASSERT_TRUE(identity) << identity.error().message;
     identity_ = std::move(*identity);
@@ -125,7 +153,8 @@ class Tls : public ServerFixture {
     const Handler large = [](const std::shared_ptr<Exchange>& exchange) {
       exchange->respond({.content_type = "text/plain", .body = std::string(3'000'000, 'x') + "the end"});
     };
-    serve_with(true, {.limits = limits, .tls = identity_.get()}, {{"/page", "GET", page}, {"/size", "POST", size}, {"/large", "GET", large}});
+    serve_with(true, {.inherited_sockets = std::move(listening), .limits = limits, .tls = identity_.get()},
+               {{"/page", "GET", page}, {"/size", "POST", size}, {"/large", "GET", large}});
   }
   static bool asks_and_gets(TlsClient& client) { return client.send("GET /page HTTP/1.1\r\nHost: t\r\n\r\n") && !client.read_until("\r\n\r\npage").empty(); }
 
@@ -178,6 +207,25 @@ TEST_F(Tls, ClientThatNeverShakesHandsIsClosed) {
   HttpClient half(port_);
   half.send(std::string("\x16\x03\x01\x02\x00\x01", 6));
   EXPECT_TRUE(half.read_end());
+}
+
+TEST_F(Tls, ClientThatAsksForNewKeysAndReadsNoAnswerIsClosed) {
+  HttpLimits limits;
+  limits.write_timeout = std::chrono::hours(1);
+  open(limits, {listen_with_little_room()});
+  TlsClient client(port_, TLS1_3_VERSION);
+  ASSERT_TRUE(asks_and_gets(client));
+  // Far more than the buffers of the sockets and of the server take: 26 bytes each way.
+  EXPECT_FALSE(client.asks_for_keys(100'000));
+  TlsClient other(port_);
+  EXPECT_TRUE(asks_and_gets(other));
+}
+
+TEST_F(Tls, AnotherHandshakeOnAnOpenConnectionIsRefused) {
+  open();
+  TlsClient client(port_, TLS1_2_VERSION);
+  ASSERT_TRUE(asks_and_gets(client));
+  EXPECT_FALSE(client.shakes_hands_again());
 }
 
 TEST_F(Tls, ReloadCountsForNewConnectionsAndLeavesOpenOnesAlone) {
