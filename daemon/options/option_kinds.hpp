@@ -49,8 +49,6 @@ constexpr OptionKind whole_number() {
               [] {
                 if constexpr (kHigh == kLow + 1) {
                   return fmt::format("{} or {}", kLow, kHigh);
-                } else if constexpr (kHigh == std::numeric_limits<OptionMember<kMember>>::max()) {
-                  return fmt::format("a whole number, at least {}", kLow);
                 } else {
                   return fmt::format("a whole number from {} to {}", kLow, kHigh);
                 }
@@ -94,7 +92,7 @@ constexpr OptionKind duration() {
 template <auto kMember>
 constexpr OptionKind byte_size() {
   return {.placeholder = "SIZE",
-          .expected = [] { return std::string("a size such as 256M or 2G"); },
+          .expected = [] { return std::string("a size from 1 byte to 8388607T, such as 256M or 2G"); },
           .apply =
               [](std::string_view text, DaemonOptions& options) {
                 const auto value = read_byte_size(text);

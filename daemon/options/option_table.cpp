@@ -35,7 +35,7 @@ constexpr const char* kAddress = "an address of this machine";
 
 constexpr OptionKind unsigned_seed() {
   return {.placeholder = "N",
-          .expected = [] { return std::string("a whole number of at most 64 bits"); },
+          .expected = [] { return std::string("a whole number from 0 to 18446744073709551615"); },
           .apply =
               [](std::string_view text, DaemonOptions& options) {
                 const auto value = read_unsigned(text);
@@ -156,7 +156,8 @@ constexpr std::array kLines{
                "Tokens computed in one step; longer prompts are computed in several"},
     OptionLine{kBatching, "max-pending", count_from<&Options::max_pending, 1>(), "1024", "Requests accepted and not finished; more get 429",
                "Requests accepted and not finished; more are answered with 429"},
-    OptionLine{kBatching, "max-model-len", count_from<&Options::max_model_len, 0>(), "0", "Longest prompt with its answer, in tokens. 0: the model's context"},
+    OptionLine{kBatching, "max-model-len", count_from<&Options::max_model_len, 0>(), "0",
+               "Longest prompt with its answer, in tokens. 0: the model's context; else at least 2"},
     OptionLine{kBatching, "kv-cache-memory", byte_size<&Options::kv_cache_bytes>(), "256M", "Memory of the KV cache",
                "Memory of the KV cache. A request waits until its prompt and `max_tokens` fit"},
     OptionLine{kBatching, "micro-batches", one_of<&Options::micro_batches, kMicroBatches>(), "1",
@@ -194,7 +195,7 @@ constexpr std::array kLines{
     OptionLine{kProcess, "config", text_of<&Options::config_file, kFile>("PATH"), "(none)", "File of lines such as port = 8000", "The config file", false},
 
     OptionLine{kPreflight, "check", on_or_off<&Options::check>(), "false", "Check options, environment, model and memory, then leave: 0 when all is well",
-               "Checks options, environment, model and memory, prints one line, leaves"},
+               "Checks options, environment, model, addresses and memory, prints one line, leaves"},
     OptionLine{kPreflight, "dry-run", on_or_off<&Options::dry_run>(), "false", "Print ranks, device, memory and which rank holds which experts, then leave",
                "Prints the group: ranks, device, memory, and which rank holds which experts; leaves"},
     OptionLine{kPreflight, "assume-ranks", whole_number<&Options::assume_ranks, 0, kRanksMax>(), "0",

@@ -70,6 +70,10 @@ Status check_together(const DaemonOptions& options) {
   if (options.shared_port != 0 && options.shared_port == options.port) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("--shared-port: {} is also --port; choose another", options.shared_port)};
   }
+  if (options.max_model_len == 1) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "--max-model-len: 1 has no room for a prompt and its answer; expected 0, which is the model's context, or at least 2"};
+  }
   if (options.assume_ranks != 0 && !options.check && !options.dry_run) {
     return Error{ErrorCode::kInvalidArgument,
                  "--assume-ranks belongs to --check and --dry-run; to serve, start so many ranks: lockstep-run -n RANKS -- lockstepd"};

@@ -144,6 +144,12 @@ TEST_F(Options, EnvironmentBeatsTheFileAndTheCommandLineBeatsBoth) {
 
 TEST_F(Options, BadValueIsNamedWithItsSourceAndWhatIsExpected) {
   EXPECT_THAT(bad({"--port", "70000"}), HasSubstr(R"(--port: "70000" (set on the command line) is not a port from 0 to 65535)"));
+  // Both ends: a number that is too large says as much.
+  EXPECT_THAT(bad({"--max-num-batched-tokens", "99999999999"}),
+              HasSubstr(R"(--max-num-batched-tokens: "99999999999" (set on the command line) is not a whole number from 1 to 2147483647)"));
+  EXPECT_THAT(bad({"--dummy-seed", "18446744073709551616"}), HasSubstr("is not a whole number from 0 to 18446744073709551615"));
+  EXPECT_THAT(bad({"--kv-cache-memory", "8388608T"}), HasSubstr("is not a size from 1 byte to 8388607T"));
+  EXPECT_THAT(bad({"--max-model-len", "1"}), HasSubstr("--max-model-len: 1 has no room for a prompt and its answer"));
   EXPECT_THAT(bad({"--peer-bind", "localhost"}), HasSubstr(R"(--peer-bind: "localhost" (set on the command line) is not an IPv4 address)"));
   EXPECT_THAT(bad({"--peer-bind", "10.0.0.0/33"}), HasSubstr("or a network such as 10.0.0.0/24"));
   EXPECT_THAT(bad({"--agreement", "async"}), HasSubstr(R"(--agreement: "async" (set on the command line) is not sync or pipelined)"));
@@ -151,7 +157,8 @@ TEST_F(Options, BadValueIsNamedWithItsSourceAndWhatIsExpected) {
   EXPECT_THAT(bad({}), HasSubstr(R"(--micro-batches: "3" (set by LOCKSTEP_MICRO_BATCHES) is not 1, 2 or auto)"));
   environment_.clear();
   EXPECT_THAT(bad({"--config", config_file("kv-cache-memory = lots\n")}),
-              HasSubstr(R"(--kv-cache-memory: "lots" (set in )" + config_file("kv-cache-memory = lots\n") + " line 1) is not a size such as 256M or 2G"));
+              HasSubstr(R"(--kv-cache-memory: "lots" (set in )" + config_file("kv-cache-memory = lots\n") +
+                        " line 1) is not a size from 1 byte to 8388607T, such as 256M or 2G"));
 }
 
 TEST_F(Options, ValueThatIsMissingOrEmptyIsNamed) {
