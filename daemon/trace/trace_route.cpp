@@ -16,13 +16,13 @@ Result<std::int64_t> parse_trace_steps(std::string_view query) {
   }
   constexpr std::string_view kName = "steps=";
   if (!query.starts_with(kName)) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("the query is \"{}\"; expected steps=N, or none", query)};
+    return Error{ErrorCode::kInvalidArgument, fmt::format("the query is not known; expected steps=N with N from 1 to {}, or none", kTraceStepsMax)};
   }
   const std::string_view text = query.substr(kName.size());
   std::int64_t steps = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), steps);
   if (error != std::errc{} || end != text.data() + text.size() || steps < 1 || steps > kTraceStepsMax) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("steps is \"{}\"; expected a number from 1 to {}", text, kTraceStepsMax)};
+    return Error{ErrorCode::kInvalidArgument, fmt::format("steps is no such number; expected one from 1 to {}", kTraceStepsMax)};
   }
   return steps;
 }

@@ -14,6 +14,7 @@ class io_context;
 namespace lockstep::daemon {
 
 /// An AsyncMicrobatcher on one thread: a body that comes alone is read at once, those that come meanwhile are read together, and waiting ones are bounded.
+/// Each service has one of its own: behind a common queue, large bodies of one kind of request would hold up those of all others.
 /// Ownership  borrows the io_context; owns the thread. The destructor waits for what is being read, and drops the rest.
 /// Threads    the Asio thread.
 class BodyReader {
