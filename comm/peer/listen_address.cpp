@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <arpa/inet.h>
+#include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <ifaddrs.h>
@@ -9,8 +10,13 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <optional>
+#include <sys/socket.h>
+#include <system_error>
+#include <unistd.h>
 
 #include <fmt/format.h>
+
+#include "lockstep/comm/peer_channel.hpp"
 
 namespace lockstep::comm::peer {
 
@@ -92,3 +98,25 @@ Result<ListenAddress> choose_listen_address(const std::string& configured, bool 
 }
 
 }  // namespace lockstep::comm::peer
+
+namespace lockstep::comm {
+
+Status check_peer_address(const std::string& bind_address, bool single_host) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const peer::ListenAddress chosen, peer::choose_listen_address(bind_address, single_host));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(chosen.bind);
+  const int descriptor = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const bool bound = descriptor >= 0 && ::bind(descriptor, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;  // the sockets API's own cast
+  const int cause = errno;
+  if (descriptor >= 0) {
+    ::close(descriptor);
+  }
+  if (!bound) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("peer address \"{}\": cannot listen there ({}); expected an IPv4 address of this host", bind_address,
+                                                          std::generic_category().message(cause))};
+  }
+  return {};
+}
+
+}  // namespace lockstep::comm

@@ -54,15 +54,31 @@ Status check_metrics_address(const DaemonOptions& options, const comm::LaunchInf
 }
 
 /// Each rank of a host has its own path: the first the one that was named, the others with their number behind it.
-std::filesystem::path socket_path(const DaemonOptions& options, const comm::LaunchInfo& launch) {
-  if (options.unix_socket.empty() || launch.local_rank == 0) {
+std::filesystem::path socket_path(const DaemonOptions& options, int local_rank) {
+  if (options.unix_socket.empty() || local_rank == 0) {
     return options.unix_socket;
   }
-  return fmt::format("{}.{}", options.unix_socket.string(), launch.local_rank);
+  return fmt::format("{}.{}", options.unix_socket.string(), local_rank);
 }
 
-std::uint16_t rank_port(std::uint16_t first, const comm::LaunchInfo& launch) {
-  return first == 0 ? first : static_cast<std::uint16_t>(first + launch.local_rank);
+std::uint16_t rank_port(std::uint16_t first, int local_rank) {
+  return first == 0 ? first : static_cast<std::uint16_t>(first + local_rank);
+}
+
+/// Where a rank of this host listens for clients, and no more of its options.
+HttpServerOptions client_address(const DaemonOptions& options, int local_rank) {
+  return {
+      .host = options.host, .port = rank_port(options.port, local_rank), .shared_port = options.shared_port, .unix_socket = socket_path(options, local_rank)};
+}
+
+/// The same for --metrics-address, which is set.
+Result<HttpServerOptions> metrics_address(const DaemonOptions& options, int local_rank) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const HostPort address, read_host_port("--metrics-address", options.metrics_address));
+  return HttpServerOptions{.host = address.host, .port = rank_port(address.port, local_rank)};
+}
+
+Error metrics_error(const DaemonOptions& options, const Error& error) {
+  return {error.code, fmt::format("--metrics-address {}: {}", options.metrics_address, error.message)};
 }
 
 }  // namespace
@@ -96,6 +112,21 @@ Result<FrontDoorParts> read_front_door_parts(const DaemonOptions& options, const
   return parts;
 }
 
+Status check_front_door(const DaemonOptions& options, const comm::LaunchInfo& launch, const FrontDoorParts& parts) {
+  for (int local_rank = 0; local_rank < launch.local_size; ++local_rank) {
+    HttpServerOptions clients = client_address(options, local_rank);
+    clients.inherited_sockets = parts.inherited_sockets;
+    LOCKSTEP_RETURN_IF_ERROR(HttpServer::check(clients));
+    if (!options.metrics_address.empty()) {
+      LOCKSTEP_ASSIGN_OR_RETURN(const HttpServerOptions metrics, metrics_address(options, local_rank));
+      if (const Status usable = HttpServer::check(metrics); !usable) {
+        return metrics_error(options, usable.error());
+      }
+    }
+  }
+  return {};
+}
+
 FrontDoor::FrontDoor(boost::asio::io_context& io, const DaemonOptions& options, const comm::LaunchInfo& launch, FrontDoorParts parts, spdlog::logger& logger)
     : io_(io), options_(options), launch_(launch), parts_(std::move(parts)), logger_(logger), access_log_(logger, options.access_log) {}
 
@@ -106,16 +137,13 @@ Status FrontDoor::open(std::vector<Route> routes, HttpObserver& metrics) {
   }
   HttpLimits limits;
   limits.request_timeout = options_.request_timeout;
-  HttpServerOptions options{.host = options_.host,
-                            .port = rank_port(options_.port, launch_),
-                            .shared_port = options_.shared_port,
-                            .unix_socket = socket_path(options_, launch_),
-                            .inherited_sockets = parts_.inherited_sockets,
-                            .limits = limits,
-                            .headers = {{"x-lockstep-rank", std::to_string(launch_.rank)}},
-                            .cors_origins = options_.cors_origins,
-                            .observers = {&metrics, &access_log_},
-                            .tls = parts_.tls.get()};
+  HttpServerOptions options = client_address(options_, launch_.local_rank);
+  options.inherited_sockets = parts_.inherited_sockets;
+  options.limits = limits;
+  options.headers = {{"x-lockstep-rank", std::to_string(launch_.rank)}};
+  options.cors_origins = options_.cors_origins;
+  options.observers = {&metrics, &access_log_};
+  options.tls = parts_.tls.get();
   LOCKSTEP_ASSIGN_OR_RETURN(server_, HttpServer::open(io_, std::move(options), Router(std::move(routes), parts_.keys)));
   logger_.info("listening on {}{}", server_->name(), metrics_server_ ? fmt::format(", metrics on {}", metrics_server_->name()) : "");
   return {};
@@ -123,16 +151,14 @@ Status FrontDoor::open(std::vector<Route> routes, HttpObserver& metrics) {
 
 /// Plain and without keys, for scrapers and probes inside a cluster: there is nothing to be had but what the open routes tell.
 Status FrontDoor::open_metrics(const std::vector<Route>& routes, HttpObserver& metrics) {
-  LOCKSTEP_ASSIGN_OR_RETURN(const HostPort address, read_host_port("--metrics-address", options_.metrics_address));
+  LOCKSTEP_ASSIGN_OR_RETURN(HttpServerOptions options, metrics_address(options_, launch_.local_rank));
   std::vector<Route> open_routes;
   std::ranges::copy_if(routes, std::back_inserter(open_routes), [](const Route& route) { return route.access == Access::kOpen; });
-  HttpServerOptions options{.host = address.host,
-                            .port = rank_port(address.port, launch_),
-                            .headers = {{"x-lockstep-rank", std::to_string(launch_.rank)}},
-                            .observers = {&metrics, &access_log_}};
+  options.headers = {{"x-lockstep-rank", std::to_string(launch_.rank)}};
+  options.observers = {&metrics, &access_log_};
   Result<std::unique_ptr<HttpServer>> server = HttpServer::open(io_, std::move(options), Router(std::move(open_routes)));
   if (!server) {
-    return Error{server.error().code, fmt::format("--metrics-address {}: {}", options_.metrics_address, server.error().message)};
+    return metrics_error(options_, server.error());
   }
   metrics_server_ = std::move(*server);
   return {};

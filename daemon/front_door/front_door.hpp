@@ -29,6 +29,10 @@ struct FrontDoorParts {
 [[nodiscard]] Result<FrontDoorParts> read_front_door_parts(const DaemonOptions& options, const comm::LaunchInfo& launch,
                                                            const comm::EnvironmentReader& environment, spdlog::logger& logger);
 
+/// Whether this host's ranks could listen where the options say, without doing so.      Errors  kInvalidArgument naming the option: no address of this machine,
+/// a port that this user may not open, a path where no socket can be made. What somebody listens on already is no error.
+[[nodiscard]] Status check_front_door(const DaemonOptions& options, const comm::LaunchInfo& launch, const FrontDoorParts& parts);
+
 /// Ownership  owns the servers; borrows the io_context, the logger and the observer.      Threads  the Asio thread, but `open`, before the io_context runs.
 class FrontDoor {
  public:

@@ -23,6 +23,10 @@ constexpr Duration kSweepIntervalMax = std::chrono::milliseconds(250);
 // Connections beyond the limit are told so; beyond these too they are closed without a word.
 constexpr std::size_t kRefusalsMax = 64;
 
+PortAddress shared_address(const HttpServerOptions& options) {
+  return {.host = options.host, .port = options.shared_port, .option = "--shared-port", .shared = true};
+}
+
 class AsioHttpServer final : public HttpServer {
  public:
   AsioHttpServer(boost::asio::io_context& io, HttpServerOptions options, Router router)
@@ -50,10 +54,10 @@ class AsioHttpServer final : public HttpServer {
       LOCKSTEP_RETURN_IF_ERROR(add(listen_on_path(io_, options.unix_socket)));
     }
     if (doors_.empty()) {
-      LOCKSTEP_RETURN_IF_ERROR(add(listen_on_port(io_, options.host, options.port, "--port", false)));
+      LOCKSTEP_RETURN_IF_ERROR(add(listen_on_port(io_, {.host = options.host, .port = options.port})));
     }
     if (options.inherited_sockets.empty() && options.shared_port != 0) {
-      LOCKSTEP_RETURN_IF_ERROR(add(listen_on_port(io_, options.host, options.shared_port, "--shared-port", true)));
+      LOCKSTEP_RETURN_IF_ERROR(add(listen_on_port(io_, shared_address(options))));
     }
     for (const std::unique_ptr<Door>& door : doors_) {
       accept(*door);
@@ -186,6 +190,15 @@ class AsioHttpServer final : public HttpServer {
 };
 
 }  // namespace
+
+Status HttpServer::check(const HttpServerOptions& options) {
+  if (!options.inherited_sockets.empty()) {
+    return {};
+  }
+  boost::asio::io_context io;
+  LOCKSTEP_RETURN_IF_ERROR(options.unix_socket.empty() ? check_port(io, {.host = options.host, .port = options.port}) : check_path(options.unix_socket));
+  return options.shared_port == 0 ? Status() : check_port(io, shared_address(options));
+}
 
 Result<std::unique_ptr<HttpServer>> HttpServer::open(boost::asio::io_context& io, HttpServerOptions options, Router router) {
   auto server = std::make_unique<AsioHttpServer>(io, std::move(options), std::move(router));

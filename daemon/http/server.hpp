@@ -87,6 +87,9 @@ class HttpServer {
  public:
   /// Binds and listens.      Errors  kInvalidArgument naming host and port, or the socket's path.
   [[nodiscard]] static Result<std::unique_ptr<HttpServer>> open(boost::asio::io_context& io, HttpServerOptions options, Router router);
+  /// Whether `open` could listen there, without doing so: addresses are bound and let go. That somebody listens there already is no reason to refuse, as it
+  /// may be the server that these options are of.      Errors  as of `open`.
+  [[nodiscard]] static Status check(const HttpServerOptions& options);
   virtual ~HttpServer() = default;
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;

@@ -11,6 +11,7 @@
 #include "daemon/preflight/exit_status.hpp"
 #include "daemon/preflight/group_plan.hpp"
 #include "daemon/preflight/prepared.hpp"
+#include "lockstep/comm/peer_channel.hpp"
 #include "lockstep/core/exit_codes.hpp"
 
 namespace lockstep::daemon {
@@ -31,6 +32,16 @@ Result<comm::LaunchInfo> assumed_launch(const DaemonOptions& options, const comm
 
 }  // namespace
 
+/// What a start would find out by listening, and --check without it: a daemon with these options may be running.
+Status check_addresses(const Prepared& prepared) {
+  LOCKSTEP_RETURN_IF_ERROR(check_front_door(prepared.options, prepared.launch, prepared.front_door));
+  if (prepared.launch.world_size == 1) {
+    return {};  // has no peers
+  }
+  const Status peers = comm::check_peer_address(prepared.options.peer_bind, prepared.launch.local_size == prepared.launch.world_size);
+  return peers ? peers : Error{peers.error().code, fmt::format("--peer-bind: {}", peers.error().message)};
+}
+
 int run_preflight(DaemonOptions options, const comm::LaunchInfo& launch, const comm::EnvironmentReader& environment) {
   const std::shared_ptr<spdlog::logger> logger = make_logger(launch.rank, launch.world_size, options.log_level);
   const auto refuse = [&](const Error& error) {
@@ -47,6 +58,9 @@ int run_preflight(DaemonOptions options, const comm::LaunchInfo& launch, const c
   }
   if (launch.rank == 0) {
     warn_of_unknown_variables(*logger);
+  }
+  if (const Status usable = prepared->options.check ? check_addresses(*prepared) : Status(); !usable) {
+    return refuse(usable.error());
   }
   const GroupPlan plan = make_group_plan(*prepared);
   const Status fits = check_memory(plan, *prepared);

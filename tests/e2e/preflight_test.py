@@ -2,6 +2,7 @@
 """Goal    --check and --dry-run say what a start would do, leave with its status, and neither serve nor open a port.
 Method  lockstepd alone and under the launcher, with good and wrong input; the planned weights are compared with the memory of a daemon that loaded them."""
 
+import contextlib
 import json
 import pathlib
 import re
@@ -64,6 +65,33 @@ class Preflight(unittest.TestCase):
             model = self.model()
             (model / file).write_bytes((model / file).read_bytes()[:-1000])
             self.refused(run(BINARY, "--check", "--model", str(model)), file)
+
+    def test_check_names_addresses_that_cannot_be_had(self):
+        away = "203.0.113.7"  # of a network that is for documentation alone
+        self.refused(run(BINARY, "--check", "--host", away), f"--port: cannot listen on {away}")
+        self.refused(run(BINARY, "--check", "--port", "0", "--host", away, "--shared-port", "9"), away)
+        self.refused(run(BINARY, "--check", "--metrics-address", f"{away}:9090"), f"--metrics-address {away}:9090", "cannot listen")
+        for peers in (away, "203.0.113.0/24"):
+            self.refused(run(BINARY, "--check", "--assume-ranks", "2", "--peer-bind", peers), "--peer-bind", peers)
+        self.good(run(BINARY, "--check", "--assume-ranks", "2", "--peer-bind", "127.0.0.1", "--host", "localhost", "--metrics-address", "127.0.0.1:9090"))
+
+    def test_check_names_sockets_that_cannot_be_made_and_makes_none(self):
+        folder = pathlib.Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        (folder / "file").write_text("precious")
+        path = str(folder / "http.sock")
+        self.good(run(BINARY, "--check", "--assume-ranks", "2", "--unix-socket", path))
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as running:
+            running.bind(path)
+            running.listen()
+            self.good(run(BINARY, "--check", "--unix-socket", path))
+        self.refused(run(BINARY, "--check", "--unix-socket", str(folder / "none/http.sock")), "--unix-socket", "No such file or directory")
+        self.refused(run(BINARY, "--check", "--unix-socket", str(folder / "file/http.sock")), "--unix-socket", "Not a directory")
+        self.refused(run(BINARY, "--check", "--unix-socket", str(folder / "file")), "--unix-socket", "something else than a socket")
+        longest = str(folder / ("x" * (106 - len(str(folder)))))
+        self.good(run(BINARY, "--check", "--unix-socket", longest))
+        self.refused(run(BINARY, "--check", "--assume-ranks", "2", "--unix-socket", longest), "--unix-socket", "at most 107 bytes")
+        self.assertEqual({file.name for file in folder.iterdir()}, {"file", "http.sock"})
 
     def test_check_warns_of_variables_that_are_no_option(self):
         done = run(BINARY, "--check", LOCKSTEP_MAX_NUM_SEQ="4")

@@ -23,6 +23,49 @@ Error unusable(const std::filesystem::path& path, std::string_view why, std::str
   return {ErrorCode::kInvalidArgument, fmt::format("--unix-socket {}: {}; {}", path.string(), why, advice)};
 }
 
+constexpr const char* kFolderAdvice = "choose a path in a folder that this user may write to";
+
+Error occupied(const std::filesystem::path& path) {
+  return unusable(path, "something else than a socket is there", "choose another path, or remove it");
+}
+
+Status check_length(const std::filesystem::path& path) {
+  if (path.string().size() >= sizeof(sockaddr_un::sun_path)) {
+    return unusable(path, "is too long for a socket", fmt::format("expected at most {} bytes", sizeof(sockaddr_un::sun_path) - 1));
+  }
+  return {};
+}
+
+Result<tcp::endpoint> resolve(boost::asio::io_context& io, const PortAddress& address) {
+  error_code error;
+  tcp::resolver resolver(io);
+  const auto found = resolver.resolve(address.host, "", tcp::resolver::passive | tcp::resolver::numeric_service, error);
+  if (error || found.empty()) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("--host {}: {}; expected an address of this machine", address.host, error.message())};
+  }
+  return tcp::endpoint(found.begin()->endpoint().address(), address.port);
+}
+
+error_code bind(Listener::Acceptor& acceptor, const tcp::endpoint& endpoint, bool shared) {
+  error_code error;
+  acceptor.open(endpoint.protocol(), error);
+  if (!error) {
+    acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+  }
+  if (!error && shared) {
+    acceptor.set_option(boost::asio::detail::socket_option::boolean<SOL_SOCKET, SO_REUSEPORT>(true), error);
+  }
+  if (!error) {
+    acceptor.bind(endpoint, error);
+  }
+  return error;
+}
+
+Error cannot_listen(const PortAddress& address, const tcp::endpoint& endpoint, const error_code& error) {
+  return {ErrorCode::kInvalidArgument, fmt::format("{}: cannot listen on {} port {}: {}; choose another port, or another --host", address.option,
+                                                   endpoint.address().to_string(), address.port, error.message())};
+}
+
 /// Makes way for a socket at `path`: nothing is there, or what a process left that is gone.
 Status clear_path(boost::asio::io_context& io, const std::filesystem::path& path) {
   struct stat facts {};
@@ -30,7 +73,7 @@ Status clear_path(boost::asio::io_context& io, const std::filesystem::path& path
     return {};
   }
   if (!S_ISSOCK(facts.st_mode)) {
-    return unusable(path, "something else than a socket is there", "choose another path, or remove it");
+    return occupied(path);
   }
   Unix::socket probe(io);
   error_code error;
@@ -96,42 +139,42 @@ void SocketFile::remove() {
   path_.clear();
 }
 
-Result<Listener> listen_on_port(boost::asio::io_context& io, const std::string& host, std::uint16_t port, const char* option, bool shared) {
-  error_code error;
-  tcp::resolver resolver(io);
-  const auto found = resolver.resolve(host, "", tcp::resolver::passive | tcp::resolver::numeric_service, error);
-  if (error || found.empty()) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("--host {}: {}; expected an address of this machine", host, error.message())};
-  }
-  const tcp::endpoint endpoint(found.begin()->endpoint().address(), port);
+Result<Listener> listen_on_port(boost::asio::io_context& io, const PortAddress& address) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const tcp::endpoint endpoint, resolve(io, address));
   Listener listener{.acceptor = Listener::Acceptor(io), .name = ""};
   Listener::Acceptor& acceptor = listener.acceptor;
-  acceptor.open(endpoint.protocol(), error);
-  if (!error) {
-    acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-  }
-  if (!error && shared) {
-    acceptor.set_option(boost::asio::detail::socket_option::boolean<SOL_SOCKET, SO_REUSEPORT>(true), error);
-  }
-  if (!error) {
-    acceptor.bind(endpoint, error);
-  }
+  error_code error = bind(acceptor, endpoint, address.shared);
   if (!error) {
     acceptor.listen(boost::asio::socket_base::max_listen_connections, error);
   }
   if (error) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: cannot listen on {} port {}: {}; choose another port, or another --host", option,
-                                                          endpoint.address().to_string(), port, error.message())};
+    return cannot_listen(address, endpoint, error);
   }
   listener.name = endpoint_name(acceptor.local_endpoint());
   listener.port = port_of(acceptor.local_endpoint());
   return listener;
 }
 
-Result<Listener> listen_on_path(boost::asio::io_context& io, const std::filesystem::path& path) {
-  if (path.string().size() >= sizeof(sockaddr_un::sun_path)) {
-    return unusable(path, "is too long for a socket", fmt::format("expected at most {} bytes", sizeof(sockaddr_un::sun_path) - 1));
+Status check_port(boost::asio::io_context& io, const PortAddress& address) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const tcp::endpoint endpoint, resolve(io, address));
+  Listener::Acceptor acceptor(io);
+  const error_code error = bind(acceptor, endpoint, address.shared);
+  return error && error != boost::asio::error::address_in_use ? cannot_listen(address, endpoint, error) : Status();
+}
+
+Status check_path(const std::filesystem::path& path) {
+  LOCKSTEP_RETURN_IF_ERROR(check_length(path));
+  struct stat facts {};
+  if (::lstat(path.c_str(), &facts) == 0 && !S_ISSOCK(facts.st_mode)) {
+    return occupied(path);
   }
+  // The dot makes sure that it is a folder.
+  const std::filesystem::path folder = (path.has_parent_path() ? path.parent_path() : std::filesystem::path(".")) / ".";
+  return ::access(folder.c_str(), W_OK | X_OK) == 0 ? Status() : unusable(path, std::strerror(errno), kFolderAdvice);
+}
+
+Result<Listener> listen_on_path(boost::asio::io_context& io, const std::filesystem::path& path) {
+  LOCKSTEP_RETURN_IF_ERROR(check_length(path));
   LOCKSTEP_RETURN_IF_ERROR(clear_path(io, path));
   Listener listener{.acceptor = Listener::Acceptor(io), .name = "unix:" + path.string()};
   error_code error;
@@ -145,7 +188,7 @@ Result<Listener> listen_on_path(boost::asio::io_context& io, const std::filesyst
     listener.acceptor.listen(boost::asio::socket_base::max_listen_connections, error);
   }
   if (error) {
-    return unusable(path, error.message(), "choose a path in a folder that this user may write to");
+    return unusable(path, error.message(), kFolderAdvice);
   }
   return listener;
 }

@@ -41,12 +41,24 @@ struct Listener {
   SocketFile file{};       ///< of a Unix socket of ours
 };
 
-/// `option` names the option in error texts; `shared`: other processes may listen on the port too.      Errors  kInvalidArgument naming host and port.
-[[nodiscard]] Result<Listener> listen_on_port(boost::asio::io_context& io, const std::string& host, std::uint16_t port, const char* option, bool shared);
+struct PortAddress {
+  std::string host;
+  std::uint16_t port = 0;         ///< 0: any free one
+  const char* option = "--port";  ///< in error texts
+  bool shared = false;            ///< other processes may listen on the port too
+};
+
+/// Errors  kInvalidArgument naming host and port.
+[[nodiscard]] Result<Listener> listen_on_port(boost::asio::io_context& io, const PortAddress& address);
+/// The same but for the listening. A port that is taken is no error.
+[[nodiscard]] Status check_port(boost::asio::io_context& io, const PortAddress& address);
 
 /// Readable and writable by owner and group. A file that a dead process left is replaced.
 /// Errors  kInvalidArgument naming the path: too long, no socket, somebody listens there, or the folder does not allow it.
 [[nodiscard]] Result<Listener> listen_on_path(boost::asio::io_context& io, const std::filesystem::path& path);
+
+/// As far as can be told without making the file. Somebody who listens there is no error.
+[[nodiscard]] Status check_path(const std::filesystem::path& path);
 
 /// Takes over a listening stream socket.      Errors  kInvalidArgument: `descriptor` is none, or of another family than IPv4, IPv6 and Unix.
 [[nodiscard]] Result<Listener> adopt_socket(boost::asio::io_context& io, int descriptor);
