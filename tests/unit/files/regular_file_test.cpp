@@ -37,17 +37,17 @@ class RegularFileTest : public ::testing::Test {
   ~RegularFileTest() override { std::filesystem::remove_all(folder_); }
 
   [[nodiscard]] std::filesystem::path written(const std::string& text) const {
-    const std::filesystem::path file = folder_ / "file";
+    std::filesystem::path file = folder_ / "file";
     std::ofstream(file, std::ios::trunc) << text;
     return file;
   }
   [[nodiscard]] std::filesystem::path pipe() const {
-    const std::filesystem::path file = folder_ / "pipe";
+    std::filesystem::path file = folder_ / "pipe";
     ::mkfifo(file.c_str(), S_IRUSR | S_IWUSR);
     return file;
   }
   [[nodiscard]] std::filesystem::path bound_socket() const {
-    const std::filesystem::path file = folder_ / "socket";
+    std::filesystem::path file = folder_ / "socket";
     const int descriptor = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
