@@ -11,7 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests" / "
 from microbatcher_reference import AsyncReference  # noqa: E402
 
 SUBMITTERS = 64
-ITEMS_PER_SUBMITTER = 100
+ITEMS_PER_SUBMITTER = 4000
 
 
 async def answers(items):

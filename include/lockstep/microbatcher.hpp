@@ -20,6 +20,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "lockstep/microbatcher/core.hpp"
+#include "lockstep/microbatcher/handler_item.hpp"
 #include "lockstep/microbatcher/run.hpp"
 #include "lockstep/microbatcher/stats.hpp"
 #include "lockstep/microbatcher/types.hpp"
@@ -53,11 +54,14 @@ class AsyncMicrobatcher {
   /// items wait, kCancelled after `stop`, kInternal for a wrong result count. Never blocks. The handler runs on its own executor, or on this object's.
   /// Cancel  by the handler's cancellation slot: the item ends with boost::system::system_error(operation_aborted). If its batch runs, that needs `terminal` or
   ///         `partial` cancellation, and the batch goes on without it.
-  /// Cost    a few allocations, one post for the batch and one for the handler.
+  ///         Emit it where Asio allows it: not while `submit` begins, and on the handler's executor.
+  /// Cost    one block of memory from the handler's allocator (Asio's recycling one by default); one post for the batch, and one for its handlers: those that
+  ///         share an executor run there one after the other, so that none may wait for another one of its batch.
   template <boost::asio::completion_token_for<void(std::exception_ptr, Out)> Token = boost::asio::use_awaitable_t<>>
   auto submit(In item, Token&& token = Token()) {
     return boost::asio::async_initiate<Token, void(std::exception_ptr, Out)>(
-        [core = core_](auto handler, In value) { detail::submit_with_handler(core, std::move(value), std::move(handler)); }, token, std::move(item));
+        [core = core_]<typename Handler>(Handler&& handler, In value) { detail::submit_with_handler(core, std::move(value), std::forward<Handler>(handler)); },
+        token, std::move(item));
   }
 
   /// Refuses items from now on, and ends when all accepted ones have ended; those leave without waiting for the timeout. May be called again.
@@ -79,33 +83,30 @@ class AsyncMicrobatcher {
 
 namespace detail {
 
-/// A caller that waits, and its place for the outcome. On the caller's stack: it holds the only reference to an exception, so it alone destroys it.
-template <typename Out>
-class WaitingCaller {
+/// An item and the caller that waits for it, on that caller's stack: it holds the only reference to an exception, so it alone destroys it.
+template <typename In, typename Out>
+class CallerItem final : public QueuedItem<In, Out> {
  public:
-  class Completion final : public ItemCompletion<Out> {
-   public:
-    explicit Completion(WaitingCaller& caller) : caller_(caller) {}
-    void complete(BatchOutcome<Out> outcome) noexcept override {
-      const std::lock_guard lock(caller_.mutex_);
-      caller_.outcome_.emplace(std::move(outcome));
-      caller_.ended_.notify_one();  // under the lock: without it the caller may be gone
-    }
+  explicit CallerItem(In value) : QueuedItem<In, Out>(std::move(value)) {}
 
-   private:
-    WaitingCaller& caller_;
-  };
+  [[nodiscard]] const PostingExecutor* executor() const noexcept override { return nullptr; }
+  void tell() override {
+    const std::lock_guard lock(mutex_);
+    told_ = true;
+    wake_.notify_one();  // under the lock: without it the caller may be gone
+  }
+  void discard() noexcept override {}
 
   [[nodiscard]] BatchOutcome<Out> wait() {
     std::unique_lock lock(mutex_);
-    ended_.wait(lock, [this] { return outcome_.has_value(); });
-    return std::move(*outcome_);
+    wake_.wait(lock, [this] { return told_; });
+    return std::move(*this->outcome);
   }
 
  private:
   std::mutex mutex_;
-  std::condition_variable ended_;
-  std::optional<BatchOutcome<Out>> outcome_;
+  std::condition_variable wake_;
+  bool told_ = false;
 };
 
 class PromiseDrainWaiter final : public DrainWaiter {
@@ -166,9 +167,8 @@ class SyncMicrobatcher {
   /// the batch function, which would wait for itself.
   Out submit(In item) {
     refuse_inside_batch("submit");
-    detail::WaitingCaller<Out> caller;
-    auto completion = std::make_unique<typename detail::WaitingCaller<Out>::Completion>(caller);
-    core_->submit(std::make_shared<BatchItem<In, Out>>(BatchItem<In, Out>{.item = std::move(item), .completion = std::move(completion)}));
+    detail::CallerItem<In, Out> caller(std::move(item));
+    core_->submit(caller);
     BatchOutcome<Out> outcome = caller.wait();
     if (outcome.index() != 0) {
       std::rethrow_exception(std::get<1>(std::move(outcome)));

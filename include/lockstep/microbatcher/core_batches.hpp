@@ -2,9 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <iterator>
-
-#include <boost/asio/post.hpp>
 
 #include "lockstep/microbatcher/core.hpp"
 
@@ -16,31 +13,31 @@ void BatchCore<In, Out>::finish(std::exception_ptr error, std::vector<T> results
   std::unique_lock lock(mutex_);
   const std::size_t count = running_.size();
   const bool wrong_count = !error && results.size() != count;
-  std::vector<std::pair<std::unique_ptr<ItemCompletion<Out>>, BatchOutcome<Out>>> ended;
-  ended.reserve(count);
+  Items ended;
   for (std::size_t i = 0; i < count; ++i) {
-    if (running_[i]->completion == nullptr) {
+    if (running_[i] == nullptr) {
       continue;  // cancelled
     }
+    Item& item = *running_[i];
+    item.state = ItemState::kEnded;
     if (error) {
-      ended.emplace_back(std::move(running_[i]->completion), error);
+      item.outcome.emplace(error);
     } else if (wrong_count) {
-      ended.emplace_back(std::move(running_[i]->completion), result_count_error(options_, results.size(), count));
+      item.outcome.emplace(result_count_error(options_, results.size(), count));
     } else if constexpr (std::is_same_v<T, BatchOutcome<Out>>) {
-      ended.emplace_back(std::move(running_[i]->completion), std::move(results[i]));
+      item.outcome.emplace(std::move(results[i]));
     } else {
-      ended.emplace_back(std::move(running_[i]->completion), BatchOutcome<Out>(std::in_place_index<0>, std::move(results[i])));
+      item.outcome.emplace(std::in_place_index<0>, std::move(results[i]));
     }
-    recorder_.add_failures(ended.back().second.index());
+    recorder_.add_failures(item.outcome->index());
+    ended.push_back(item);
   }
+  running_.clear();
   error = nullptr;  // the exception belongs to the submitters now: it must not be destroyed here while they read it
-  const std::vector<ItemPtr> dropped = std::exchange(running_, {});
   busy_ = false;
   const Waiters waiters = take_waiters_if_drained();
   post_dispatch_if(plan(), lock);
-  for (auto& [completion, outcome] : ended) {
-    completion->complete(std::move(outcome));
-  }
+  tell_all(std::move(ended));
   notify(waiters);
 }
 
@@ -61,14 +58,15 @@ bool BatchCore<In, Out>::plan() {
 template <typename In, typename Out>
 bool BatchCore<In, Out>::may_leave() const {
   return options_.dispatch_when_idle || !open_ || pending_.size() >= options_.max_batch_size ||
-         timer_->now() >= pending_.front()->submitted + options_.batch_wait_timeout;
+         timer_->now() >= pending_.front().submitted + options_.batch_wait_timeout;
 }
 
 template <typename In, typename Out>
 void BatchCore<In, Out>::arm() {
-  const TimePoint when = pending_.front()->submitted + options_.batch_wait_timeout;
+  const TimePoint when = pending_.front().submitted + options_.batch_wait_timeout;
   if (armed_for_ != when) {
     armed_for_ = when;
+    armed_work_.emplace(executor_);
     timer_->arm(when, [weak = this->weak_from_this()] {
       if (const auto self = weak.lock()) {
         self->on_timer();
@@ -81,6 +79,7 @@ template <typename In, typename Out>
 void BatchCore<In, Out>::disarm() {
   if (armed_for_) {
     armed_for_.reset();
+    armed_work_.reset();
     timer_->cancel();
   }
 }
@@ -89,6 +88,7 @@ template <typename In, typename Out>
 void BatchCore<In, Out>::on_timer() {
   std::unique_lock lock(mutex_);
   armed_for_.reset();  // a call that was on its way when the timer was set anew sets it once more, to the same time
+  armed_work_.reset();
   post_dispatch_if(plan(), lock);
 }
 
@@ -96,7 +96,7 @@ template <typename In, typename Out>
 void BatchCore<In, Out>::post_dispatch_if(bool wanted, std::unique_lock<std::mutex>& lock) {
   lock.unlock();
   if (wanted) {
-    boost::asio::post(executor_, [self = this->shared_from_this()] { self->dispatch(); });
+    posting_.post([self = this->shared_from_this()] { self->dispatch(); });
   }
 }
 
@@ -120,18 +120,20 @@ void BatchCore<In, Out>::dispatch() {
 
 template <typename In, typename Out>
 std::vector<In> BatchCore<In, Out>::take_batch() {
-  const auto end = pending_.begin() + static_cast<std::ptrdiff_t>(std::min(options_.max_batch_size, pending_.size()));
-  running_.assign(std::make_move_iterator(pending_.begin()), std::make_move_iterator(end));
-  pending_.erase(pending_.begin(), end);
+  const std::size_t count = std::min(options_.max_batch_size, pending_.size());
   busy_ = true;
   const TimePoint now = timer_->now();
   std::vector<In> inputs;
-  inputs.reserve(running_.size());
-  for (const ItemPtr& item : running_) {
-    inputs.push_back(std::move(item->item));
-    recorder_.add_wait(now - item->submitted);
+  inputs.reserve(count);
+  for (std::size_t place = 0; place < count; ++place) {
+    Item& item = pending_.pop_front();
+    item.state = ItemState::kRunning;
+    item.place = place;
+    running_.push_back(&item);
+    inputs.push_back(std::move(item.item));
+    recorder_.add_wait(now - item.submitted);
   }
-  recorder_.add_batch(running_.size());
+  recorder_.add_batch(count);
   return inputs;
 }
 

@@ -28,49 +28,45 @@ void BatchCore<In, Out>::open() {
 }
 
 template <typename In, typename Out>
-void BatchCore<In, Out>::submit(const ItemPtr& item) {
+void BatchCore<In, Out>::submit(Item& item) {
   std::unique_lock lock(mutex_);
-  if (item->completion == nullptr) {
-    return;  // cancelled before it arrived here
-  }
   if (!open_ || pending_.size() >= options_.max_pending) {
     recorder_.add_refused();
     const bool full = open_;
-    const std::unique_ptr<ItemCompletion<Out>> completion = std::move(item->completion);
     lock.unlock();
-    completion->complete(full ? full_error(options_) : stopped_error(options_));
+    item.outcome.emplace(full ? full_error(options_) : stopped_error(options_));
+    tell_one(item);
     return;
   }
-  item->submitted = timer_->now();
-  item->sequence = ++last_sequence_;
+  const std::size_t waiting = pending_.size();
+  // A look at the clock costs as much as the rest of this function. Where no timeout counts, four neighbours of a long queue share one.
+  const bool shares_time = options_.dispatch_when_idle && waiting >= kTimedEach && waiting % kTimedTogether != 0;
+  item.submitted = shares_time ? pending_.back().submitted : timer_->now();
+  item.state = ItemState::kPending;
   pending_.push_back(item);
   post_dispatch_if(plan(), lock);
 }
 
 template <typename In, typename Out>
-void BatchCore<In, Out>::cancel(const ItemPtr& item, boost::asio::cancellation_type type) {
+void BatchCore<In, Out>::cancel(Item& item, boost::asio::cancellation_type type) {
   using boost::asio::cancellation_type;
   std::unique_lock lock(mutex_);
-  if (item->completion == nullptr) {
+  if (item.state == ItemState::kPending) {
+    pending_.remove(item);
+  } else if (item.state == ItemState::kRunning && (type & (cancellation_type::terminal | cancellation_type::partial)) != cancellation_type::none) {
+    running_[item.place] = nullptr;
+  } else {
     return;
-  }
-  const auto found = std::ranges::lower_bound(pending_, item->sequence, {}, [](const ItemPtr& each) { return each->sequence; });
-  const bool waits = found != pending_.end() && *found == item;
-  const bool in_batch = !waits && item->sequence != 0;
-  if (in_batch && (type & (cancellation_type::terminal | cancellation_type::partial)) == cancellation_type::none) {
-    return;
-  }
-  if (waits) {
-    pending_.erase(found);
   }
   recorder_.add_cancelled(1);
-  const std::unique_ptr<ItemCompletion<Out>> completion = std::move(item->completion);
+  item.state = ItemState::kEnded;
+  item.outcome.emplace(cancelled_error());
   if (pending_.empty()) {
     disarm();  // or the executor would stay busy until the timeout
   }
   const Waiters waiters = take_waiters_if_drained();
   lock.unlock();
-  completion->complete(cancelled_error());
+  tell_one(item);
   notify(waiters);
 }
 
@@ -88,28 +84,25 @@ template <typename In, typename Out>
 void BatchCore<In, Out>::abandon() {
   std::unique_lock lock(mutex_);
   open_ = false;
-  const std::deque<ItemPtr> dropped = std::exchange(pending_, {});  // destroyed after the lock: the destructors of items are user code
-  Completions completions;
-  take_completions(dropped, completions);
-  take_completions(running_, completions);
-  recorder_.add_cancelled(completions.size());
-  disarm();
-  const Waiters waiters = std::exchange(waiters_, {});
-  lock.unlock();
-  for (const auto& completion : completions) {
-    completion->complete(destroyed_error(options_));
+  Items ended;
+  while (!pending_.empty()) {
+    ended.push_back(pending_.pop_front());
   }
-  notify(waiters);
-}
-
-template <typename In, typename Out>
-template <typename Items>
-void BatchCore<In, Out>::take_completions(const Items& items, Completions& completions) {
-  for (const ItemPtr& item : items) {
-    if (item->completion != nullptr) {
-      completions.push_back(std::move(item->completion));
+  for (Item*& item : running_) {
+    if (item != nullptr) {
+      ended.push_back(*std::exchange(item, nullptr));
     }
   }
+  recorder_.add_cancelled(ended.size());
+  disarm();
+  const Waiters waiters = std::exchange(waiters_, {});
+  ended.for_each([this](Item& item) {
+    item.state = ItemState::kEnded;
+    item.outcome.emplace(destroyed_error(options_));
+  });
+  lock.unlock();
+  tell_all(std::move(ended));
+  notify(waiters);
 }
 
 template <typename In, typename Out>

@@ -10,7 +10,8 @@
 
 namespace lockstep {
 
-/// A snapshot. Items are counted when they leave in a batch; an item's wait is the time from its submit until then.      Threads  a value.
+/// A snapshot. Items are counted when they leave in a batch; an item's wait is the time from its submit until then. With
+/// dispatch_when_idle, where 4 items wait already, up to 4 neighbours share the time of the first of them.      Threads  a value.
 struct BatchStats {
   std::uint64_t total_items = 0;
   std::uint64_t total_batches = 0;

@@ -7,6 +7,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <variant>
@@ -62,26 +63,12 @@ void check_microbatcher_options(const MicrobatcherOptions& options);
 template <typename Out>
 using BatchOutcome = std::variant<Out, std::exception_ptr>;
 
-/// Where one item's outcome goes. Called exactly once, on any thread, outside of all locks, unless the execution context is destroyed first.
-template <typename Out>
-class ItemCompletion {
- public:
-  virtual ~ItemCompletion() = default;
-  ItemCompletion(const ItemCompletion&) = delete;
-  ItemCompletion& operator=(const ItemCompletion&) = delete;
-  virtual void complete(BatchOutcome<Out> outcome) noexcept = 0;
-
- protected:
-  ItemCompletion() = default;
-};
-
-/// One submitted item on its way through a batch.
+/// One submitted item: what was given, when, and what came of it. A microbatcher keeps its way to the submitter beside it.
 template <typename In, typename Out>
 struct BatchItem {
-  In item;
-  std::unique_ptr<ItemCompletion<Out>> completion;  ///< whoever takes it out, under the microbatcher's lock, ends the item; null: ended
-  TimePoint submitted{};
-  std::uint64_t sequence = 0;  ///< order of acceptance, from 1; 0: not accepted yet
+  In item;                                     ///< moved out when its batch leaves
+  TimePoint submitted{};                       ///< when it was accepted
+  std::optional<BatchOutcome<Out>> outcome{};  ///< set when it has ended
 };
 
 }  // namespace lockstep

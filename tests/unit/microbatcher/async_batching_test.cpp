@@ -170,6 +170,26 @@ TEST_F(AsyncMicrobatcherTest, OneItemMoreThanMaxPendingIsRefusedAndTheOthersAreN
   EXPECT_EQ(batcher.stats().refused, 1U);
 }
 
+TEST_F(AsyncMicrobatcherTest, NeighboursOfALongQueueShareALookAtTheClock) {
+  ParkedBatches parked(io_);
+  IntMicrobatcher batcher(io_.get_executor(), parked.fn(), {.timer = timer_});
+  std::deque<Ending> endings(21);
+  batcher.submit(0, endings[0].handler());
+  step();
+  const int asked = timer_->asked();
+  for (int i = 1; i <= 20; ++i) {
+    batcher.submit(i, endings[static_cast<std::size_t>(i)].handler());
+    timer_->advance(microseconds(1000));
+  }
+  EXPECT_EQ(timer_->asked() - asked, 8);  // four alone, then four times four together
+  parked.release();
+  step();
+  // Waits of 20, 19, 18 and 17 ms, then of 16, 12, 8 and 4 ms four times each.
+  EXPECT_DOUBLE_EQ(batcher.stats().total_wait_ms, 74 + 4 * 40);
+  parked.release();
+  step();
+}
+
 TEST_F(AsyncMicrobatcherTest, OptionsOutOfRangeAreRefusedByName) {
   const auto message_of = [this](MicrobatcherOptions options) -> std::string {
     try {

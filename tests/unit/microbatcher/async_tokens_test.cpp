@@ -3,6 +3,7 @@
 #include <deque>
 #include <memory>
 
+#include <boost/asio/bind_allocator.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -105,6 +106,100 @@ TEST_F(AsyncMicrobatcherTest, AHandlerRunsOnItsOwnExecutorWhichHasWorkUntilThen)
   EXPECT_EQ(ending.calls, 0);
   EXPECT_EQ(theirs.run(), 1U);
   EXPECT_EQ(ending.value, 20);
+}
+
+TEST_F(AsyncMicrobatcherTest, HandlersOfOneBatchThatShareAnExecutorShareAPost) {
+  boost::asio::io_context first;
+  boost::asio::io_context second;
+  IntMicrobatcher batcher(io_.get_executor(), times_ten());
+  std::deque<Ending> endings(5);
+  for (std::size_t i = 0; i < endings.size(); ++i) {
+    batcher.submit(static_cast<int>(i), boost::asio::bind_executor((i < 3 ? first : second).get_executor(), endings[i].handler()));
+  }
+  step();
+  EXPECT_EQ(first.run(), 1U);
+  EXPECT_EQ(endings[2].value, 20);
+  EXPECT_EQ(endings[3].calls, 0);
+  EXPECT_EQ(second.run(), 1U);
+  EXPECT_EQ(endings[4].value, 40);
+}
+
+TEST_F(AsyncMicrobatcherTest, AHandlerThatThrowsOnAnExecutorOfItsOwnTakesNothingFromItsNeighbours) {
+  boost::asio::io_context theirs;
+  IntMicrobatcher batcher(io_.get_executor(), times_ten());
+  std::deque<Ending> endings(2);
+  batcher.submit(1, boost::asio::bind_executor(theirs.get_executor(), [](const std::exception_ptr&, int) { throw std::runtime_error("own trouble"); }));
+  batcher.submit(2, boost::asio::bind_executor(theirs.get_executor(), endings[0].handler()));
+  batcher.submit(3, boost::asio::bind_executor(theirs.get_executor(), endings[1].handler()));
+  step();
+  EXPECT_THROW(theirs.run(), std::runtime_error);
+  theirs.run();
+  EXPECT_EQ(endings[0].value, 20);
+  EXPECT_EQ(endings[1].value, 30);
+}
+
+TEST_F(AsyncMicrobatcherTest, AHandlerWhoseContextIsDestroyedFirstIsNotCalledAndItsSignalReachesNothing) {
+  auto theirs = std::make_unique<boost::asio::io_context>();
+  IntMicrobatcher batcher(io_.get_executor(), times_ten());
+  Ending ending;
+  auto kept = std::make_shared<int>(0);  // by the test and by the handler
+  boost::asio::cancellation_signal signal;
+  batcher.submit(
+      1, boost::asio::bind_executor(theirs->get_executor(), boost::asio::bind_cancellation_slot(
+                                                                signal.slot(), [kept, handler = ending.handler()](std::exception_ptr error, int value) mutable {
+                                                                  handler(std::move(error), value);
+                                                                })));
+  step();
+  theirs.reset();
+  EXPECT_EQ(kept.use_count(), 1) << "the handler is kept";
+  signal.emit(boost::asio::cancellation_type::terminal);
+  EXPECT_EQ(ending.calls, 0);
+}
+
+TEST_F(AsyncMicrobatcherTest, AnItemEndsAfterItsSignalIsGone) {
+  IntMicrobatcher batcher(io_.get_executor(), times_ten());
+  Ending ending;
+  auto signal = std::make_unique<boost::asio::cancellation_signal>();
+  batcher.submit(1, boost::asio::bind_cancellation_slot(signal->slot(), ending.handler()));
+  signal.reset();
+  step();
+  EXPECT_EQ(ending.value, 10);
+}
+
+/// Counts the blocks of the handlers that carry it.
+template <typename T>
+struct CountingAllocator {
+  using value_type = T;
+  explicit CountingAllocator(int* open_blocks, int* blocks) : open(open_blocks), all(blocks) {}
+  template <typename U>
+  CountingAllocator(const CountingAllocator<U>& other) : open(other.open), all(other.all) {}  // NOLINT(google-explicit-constructor): an allocator converts
+  T* allocate(std::size_t count) {
+    ++*open;
+    ++*all;
+    return std::allocator<T>().allocate(count);
+  }
+  void deallocate(T* place, std::size_t count) {
+    --*open;
+    std::allocator<T>().deallocate(place, count);
+  }
+  template <typename U>
+  bool operator==(const CountingAllocator<U>& other) const {
+    return open == other.open;
+  }
+  int* open;
+  int* all;
+};
+
+TEST_F(AsyncMicrobatcherTest, AnItemLivesInOneBlockOfItsHandlersAllocatorWhichIsFreeBeforeTheHandlerRuns) {
+  IntMicrobatcher batcher(io_.get_executor(), times_ten());
+  int open = 0;
+  int blocks = 0;
+  int open_in_handler = -1;
+  batcher.submit(1, boost::asio::bind_allocator(CountingAllocator<void>(&open, &blocks), [&](const std::exception_ptr&, int) { open_in_handler = open; }));
+  EXPECT_EQ(open, 1);
+  step();
+  EXPECT_EQ(blocks, 1);
+  EXPECT_EQ(open_in_handler, 0);
 }
 
 TEST_F(AsyncMicrobatcherTest, ItemsAndResultsMayBeMovableOnly) {
