@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Goal    lockstep is usable as an installed library, and its headers keep to themselves.
 Method  The build is installed into an empty prefix, which then moves; a project outside of the tree is built against it, by CMake and by pkg-config, and run.
-        The compiler says what each public header pulls in; that it compiles alone is checked by tests/tidy."""
+        The compiler says what each public header pulls in; that it compiles alone is checked by tests/tidy. The examples of docs/library.md are compiled, the
+        last paragraph of each as the body of a function."""
 
 import concurrent.futures
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +19,13 @@ CXX = os.environ["LOCKSTEP_CXX"]
 USER = pathlib.Path(__file__).parent / "user"
 LIMIT_SECONDS = 300
 # What no user of a public header should have to install, as it shows in paths of headers.
+DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "docs" / "library.md"
+# What the examples of docs/library.md are in the middle of, by the header that their section is about.
+SCENES = {
+    "forward_context.hpp": "void example(const lockstep::AttentionMetadataByLayer& by_layer, void (*model)(int, int), int input_ids, int positions)",
+    "micro_batch.hpp": "using Tensor = std::vector<float>;\nvoid example(Tensor (*model)(std::span<const int>), std::span<const int> rows)",
+    "microbatcher.hpp": "boost::asio::awaitable<void> example(boost::asio::io_context& io)",
+}
 FORBIDDEN = ("mpi.h", "cuda_runtime", "nccl.h", "boost/beast", "boost/json", "dnnl", "prometheus/", "spdlog/", "CLI/")
 
 
@@ -83,6 +92,16 @@ class PublicHeaders(unittest.TestCase):
                 for path in pulled_in:
                     for name in FORBIDDEN:
                         self.assertNotIn(name, path, f"{header} pulls in {path}")
+
+    def test_make_each_example_of_the_document_compile(self):
+        sections = re.split(r"^## ", DOCUMENT.read_text(), flags=re.MULTILINE)
+        examples = [(section.split("`lockstep/")[1].split("`")[0], block) for section in sections for block in re.findall(r"```cpp\n(.*?)```", section, re.DOTALL)]
+        self.assertEqual({header for header, _ in examples}, set(SCENES))
+        flags = ("-std=c++20", "-fsyntax-only", "-x", "c++", f"-I{INCLUDE}", "-")
+        for header, block in examples:
+            declarations, statements = block.rsplit("\n\n", 1) if "\n\n" in block else ("", block)
+            includes = "".join(f"#include {each}\n" for each in ("<span>", "<string>", "<vector>", f'"lockstep/{header}"'))
+            run(CXX, *flags, input=f"{includes}{declarations}\n{SCENES[header]} {{\n{statements}\n}}\n")
 
 
 if __name__ == "__main__":
