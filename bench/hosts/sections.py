@@ -16,7 +16,7 @@ def section_agreement_hosts(build_dir):
     """Empty where no namespaces can be made: the program says why."""
     runs = []
     for _ in range(RUNS):
-        done = subprocess.run([sys.executable, "-B", HERE / "agreement.py", build_dir / "bench" / "bench_agreement"], stdout=subprocess.PIPE, text=True, timeout=LIMIT_S, check=False)
+        done = subprocess.run([sys.executable, "-B", HERE / "between_hosts.py", build_dir / "bench" / "bench_agreement"], stdout=subprocess.PIPE, text=True, timeout=LIMIT_S, check=False)
         if done.returncode == SKIPPED:
             print(f"  {done.stdout.strip()}")
             return {}

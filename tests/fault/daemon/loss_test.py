@@ -143,17 +143,25 @@ class Prefilling(LossTest):
 
 class Decoding(LossTest):
     phase = "decode"
+    options = ()
 
     def test_each_rank_killed_or_stopped_while_answers_stream(self):
         for victim in (0, 1, 2):
             for number in (KILL, STOP):
                 with self.subTest(victim=victim, signal=number.name):
-                    group = self.start(ranks=3)
+                    group = self.start(*self.options, ranks=3)
                     group.await_idle()
                     clients = [Client(port, 4, CONTEXT - 8) for port in group.ports]
                     for client in clients:
                         wait_for(lambda client=client: client.tokens > 0, "a first token")
                     self.lose(group, victim, number, clients, where=COLLECTIVE)
+
+
+class DecodingAgreedAhead(Decoding):
+    """The agreement of the next step is under way whenever the blow falls."""
+
+    phase = "decode, agreed ahead"
+    options = ("--agreement", "pipelined")
 
 
 class Draining(LossTest):

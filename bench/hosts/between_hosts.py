@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""bench_agreement between two hosts (network namespaces, each with a core): prints its JSON. Started by sections.py; see tests/hosts/network.py."""
+"""A bench program on two hosts, a rank and a core each (network namespaces): between_hosts.py PROGRAM [ARGUMENT ...] prints its JSON. See tests/hosts/network.py."""
 
 import pathlib
 import subprocess
@@ -17,7 +17,7 @@ def main():
     network.enter_cluster()
     hosts = network.Network(("a", "b"))
     try:
-        process = launch(hosts, sys.argv[1], stdout=subprocess.PIPE, text=True)
+        process = launch(hosts, *sys.argv[1:], stdout=subprocess.PIPE, text=True)
         print(process.communicate(timeout=LIMIT_S)[0], end="")
         sys.exit(process.returncode)
     finally:
