@@ -30,9 +30,10 @@ double seconds(Duration duration) {
 
 StepMetrics::StepMetrics(AtomicTable& table, std::string_view transport)
     : last_step_(table.gauge("lockstep_last_step_timestamp_seconds", "When this rank last finished a step, in seconds since 1970.")),
-      agreement_seconds_(table.histogram("lockstep_coordination_duration_seconds",
-                                         "From this rank's proposal to the group's plan, waiting for the other ranks included.", kAgreementBuckets,
-                                         {{"transport", std::string(transport)}})),
+      agreement_seconds_(table.histogram(
+          "lockstep_coordination_duration_seconds",
+          "From this rank's proposal to the group's plan, waiting for the other ranks included; pipelined, without the step computed meanwhile.",
+          kAgreementBuckets, {{"transport", std::string(transport)}})),
       balance_(table.gauge("lockstep_load_balance_ratio",
                            "Mean over maximum of the ranks' loads (tokens: rows computed) in the last step with work; 1 is even.", {{"resource", "tokens"}})),
       split_steps_(table.counter("lockstep_microbatch_steps_total", "Steps with work, by whether they were split in micro-batches or taken whole.",
