@@ -4,6 +4,17 @@
 
 namespace lockstep::scheduler {
 
+namespace {
+
+/// What is left of the prompts is spread over about so many steps, ever smaller chunks: prompts of thousands of tokens still take the whole budget at first.
+constexpr std::int64_t kPromptSpread = 8;
+
+bool is_decoding(const Sequence& sequence) {
+  return sequence.planned >= sequence.prompt_tokens;
+}
+
+}  // namespace
+
 BatchPlanner::BatchPlanner(const BatchLimits& limits, KvCache& cache) : limits_(limits), cache_(cache) {
   running_.reserve(static_cast<std::size_t>(limits.sequences_max));
   removed_.reserve(2 * static_cast<std::size_t>(limits.sequences_max));  // of two batches; more only when many waiting ones are cancelled at once
@@ -66,7 +77,19 @@ void BatchPlanner::fill_late_tokens(StepBatch& batch) {
   }
 }
 
-void BatchPlanner::plan(TimePoint now, StepBatch& batch) {
+std::int32_t BatchPlanner::prompt_budget(const PromptsBesideStreams& beside, const StepBatch& batch) const {
+  const std::int32_t free = limits_.tokens_max - batch.rows();
+  if (batch.rows() == 0 && !beside.streams_elsewhere) {
+    return free;
+  }
+  std::int64_t left = 0;
+  for (const std::unique_ptr<Sequence>& sequence : running_) {
+    left += is_decoding(*sequence) ? 0 : sequence->pending();
+  }
+  return static_cast<std::int32_t>(std::min<std::int64_t>(free, std::max<std::int64_t>(left / kPromptSpread, beside.tokens)));
+}
+
+void BatchPlanner::plan(TimePoint now, const PromptsBesideStreams& beside, StepBatch& batch) {
   batch.entries.clear();
   batch.token_ids.clear();
   batch.positions.clear();
@@ -80,14 +103,16 @@ void BatchPlanner::plan(TimePoint now, StepBatch& batch) {
   batch.waiting = waiting_count();
   // Next tokens before prompt chunks: a long prompt must not stop the running streams.
   for (const bool decoding : {true, false}) {
+    std::int32_t budget = decoding ? limits_.tokens_max : prompt_budget(beside, batch);
     for (const std::unique_ptr<Sequence>& sequence : running_) {
       const std::int32_t pending = sequence->pending();
-      if (pending == 0 || (sequence->planned >= sequence->prompt_tokens) != decoding) {
+      if (pending == 0 || is_decoding(*sequence) != decoding) {
         continue;
       }
-      const std::int32_t budget = limits_.tokens_max - batch.rows();
-      if (budget > 0) {
-        append_rows(*sequence, std::min(budget, pending), batch);
+      const std::int32_t rows = std::min(budget, pending);
+      if (rows > 0) {
+        append_rows(*sequence, rows, batch);
+        budget -= rows;
       } else {
         ++batch.waiting;
       }

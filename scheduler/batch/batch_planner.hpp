@@ -18,6 +18,12 @@ struct BatchLimits {
   std::int32_t blocks_per_table = 0;  ///< KV blocks of the longest sequence
 };
 
+/// How prompts share steps with running streams.
+struct PromptsBesideStreams {
+  bool streams_elsewhere = false;  ///< other members have running streams
+  std::int32_t tokens = 0;         ///< of prompts in such a step, where few are left
+};
+
 /// The rows of one rank's step, sequence by sequence. Vectors keep their capacity from step to step.
 struct StepBatch {
   struct Entry {
@@ -51,8 +57,10 @@ class BatchPlanner {
   /// Accepts a sequence whose blocks fit the whole cache (the engine has checked).
   void add(std::unique_ptr<Sequence> sequence);
   /// Admits what fits (first come, first served), then fills the token budget: running requests' next tokens first, then prompt chunks in order of admission.
-  /// A batch with rows has to be computed, and told to its sequences (Sequence::complete).
-  void plan(TimePoint now, StepBatch& batch);
+  /// While streams run, here or on other members, which take the same steps, prompts get a part of the budget only: an eighth of the prompt tokens that are
+  /// left to compute, at least `beside.tokens`. So short prompts hardly hold up streams, and long ones are not held up by them. A batch with rows has to be
+  /// computed, and told to its sequences (Sequence::complete).
+  void plan(TimePoint now, const PromptsBesideStreams& beside, StepBatch& batch);
   /// Reads the tokens of rows that were late, once the batch before has been sampled. A sequence that has ended gives its last one, so that the batch keeps
   /// its shape.
   static void fill_late_tokens(StepBatch& batch);
@@ -68,6 +76,8 @@ class BatchPlanner {
 
  private:
   void admit(TimePoint now);
+  /// Rows of prompts, at most, in a batch beside the rows that it has.
+  [[nodiscard]] std::int32_t prompt_budget(const PromptsBesideStreams& beside, const StepBatch& batch) const;
   static void append_rows(Sequence& sequence, std::int32_t rows, StepBatch& batch);
 
   BatchLimits limits_;

@@ -1,6 +1,7 @@
 #include "lockstep/scheduler/engine.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include <fmt/format.h>
 
@@ -8,6 +9,7 @@
 #include "lockstep/core/hash.hpp"
 #include "lockstep/model/transformer.hpp"
 #include "scheduler/batch/batch_planner.hpp"
+#include "scheduler/batch/prompt_pace.hpp"
 #include "scheduler/engine/engine_inbox.hpp"
 #include "scheduler/engine/request_checks.hpp"
 #include "scheduler/engine/step_output.hpp"
@@ -103,6 +105,8 @@ class StepEngine final : public Engine {
   /// Takes messages and plans; sleeps while the group sleeps and there is nothing to do. True when a peer's wake ended the sleep.
   [[nodiscard]] Result<bool> plan_or_sleep(bool asleep);
   void take_messages();
+  /// Whether other members had rows of running requests in the last step that was agreed on; a hint, since they may have ended.
+  [[nodiscard]] bool streams_elsewhere() const;
   void plan_next();
   /// Proposes `next_batch_` for `step`.
   [[nodiscard]] Status propose(std::int64_t step);
@@ -131,6 +135,7 @@ class StepEngine final : public Engine {
   StepProposer proposer_;
   ForwardTimingTracker own_timings_;
   ForwardTimingTracker& timings_ = parts_.timing_tracker != nullptr ? *parts_.timing_tracker : own_timings_;
+  PromptPace prompt_pace_;
   std::optional<MicroBatchChoice> choice_;  ///< with --micro-batches auto
   std::unique_ptr<model::Transformer> transformer_;
   std::optional<KvCache> cache_;
@@ -289,9 +294,14 @@ Result<bool> StepEngine::plan_or_sleep(bool asleep) {
   }
 }
 
+bool StepEngine::streams_elsewhere() const {
+  const std::int64_t tokens = std::accumulate(plan_.tokens_per_member.begin(), plan_.tokens_per_member.end(), std::int64_t{0});
+  return tokens - batch_.rows() > plan_.prefill_tokens_total - batch_.prefill_tokens;
+}
+
 void StepEngine::plan_next() {
   plan_from_ = parts_.clock->now();
-  planner_->plan(plan_from_, next_batch_);
+  planner_->plan(plan_from_, {.streams_elsewhere = streams_elsewhere(), .tokens = prompt_pace_.tokens()}, next_batch_);
   planned_ = parts_.clock->now();
 }
 
@@ -388,6 +398,7 @@ Status StepEngine::compute(StepRecord& record) {
   const BatchDescriptor shape = own_shape(batch_);
   const double duration_ms = std::chrono::duration<double, std::milli>(computed - begin).count();
   timings_.record(record.tokens > 0 ? shape.num_tokens : 0, duration_ms);
+  prompt_pace_.record(duration_ms, batch_.prefill_tokens, plan_.prefill_tokens_total);
   if (choice_ && record.tokens > 0) {
     choice_->record(shape, plan_.micro_batches, step_, duration_ms);
   }

@@ -20,6 +20,7 @@ using testing::make_cache;
 using testing::make_sequence;
 
 constexpr TimePoint kNow{std::chrono::hours(1)};
+constexpr std::int32_t kPromptTokens = 64;  // beside streams
 
 class BatchPlannerTest : public ::testing::Test {
  protected:
@@ -28,8 +29,8 @@ class BatchPlannerTest : public ::testing::Test {
     planner_ = std::make_unique<BatchPlanner>(limits, cache_.back());
   }
   /// Plans, and checks that the batch's parts fit each other.
-  const StepBatch& plan() {
-    planner_->plan(kNow, batch_);
+  const StepBatch& plan(bool streams_elsewhere = false) {
+    planner_->plan(kNow, {.streams_elsewhere = streams_elsewhere, .tokens = kPromptTokens}, batch_);
     std::int32_t row = 0;
     for (const StepBatch::Entry& entry : batch_.entries) {
       EXPECT_EQ(entry.first_row, row);
@@ -144,6 +145,51 @@ TEST_F(BatchPlannerTest, RunningRequestsGoBeforePromptsAndPromptsShareWhatIsLeft
   plan();
   EXPECT_THAT(ids(), ElementsAre(1, 2, 3));
   EXPECT_THAT(batch_.positions, ElementsAre(7, 3, 2, 3, 4, 5)) << "both running requests, then the rest of the budget for the prompt";
+}
+
+TEST_F(BatchPlannerTest, BesideRunningStreamsShortPromptsAreSpreadOverSteps) {
+  make({.sequences_max = 4, .tokens_max = 512, .blocks_per_table = 40}, 120);
+  planner_->add(make_sequence(1, 30, 8));
+  plan();
+  complete();
+  planner_->add(make_sequence(2, 40, 8));
+  planner_->add(make_sequence(3, 40, 8));
+  plan();
+  EXPECT_THAT(ids(), ElementsAre(1, 2, 3));
+  EXPECT_EQ(batch_.entries[1].rows, 40);
+  EXPECT_EQ(batch_.entries[2].rows, kPromptTokens - 40);
+  EXPECT_EQ(batch_.waiting, 0);
+  complete();
+  planner_->add(make_sequence(4, 100, 8));
+  plan();
+  EXPECT_THAT(ids(), ElementsAre(1, 2, 3, 4));
+  EXPECT_EQ(batch_.prefill_tokens, kPromptTokens);
+}
+
+TEST_F(BatchPlannerTest, BesideRunningStreamsLongPromptsTakeAnEighthOfWhatIsLeftUpToTheBudget) {
+  make({.sequences_max = 3, .tokens_max = 512, .blocks_per_table = 600}, 1200);
+  planner_->add(make_sequence(1, 8, 80));
+  plan();
+  complete();
+  planner_->add(make_sequence(2, 8000, 8));
+  plan();
+  EXPECT_EQ(batch_.rows(), 512);  // an eighth would be 1,000
+  complete();
+  std::int32_t left = 8000 - 511;
+  while (left > 0) {
+    plan();
+    ASSERT_EQ(batch_.prefill_tokens, std::min({left, 511, std::max(left / 8, kPromptTokens)})) << left << " left";
+    left -= batch_.prefill_tokens;
+    complete();
+  }
+}
+
+TEST_F(BatchPlannerTest, StreamsOfOtherMembersAreHeldUpNoMoreThanOnesOwn) {
+  make({.sequences_max = 3, .tokens_max = 512, .blocks_per_table = 40}, 120);
+  planner_->add(make_sequence(1, 300, 8));
+  EXPECT_EQ(plan(true).rows(), kPromptTokens);
+  complete();
+  EXPECT_EQ(plan(false).rows(), 300 - kPromptTokens);  // nobody has streams any more
 }
 
 TEST_F(BatchPlannerTest, ALaterRequestThatDecodesGoesBeforeAnEarlierPrompt) {
@@ -297,7 +343,7 @@ TEST_F(BatchPlannerTest, ABatchAheadCountsARunningRequestOneTokenFurtherAndReads
   make({.sequences_max = 4, .tokens_max = 8, .blocks_per_table = 2}, 8);
   planner_->add(make_sequence(1, 3, 9));
   StepBatch first;
-  planner_->plan(kNow, first);
+  planner_->plan(kNow, {.tokens = kPromptTokens}, first);
   plan();  // while `first` is not computed
   EXPECT_THAT(batch_.positions, ElementsAre(3));
   EXPECT_THAT(batch_.sample_rows, ElementsAre(0));
@@ -307,7 +353,7 @@ TEST_F(BatchPlannerTest, ABatchAheadCountsARunningRequestOneTokenFurtherAndReads
   BatchPlanner::fill_late_tokens(batch_);
   EXPECT_THAT(batch_.token_ids, ElementsAre(7));
   StepBatch third;
-  planner_->plan(kNow, third);
+  planner_->plan(kNow, {.tokens = kPromptTokens}, third);
   EXPECT_THAT(third.positions, ElementsAre(4));
   complete();
   EXPECT_EQ(batch_.entries[0].sequence->computed, 4);
@@ -318,14 +364,14 @@ TEST_F(BatchPlannerTest, ABatchAheadLeavesOutARequestWhoseDueTokenIsItsLast) {
   planner_->add(make_sequence(1, 3, 1));
   planner_->add(make_sequence(2, 3, 2));
   StepBatch first;
-  planner_->plan(kNow, first);
+  planner_->plan(kNow, {.tokens = kPromptTokens}, first);
   plan();
   EXPECT_THAT(ids(), ElementsAre(2));
   EXPECT_EQ(batch_.waiting, 0) << "it wants no rows";
   StepBatch third;
   complete(first);
   EXPECT_TRUE(remove(1));
-  planner_->plan(kNow, third);
+  planner_->plan(kNow, {.tokens = kPromptTokens}, third);
   EXPECT_EQ(third.rows(), 0);
 }
 
@@ -333,7 +379,7 @@ TEST_F(BatchPlannerTest, ABatchAheadGoesOnWithAPromptWhereTheOneUnderWayEnds) {
   make({.sequences_max = 4, .tokens_max = 4, .blocks_per_table = 2}, 8);
   planner_->add(make_sequence(1, 7, 4));
   StepBatch first;
-  planner_->plan(kNow, first);
+  planner_->plan(kNow, {.tokens = kPromptTokens}, first);
   plan();
   EXPECT_THAT(batch_.positions, ElementsAre(4, 5, 6));
   EXPECT_THAT(batch_.token_ids, ElementsAre(104, 105, 106));
@@ -346,11 +392,11 @@ TEST_F(BatchPlannerTest, ARequestThatEndsUnderABatchAheadKeepsItsBlocksUntilThat
   make({.sequences_max = 4, .tokens_max = 8, .blocks_per_table = 2}, 8);
   planner_->add(make_sequence(1, 20, 9));
   StepBatch first;
-  planner_->plan(kNow, first);
+  planner_->plan(kNow, {.tokens = kPromptTokens}, first);
   complete(first);  // three steps: its prompt has 20 tokens, 8 a step
-  planner_->plan(kNow, first);
+  planner_->plan(kNow, {.tokens = kPromptTokens}, first);
   complete(first);
-  planner_->plan(kNow, first);
+  planner_->plan(kNow, {.tokens = kPromptTokens}, first);
   plan();
   complete(first);
   EXPECT_TRUE(remove(1)) << "its token ended it";

@@ -54,7 +54,7 @@ class RandomRun {
       if (cancels && !open_.empty() && pick(0, 9) == 0) {
         cancel();
       }
-      planner_->plan(TimePoint{} + std::chrono::seconds(step + 1), batch_);
+      planner_->plan(TimePoint{} + std::chrono::seconds(step + 1), {.streams_elsewhere = step % 2 == 0, .tokens = step % 3 == 0 ? 1 : 7}, batch_);
       check_batch();
       check_blocks();
       if (ahead_) {

@@ -1,0 +1,63 @@
+// Goal    The number of prompt tokens beside streams follows what steps cost, and lost time does not mislead it.
+// Method  Steps of made-up durations.
+#include "scheduler/batch/prompt_pace.hpp"
+
+#include <gtest/gtest.h>
+
+namespace lockstep::scheduler {
+namespace {
+
+TEST(PromptPace, IsAGuessBeforeAnythingWasMeasured) {
+  PromptPace pace;
+  EXPECT_EQ(pace.tokens(), PromptPace::kTokensAtFirst);
+  pace.record(5.0, 100, 100);  // of a step with prompts alone nothing follows
+  EXPECT_EQ(pace.tokens(), PromptPace::kTokensAtFirst);
+  pace.record(0.0, 0, 0);  // nor from a clock that stands
+  EXPECT_EQ(pace.tokens(), PromptPace::kTokensAtFirst);
+}
+
+TEST(PromptPace, DoublesTheStep) {
+  PromptPace pace;
+  pace.record(20.0, 0, 0);
+  pace.record(20.0 + 0.25 * 64, 64, 64);
+  EXPECT_EQ(pace.tokens(), 80);  // 80 * 0.25 ms = 20 ms
+}
+
+TEST(PromptPace, FollowsStepsThatGetFaster) {
+  PromptPace pace;
+  pace.record(20.0, 0, 0);
+  pace.record(36.0, 64, 64);
+  for (int i = 0; i < 100; ++i) {
+    pace.record(10.0, 0, 0);
+    pace.record(10.0 + 0.25 * 64, 64, 64);
+  }
+  EXPECT_NEAR(pace.tokens(), 40, 1);
+}
+
+TEST(PromptPace, IsAtLeastABlock) {
+  PromptPace pace;
+  pace.record(1.0, 0, 0);
+  pace.record(101.0, 10, 10);
+  EXPECT_EQ(pace.tokens(), PromptPace::kTokensMin);
+}
+
+TEST(PromptPace, LearnsNothingOfItsTokensFromStepsThatWaitedForOthers) {
+  PromptPace pace;
+  pace.record(20.0, 0, 0);
+  pace.record(200.0, 10, 500);
+  pace.record(200.0, 250, 500);
+  EXPECT_EQ(pace.tokens(), PromptPace::kTokensAtFirst);
+}
+
+TEST(PromptPace, AStepThatLostItsCoreCountsLittle) {
+  PromptPace pace;
+  pace.record(20.0, 0, 0);
+  pace.record(36.0, 64, 64);
+  pace.record(2000.0, 64, 64);
+  EXPECT_GE(pace.tokens(), 60);
+  pace.record(5000.0, 0, 0);
+  EXPECT_LE(pace.tokens(), 85);
+}
+
+}  // namespace
+}  // namespace lockstep::scheduler
