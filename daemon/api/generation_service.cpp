@@ -10,8 +10,8 @@
 #include <boost/asio/io_context.hpp>
 #include <fmt/format.h>
 
+#include "daemon/api/engine_gate.hpp"
 #include "daemon/api/error_answers.hpp"
-#include "daemon/api/json_content_type.hpp"
 #include "daemon/api/open_generation.hpp"
 #include "daemon/api/output_relay.hpp"
 #include "daemon/api/request/body_reader.hpp"
@@ -35,21 +35,14 @@ Prepared prepare(const ApiFormat& format, std::string_view body, const ApiContex
   return prepared;
 }
 
-class EngineGenerationService final : public GenerationService {
+class EngineGenerationService final : public EngineGated<GenerationService> {
  public:
   EngineGenerationService(boost::asio::io_context& io, GenerationOptions options)
       : io_(io), options_(std::move(options)), relay_(io, [this](std::span<const RelayedEvent> events) { on_events(events); }) {
     std::random_device device;
     seeds_.seed((std::uint64_t{device()} << 32) | device());
-    gate_error_ = ApiError{.status = 503, .message = "the model is still being loaded; try again later", .code = "loading", .retry_after_seconds = 1};
   }
   void handle(std::shared_ptr<Exchange> exchange, const ApiFormat& format) override;
-  void open_gate(scheduler::Engine& engine) override {
-    engine_ = &engine;
-    gate_error_.reset();
-  }
-  void close_gate(ApiError error) override { gate_error_ = std::move(error); }
-  void detach_engine() override { engine_ = nullptr; }
   [[nodiscard]] scheduler::OutputSink& sink() override { return relay_; }
   [[nodiscard]] std::size_t open_count() const override { return open_.size(); }
 
@@ -66,8 +59,6 @@ class EngineGenerationService final : public GenerationService {
   boost::asio::io_context& io_;
   GenerationOptions options_;
   std::mt19937_64 seeds_;
-  std::optional<ApiError> gate_error_;
-  scheduler::Engine* engine_ = nullptr;
   GenerationId last_id_ = 0;
   std::unordered_map<GenerationId, OpenGeneration> open_;
   std::vector<GenerationId> touched_;  // in one batch of events
@@ -76,12 +67,7 @@ class EngineGenerationService final : public GenerationService {
 };
 
 void EngineGenerationService::handle(std::shared_ptr<Exchange> exchange, const ApiFormat& format) {
-  if (gate_error_) {
-    exchange->respond(error_response(*gate_error_));
-    return;
-  }
-  if (!is_json_content_type(exchange->request().content_type)) {
-    exchange->respond(error_response(wrong_content_type()));
+  if (refuse(*exchange)) {
     return;
   }
   const GenerationId id = ++last_id_;

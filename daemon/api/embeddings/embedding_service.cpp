@@ -12,8 +12,8 @@
 
 #include "daemon/api/embeddings/embedding_body.hpp"
 #include "daemon/api/embeddings/output_fork.hpp"
+#include "daemon/api/engine_gate.hpp"
 #include "daemon/api/error_answers.hpp"
-#include "daemon/api/json_content_type.hpp"
 #include "daemon/api/output_relay.hpp"
 #include "daemon/api/request/body_reader.hpp"
 #include "lockstep/core/check.hpp"
@@ -57,7 +57,7 @@ struct OpenCall {
   std::size_t missing = 0;
 };
 
-class EngineEmbeddingService final : public EmbeddingService {
+class EngineEmbeddingService final : public EngineGated<EmbeddingService> {
  public:
   EngineEmbeddingService(boost::asio::io_context& io, EmbeddingOptions options)
       : io_(io),
@@ -65,17 +65,9 @@ class EngineEmbeddingService final : public EmbeddingService {
         relay_(io, [this](std::span<const RelayedEvent> events) { on_events(events); }),
         admission_(io.get_executor(), [this](std::vector<Texts> calls) { return admit(std::move(calls)); },
                    {.max_batch_size = kAdmittedTogetherMax, .name = "embeddings"}),
-        reader_(BodyReader::create(io)) {
-    gate_error_ = ApiError{.status = 503, .message = "the model is still being loaded; try again later", .code = "loading", .retry_after_seconds = 1};
-  }
+        reader_(BodyReader::create(io)) {}
 
   void handle(std::shared_ptr<Exchange> exchange) override;
-  void open_gate(scheduler::Engine& engine) override {
-    engine_ = &engine;
-    gate_error_.reset();
-  }
-  void close_gate(ApiError error) override { gate_error_ = std::move(error); }
-  void detach_engine() override { engine_ = nullptr; }
   [[nodiscard]] scheduler::OutputSink& sink() override { return relay_; }
   [[nodiscard]] std::size_t open_count() const override { return open_.size(); }
 
@@ -92,8 +84,6 @@ class EngineEmbeddingService final : public EmbeddingService {
 
   boost::asio::io_context& io_;
   EmbeddingOptions options_;
-  std::optional<ApiError> gate_error_;
-  scheduler::Engine* engine_ = nullptr;
   CallId last_id_ = 0;
   std::unordered_map<CallId, OpenCall> open_;
   OutputRelay relay_;
@@ -102,12 +92,7 @@ class EngineEmbeddingService final : public EmbeddingService {
 };
 
 void EngineEmbeddingService::handle(std::shared_ptr<Exchange> exchange) {
-  if (gate_error_) {
-    exchange->respond(error_response(*gate_error_));
-    return;
-  }
-  if (!is_json_content_type(exchange->request().content_type)) {
-    exchange->respond(error_response(wrong_content_type()));
+  if (refuse(*exchange)) {
     return;
   }
   const CallId id = ++last_id_;
