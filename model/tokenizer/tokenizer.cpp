@@ -131,7 +131,7 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::open(const std::filesystem::path& 
 
 std::string StreamDecoder::push(std::int32_t id) {
   broke_character_ = false;
-  if (tokenizer_->is_special(id)) {
+  if (skip_special_tokens_ && tokenizer_->is_special(id)) {
     return {};
   }
   const bool continues = !pending_.empty();

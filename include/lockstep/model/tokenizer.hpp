@@ -36,10 +36,10 @@ class Tokenizer {
   Tokenizer() = default;
 };
 
-/// Text of a growing sequence, piece by piece: never cuts a character, and the pieces add up to `decode` of the whole with special tokens skipped.
+/// Text of a growing sequence, piece by piece: never cuts a character, and the pieces add up to `decode` of the whole.
 class StreamDecoder {
  public:
-  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
+  explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens = true) : tokenizer_(&tokenizer), skip_special_tokens_(skip_special_tokens) {}
   /// What can be shown after this token: "" while a character is incomplete.
   [[nodiscard]] std::string push(std::int32_t id);
   /// The rest: an incomplete character becomes U+FFFD.
@@ -49,6 +49,7 @@ class StreamDecoder {
 
  private:
   const Tokenizer* tokenizer_;
+  bool skip_special_tokens_;
   std::string pending_;
   bool broke_character_ = false;
 };

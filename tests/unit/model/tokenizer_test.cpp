@@ -157,6 +157,19 @@ TEST_F(TokenizerTest, AStreamThatEndsWithinACharacterEndsWithAReplacement) {
   EXPECT_EQ(stream.finish(), "");
 }
 
+TEST_F(TokenizerTest, StreamedTextHasSpecialTokensWhereTheyAreNotSkipped) {
+  ASSERT_TRUE(tokenizer_->is_special(2));
+  std::string text = "a";
+  text += tokenizer_->token_bytes(2);
+  text += "b";
+  StreamDecoder stream(*tokenizer_, false);
+  std::string streamed;
+  for (const std::int32_t id : encode(text)) {
+    streamed += stream.push(id);
+  }
+  EXPECT_EQ(streamed + stream.finish(), text);
+}
+
 TEST(Utf8, EachMaximalInvalidPartBecomesOneReplacement) {
   const auto lossy = [](std::string_view bytes) {
     std::string out;
