@@ -76,8 +76,14 @@ MetricsOptions metrics_options(const Prepared& prepared, const ForwardTimingTrac
           .forward_timings = &forward_timings};
 }
 
-ApiContext api_context(const ServedModel& model) {
-  return {.served_names = model.names, .tokenizer = model.tokenizer.get(), .chat_template = model.chat_template.get()};
+ApiContext api_context(const Prepared& prepared) {
+  const ServedModel& model = prepared.model;
+  return {.served_names = model.names,
+          .tokenizer = model.tokenizer.get(),
+          .chat_template = model.chat_template.get(),
+          .vocabulary_size = model.config.vocabulary_size,
+          .defaults = model.generation_defaults,
+          .refuses_special_tokens = prepared.options.special_tokens_in_messages == SpecialTokensInMessages::kRefuse};
 }
 
 std::int64_t max_model_len(const Prepared& prepared) {
@@ -96,10 +102,10 @@ class Daemon {
         metrics_(Metrics::create(metrics_options(prepared_, forward_timings_))),
         step_log_(logger.should_log(spdlog::level::trace) ? std::make_unique<StepLog>(metrics_->step_observer(), logger) : nullptr),
         trace_(step_log_ ? *step_log_ : metrics_->step_observer()),
-        generation_(GenerationService::create(io_, {.context = api_context(prepared_.model)})),
-        embeddings_(EmbeddingService::create(io_, {.context = {.api = api_context(prepared_.model), .hidden_size = prepared_.model.config.hidden_size},
+        generation_(GenerationService::create(io_, {.context = api_context(prepared_)})),
+        embeddings_(EmbeddingService::create(io_, {.context = {.api = api_context(prepared_), .hidden_size = prepared_.model.config.hidden_size},
                                                    .pooling = prepared_.options.embedding_pooling})),
-        tokenize_(TokenizeService::create(io_, {.context = {.api = api_context(prepared_.model), .max_model_len = max_model_len(prepared_)}})),
+        tokenize_(TokenizeService::create(io_, {.context = {.api = api_context(prepared_), .max_model_len = max_model_len(prepared_)}})),
         life_(LifeMonitor::create(
             {.rank = prepared_.launch.rank, .world_size = prepared_.launch.world_size, .stall_timeout = prepared_.options.stall_timeout},
             {.io = &io_, .progress = &progress_, .notifier = &notifier_, .metrics = metrics_.get(), .logger = &logger_, .on_ready = [this] { on_ready(); }})),

@@ -28,6 +28,21 @@ void end_chunk(bool usage_follows, std::string& out) {
 
 }  // namespace
 
+void append_choice_end(const AnswerHead& head, const AnswerPiece& piece, bool chunk, AppendLogProbabilities append, std::string& out) {
+  out += ",\"logprobs\":";
+  if (piece.log_probabilities && !(chunk && piece.text->tokens.empty())) {
+    append(*head.tokenizer, piece.text->tokens, out);
+  } else {
+    out += "null";
+  }
+  out += ",\"finish_reason\":";
+  if (piece.finish_reason.empty()) {
+    out += "null";
+  } else {
+    append_json_string(out, piece.finish_reason);
+  }
+}
+
 std::string answer_body(const ApiFormat& format, const AnswerHead& head, std::span<const AnswerPiece> pieces, const Usage& usage) {
   std::string out;
   append_head(format, head, false, out);

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -13,6 +14,7 @@
 #include "daemon/api/text/choice_text.hpp"
 #include "daemon/http/error_body.hpp"
 #include "lockstep/model/chat_template.hpp"
+#include "lockstep/model/generation_defaults.hpp"
 #include "lockstep/model/tokenizer.hpp"
 
 namespace lockstep::daemon {
@@ -21,7 +23,10 @@ namespace lockstep::daemon {
 struct ApiContext {
   std::vector<std::string> served_names{};  ///< at least one; answers show the first, requests may use any
   const model::Tokenizer* tokenizer = nullptr;
-  const model::ChatTemplate* chat_template = nullptr;  ///< null: the model has none
+  const model::ChatTemplate* chat_template = nullptr;                       ///< null: the model has none
+  std::int32_t vocabulary_size = std::numeric_limits<std::int32_t>::max();  ///< token ids that requests may name: the model's, from 0 on
+  model::GenerationDefaults defaults{};                                     ///< of what a request leaves out
+  bool refuses_special_tokens = false;                                      ///< in messages of a conversation
 
   [[nodiscard]] const std::string& served_name() const { return served_names.front(); }
 };
@@ -67,6 +72,10 @@ class ApiFormat {
   /// What a stream's first chunk of each choice says before any text; "" for nothing.
   [[nodiscard]] virtual std::string_view first_choice_members() const { return {}; }
 };
+
+/// Appends what every choice ends with: "logprobs", written by `append` or null, and "finish_reason".
+using AppendLogProbabilities = void (*)(const model::Tokenizer& tokenizer, const std::vector<TokenRecord>& tokens, std::string& out);
+void append_choice_end(const AnswerHead& head, const AnswerPiece& piece, bool chunk, AppendLogProbabilities append, std::string& out);
 
 /// An answer in one piece.
 [[nodiscard]] std::string answer_body(const ApiFormat& format, const AnswerHead& head, std::span<const AnswerPiece> pieces, const Usage& usage);

@@ -77,9 +77,9 @@ void EngineGenerationService::handle(std::shared_ptr<Exchange> exchange, const A
                   .model = options_.context.served_name(),
                   .tokenizer = options_.context.tokenizer};
   open_.emplace(id, OpenGeneration(exchange, format, std::move(head)));
-  exchange->on_abandoned([this, id] { forget(id); });
   TakenBody body = exchange->take_body();
   if (body.text.size() <= options_.inline_body_bytes) {
+    exchange->on_abandoned([this, id] { forget(id); });
     on_prepared(id, prepare(format, body.text, options_.context));
     return;
   }
@@ -88,7 +88,7 @@ void EngineGenerationService::handle(std::shared_ptr<Exchange> exchange, const A
     Prepared prepared{};
   };
   const auto reading = std::make_shared<Reading>(Reading{.body = std::move(body)});  // by the worker thread and this one, one after the other
-  reader_->read(
+  const BodyRead read = reader_->read(
       [this, reading, &format] {
         reading->prepared = prepare(format, reading->body.text, options_.context);
         reading->body.text = std::string();
@@ -101,6 +101,12 @@ void EngineGenerationService::handle(std::shared_ptr<Exchange> exchange, const A
           on_prepared(id, std::move(reading->prepared));
         }
       });
+  exchange->on_abandoned([this, id, read, reading] {
+    forget(id);
+    if (read.cancel()) {
+      reading->body = {};
+    }
+  });
 }
 
 void EngineGenerationService::on_prepared(GenerationId id, Prepared prepared) {
@@ -122,8 +128,17 @@ void EngineGenerationService::submit(GenerationId id, GenerationJob job) {
     fail(id, *gate_error_);
     return;
   }
-  if (const std::optional<ApiError> refusal = context_refusal(job, engine_->max_request_tokens())) {
+  if (const std::optional<ApiError> refusal = job_refusal(job, engine_->max_request_tokens())) {
     fail(id, *refusal);
+    return;
+  }
+  if (job.max_tokens == 0 && !job.scores_prompts) {  // nothing is to be computed
+    OpenGeneration& generation = open_.at(id);
+    generation.start(job);
+    for (std::size_t choice = 0; choice < generation.choice_count(); ++choice) {
+      generation.end(choice, FinishReason::kLength);
+    }
+    flush(id);
     return;
   }
   std::vector<scheduler::GenerationRequest> requests = make_engine_requests(id, job, engine_->max_request_tokens());
@@ -152,7 +167,9 @@ void EngineGenerationService::on_event(GenerationId id, OpenGeneration& generati
   if (generation.ended(choice)) {
     return;  // a stop string did, and the engine did not know yet
   }
-  if (event.token >= 0 && generation.push(choice, event) && engine_ != nullptr) {
+  if (event.of_prompt) {
+    generation.push_prompt(choice, event);
+  } else if (event.token >= 0 && generation.push(choice, event) && engine_ != nullptr) {
     engine_->complete(event.request);
   }
   if (event.finish && *event.finish != FinishReason::kStop && *event.finish != FinishReason::kLength) {

@@ -20,10 +20,17 @@ void OpenGeneration::start(const GenerationJob& job) {
     usage_.prompt_tokens += static_cast<std::int64_t>(job.prompts[prompt].size());
     for (std::int32_t i = 0; i < job.choices_per_prompt; ++i) {
       choices_.push_back({.text = ChoiceText(*head_.tokenizer, options, job.echoes.empty() ? std::string() : job.echoes[prompt])});
+      if (job.scores_prompts) {
+        choices_.back().text.push_prompt(job.prompts[prompt].front(), std::nullopt, {});
+      }
     }
   }
   open_choices_ = choices_.size();
   started_ = true;
+}
+
+void OpenGeneration::push_prompt(std::size_t choice, const RelayedEvent& event) {
+  choices_[choice].text.push_prompt(event.token, event.log_probability, event.likeliest);
 }
 
 bool OpenGeneration::push(std::size_t choice, const RelayedEvent& event) {

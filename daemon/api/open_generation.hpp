@@ -29,6 +29,8 @@ class OpenGeneration {
   /// All choices have ended.
   [[nodiscard]] bool complete() const { return started_ && open_choices_ == 0; }
 
+  /// The prompt's next token, from its second on, with its log probabilities.
+  void push_prompt(std::size_t choice, const RelayedEvent& event);
   /// One more token. True when a stop string has ended the choice: the engine need not go on with it.
   [[nodiscard]] bool push(std::size_t choice, const RelayedEvent& event);
   /// The engine has ended the choice by kStop or kLength.

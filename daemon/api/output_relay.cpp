@@ -12,6 +12,7 @@ void OutputRelay::deliver(std::span<const scheduler::TokenEvent> events) {
     for (const scheduler::TokenEvent& event : events) {
       filling_.events.push_back({.request = event.request,
                                  .token = event.token,
+                                 .of_prompt = event.of_prompt,
                                  .log_probability = event.log_probability,
                                  .finish = event.finish,
                                  .embedding = {event.embedding.begin(), event.embedding.end()},

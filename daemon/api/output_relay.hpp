@@ -20,6 +20,7 @@ namespace lockstep::daemon {
 struct RelayedEvent {
   scheduler::RequestId request = 0;
   std::int32_t token = -1;
+  bool of_prompt = false;
   float log_probability = 0.0F;
   std::span<const model::TokenLogProbability> likeliest{};  ///< valid while the consumer runs
   std::optional<scheduler::FinishReason> finish{};
@@ -28,7 +29,7 @@ struct RelayedEvent {
 };
 
 /// Two buffers that change places, and one wake of the Asio thread however many events wait.
-/// Bound      open requests × their max_tokens: the engine makes no more, and refuses requests beyond max_pending.
+/// Bound      open requests × their tokens: the engine makes no more, and refuses requests beyond max_pending.
 /// Ownership  borrows the io_context; the step thread has ended before this object does.      Threads  `deliver` the step thread; the consumer is called on the
 /// Asio thread.
 class OutputRelay final : public scheduler::OutputSink {

@@ -59,13 +59,13 @@ constexpr std::string_view kGenerationFields = R"json({
   "type": "object",
   "properties": {
     "model": {"type": ["string", "null"], "description": "the served model's name"},
-    "max_tokens": {"type": ["integer", "null"], "minimum": 1, "maximum": 2147483647},
-    "max_completion_tokens": {"type": ["integer", "null"], "minimum": 1, "maximum": 2147483647},
+    "max_tokens": {"type": ["integer", "null"], "minimum": 0, "maximum": 2147483647, "description": "0 only with echo"},
+    "max_completion_tokens": {"type": ["integer", "null"], "minimum": 0, "maximum": 2147483647, "description": "0 only with echo"},
     "min_tokens": {"type": ["integer", "null"], "minimum": 0, "maximum": 2147483647},
     "n": {"type": ["integer", "null"], "minimum": 1, "maximum": 128},
     "best_of": {"type": ["integer", "null"], "description": "the same as n"},
     "temperature": {"type": ["number", "null"], "minimum": 0, "maximum": 2},
-    "top_p": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1},
+    "top_p": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
     "top_k": {"type": ["integer", "null"], "minimum": -1, "maximum": 2147483647},
     "min_p": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
     "repetition_penalty": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 10},
@@ -81,6 +81,8 @@ constexpr std::string_view kGenerationFields = R"json({
     "ignore_eos": {"type": ["boolean", "null"]},
     "stream": {"type": ["boolean", "null"]},
     "stream_options": {"type": ["object", "null"], "properties": {"include_usage": {"type": ["boolean", "null"]}}},
+    "store": {"enum": [false, null]},
+    "service_tier": {"enum": ["auto", "default", null]},
     "user": {"description": "ignored"}}
 })json";
 
@@ -94,6 +96,7 @@ constexpr std::string_view kCompletionRequest = R"json({
       {"type": "array", "minItems": 1, "maxItems": 128,
        "items": {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "maximum": 2147483647}}}]},
     "echo": {"type": ["boolean", "null"]},
+    "response_format": {"type": ["object", "null"], "properties": {"type": {"const": "text"}}},
     "logprobs": {"type": ["integer", "null"], "minimum": 0, "maximum": 20}}
 })json";
 
@@ -122,8 +125,8 @@ constexpr std::string_view kCompletion = R"json({
         "logprobs": {"type": ["object", "null"], "required": ["tokens", "token_logprobs", "top_logprobs", "text_offset"],
           "properties": {
             "tokens": {"type": "array", "items": {"type": "string"}},
-            "token_logprobs": {"type": "array", "items": {"type": "number"}},
-            "top_logprobs": {"type": "array", "items": {"type": "object", "additionalProperties": {"type": "number"}}},
+            "token_logprobs": {"type": "array", "items": {"type": ["number", "null"]}},
+            "top_logprobs": {"type": "array", "items": {"type": ["object", "null"], "additionalProperties": {"type": "number"}}},
             "text_offset": {"type": "array", "items": {"type": "integer"}}}}}}}}
 })json";
 
@@ -132,12 +135,12 @@ constexpr std::string_view kChatCompletionRequest = R"json({
   "type": "object", "required": ["messages"],
   "properties": {
     "messages": {"type": "array", "minItems": 1, "maxItems": 4096, "items": {
-      "type": "object", "required": ["role", "content"],
+      "type": "object", "required": ["role"],
       "properties": {
         "role": {"type": "string", "description": "one that the model's template knows"},
-        "content": {"anyOf": [
-          {"type": "string"},
-          {"type": "array", "minItems": 1, "items": {
+        "content": {"description": "may be absent, null or empty of an assistant only", "anyOf": [
+          {"type": ["string", "null"]},
+          {"type": "array", "items": {
             "type": "object", "required": ["type", "text"],
             "properties": {"type": {"const": "text"}, "text": {"type": "string"}}}}]}}}},
     "logprobs": {"type": ["boolean", "null"]},

@@ -25,6 +25,10 @@ constexpr std::array<std::pair<std::string_view, std::int32_t>, 3> kMicroBatches
 constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kLogLevels{
     {{"trace", "trace"}, {"debug", "debug"}, {"info", "info"}, {"warning", "warning"}, {"error", "error"}}};
 
+constexpr std::array<std::pair<std::string_view, bool>, 2> kGenerationConfigs{{{"auto", true}, {"none", false}}};
+constexpr std::array<std::pair<std::string_view, SpecialTokensInMessages>, 2> kSpecialTokens{
+    {{"accept", SpecialTokensInMessages::kAccept}, {"refuse", SpecialTokensInMessages::kRefuse}}};
+
 constexpr const char* kFolder = "the path of a folder";
 constexpr const char* kFile = "the path of a file";
 constexpr const char* kKeys = "API keys, separated by commas";
@@ -110,6 +114,10 @@ constexpr std::array kLines{
     OptionLine{kModel, "chat-template", text_of<&Options::chat_template_file, kFile>("PATH"), "(the model's)",
                "Jinja file that renders conversations instead of the model's own",
                "Jinja file that renders conversations instead of the model's own `chat_template.jinja` or `chat_template` in `tokenizer_config.json`"},
+    OptionLine{kModel, "generation-config", one_of<&Options::generation_config, kGenerationConfigs>(), "auto",
+               "Defaults of sampling: those of the model's generation_config.json, or none, which is OpenAI's",
+               "Defaults of `temperature`, `top_p`, `top_k`, `min_p`, `repetition_penalty` and, for chats, `max_tokens`: `auto` takes what the model's "
+               "`generation_config.json` says (and its `max_new_tokens`), `none` OpenAI's. Which tokens end a text comes from the file with both"},
     OptionLine{kModel, "load-format", one_of<&Options::load_format, kLoadFormats>(), "auto", "Where weights come from; dummy makes them from --dummy-seed",
                "`auto` and `safetensors` read the files; `dummy` makes weights from a seed, for tests and benchmarks. A dummy model without `tokenizer.json`"
                " takes and gives token ids as text: `\"17 4 99\"`"},
@@ -145,6 +153,10 @@ constexpr std::array kLines{
     OptionLine{kHttp, "cors-allow-origin", list_of<&Options::cors_origins, kOrigins>("ORIGIN"), "(none)",
                "Origins whose pages may use the API from a browser; * is all",
                "Origins whose pages may use the API from a browser, such as `https://example.org`; `*` is all"},
+    OptionLine{kHttp, "special-tokens-in-messages", one_of<&Options::special_tokens_in_messages, kSpecialTokens>(), "accept",
+               "Whether a chat message may have the text of a special token, which then acts as that token",
+               "Whether a chat message may have the text of one of the model's special tokens, which then acts as that token; `refuse` answers 400, see "
+               "[security](security.md)"},
     OptionLine{kHttp, "request-timeout", duration<&Options::request_timeout>(), "(none)", "How long an answer may take; then it ends with an error",
                "How long an answer may take from the request's last byte to its own; then it ends with 504, a stream with an error event"},
     OptionLine{kHttp, "access-log", one_of<&Options::access_log, kAccessLogLevels>(), "requests",
@@ -158,6 +170,10 @@ constexpr std::array kLines{
                "Requests accepted and not finished; more are answered with 429"},
     OptionLine{kBatching, "max-model-len", count_from<&Options::max_model_len, 0>(), "0",
                "Longest prompt with its answer, in tokens. 0: the model's context; else at least 2"},
+    OptionLine{kBatching, "default-max-tokens", count_from<&Options::default_max_tokens, 0>(), "0",
+               "max_tokens of chats that leave it out. 0: the model's max_new_tokens, else what the context has left",
+               "`max_tokens` of chats that leave it out, or less where the context has less left. 0: the model's `max_new_tokens`, else what the context has "
+               "left, for which blocks of the KV cache are kept from the first step to the last"},
     OptionLine{kBatching, "kv-cache-memory", byte_size<&Options::kv_cache_bytes>(), "256M", "Memory of the KV cache",
                "Memory of the KV cache. A request waits until its prompt and `max_tokens` fit"},
     OptionLine{kBatching, "micro-batches", one_of<&Options::micro_batches, kMicroBatches>(), "1",
@@ -181,8 +197,10 @@ constexpr std::array kLines{
     OptionLine{kGroup, "peer-bind", listen_address(), "(chosen)", "Address, or network, on which other ranks reach this one",
                "IPv4 address on which other ranks reach this one, or a network such as `10.0.0.0/24`: each host takes its own address in it. Default: "
                "loopback when all ranks share a host, else the first interface's"},
-    OptionLine{kGroup, "peer-port", port_number<&Options::peer_port>(), "0", "Port on which the other ranks reach this host's first rank; the others count up. 0: any free one",
-               "Port on which the other ranks reach the host's first rank; rank *i* of the host takes port + *i*. 0: one that the kernel chooses for each. A firewall between the"
+    OptionLine{kGroup, "peer-port", port_number<&Options::peer_port>(), "0",
+               "Port on which the other ranks reach this host's first rank; the others count up. 0: any free one",
+               "Port on which the other ranks reach the host's first rank; rank *i* of the host takes port + *i*. 0: one that the kernel chooses for each. A "
+               "firewall between the"
                " hosts wants fixed ones: [deployment](deployment.md)"},
     OptionLine{kGroup, "group-secret-file", text_of<&Options::group_secret_file, kFile>("PATH"), "(none)",
                "File with the secret that all ranks share; or set LOCKSTEP_GROUP_SECRET",

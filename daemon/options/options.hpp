@@ -23,11 +23,16 @@ enum class AccessLogLevel { kOff, kRequests, kAll };
 
 enum class LoadFormat { kAuto, kSafetensors, kDummy };
 
+/// Whether a message of a conversation may have the text of a special token, which then is that token.
+enum class SpecialTokensInMessages { kAccept, kRefuse };
+
 /// Checked one by one: every number is in its range.      Threads  a value.
 struct DaemonOptions {
   std::filesystem::path model;                  ///< "" is the model that comes with lockstep
   std::vector<std::string> served_model_names;  ///< the first is shown; none is the model folder's name
   std::filesystem::path chat_template_file;     ///< "" is the model's own
+  bool generation_config = true;                ///< generation_config.json has the defaults of sampling
+  SpecialTokensInMessages special_tokens_in_messages = SpecialTokensInMessages::kAccept;
   LoadFormat load_format = LoadFormat::kAuto;
   std::uint64_t dummy_seed = 0;
   std::string device = "cpu";
@@ -49,7 +54,8 @@ struct DaemonOptions {
   std::int32_t max_num_seqs = 64;
   std::int32_t max_num_batched_tokens = 512;
   std::int32_t max_pending = 1024;
-  std::int32_t max_model_len = 0;  ///< 0: the model's context
+  std::int32_t max_model_len = 0;       ///< 0: the model's context
+  std::int32_t default_max_tokens = 0;  ///< of chats; 0: the model's, or what the context has left
   std::int64_t kv_cache_bytes = std::int64_t{256} << 20;
   std::int32_t micro_batches = 1;  ///< 1, 2, or kMicroBatchesAuto
 

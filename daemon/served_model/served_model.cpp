@@ -97,6 +97,18 @@ Result<ServedModel> open_served_model(const DaemonOptions& options, const std::f
   result.load_format = options.load_format == LoadFormat::kDummy ? "dummy" : "safetensors";
   LOCKSTEP_ASSIGN_OR_RETURN(result.config, model::read_model_config(folder));
   LOCKSTEP_RETURN_IF_ERROR(check_options(options, result.config));
+  if (options.generation_config) {
+    Result<model::GenerationDefaults> defaults = model::read_generation_defaults(folder);
+    if (!defaults) {
+      Error error = std::move(defaults).error();
+      error.message += " (--generation-config none leaves out what the file says of sampling)";
+      return error;
+    }
+    result.generation_defaults = *defaults;
+  }
+  if (options.default_max_tokens > 0) {
+    result.generation_defaults.max_new_tokens = options.default_max_tokens;
+  }
   LOCKSTEP_ASSIGN_OR_RETURN(result.weights, open_weights(options, folder));
   LOCKSTEP_RETURN_IF_ERROR(model::check_weights(*result.weights, result.config));
   LOCKSTEP_ASSIGN_OR_RETURN(result.tokenizer, open_tokenizer(options, folder, result.config));

@@ -9,6 +9,7 @@
 #include "daemon/options/options.hpp"
 #include "lockstep/core/result.hpp"
 #include "lockstep/model/chat_template.hpp"
+#include "lockstep/model/generation_defaults.hpp"
 #include "lockstep/model/model_config.hpp"
 #include "lockstep/model/tokenizer.hpp"
 #include "lockstep/model/weights.hpp"
@@ -20,6 +21,7 @@ struct ServedModel {
   std::vector<std::string> names;  ///< that requests may use: `name` and others
   std::string load_format;
   model::ModelConfig config;
+  model::GenerationDefaults generation_defaults;  ///< of --default-max-tokens and, unless --generation-config is none, the model
   std::unique_ptr<model::WeightSource> weights;
   std::unique_ptr<model::Tokenizer> tokenizer;
   std::unique_ptr<model::ChatTemplate> chat_template;  ///< null: the model has none, and answers no chats
@@ -29,7 +31,7 @@ struct ServedModel {
 /// Errors  kInvalidArgument naming both places.
 [[nodiscard]] Result<std::filesystem::path> find_embedded_model(const std::filesystem::path& executable);
 
-/// Reads config, weight headers, tokenizer and chat template: what is wrong with a model is known before any port opens.
+/// Reads config, defaults of sampling, weight headers, tokenizer and chat template: what is wrong with a model is known before any port opens.
 /// Errors  kInvalidArgument, kUnsupported: file, value found, value expected.
 [[nodiscard]] Result<ServedModel> open_served_model(const DaemonOptions& options, const std::filesystem::path& executable);
 

@@ -83,7 +83,7 @@ class Routes(GroupTest):
             ({"prompt": "a", "max_tokens": 0}, 400, "max_tokens"),
             ({"prompt": "a", "max_tokens": "many"}, 400, "max_tokens"),
             ({"prompt": "a", "temperature": 2.5}, 400, "temperature"),
-            ({"prompt": "a", "top_p": 0}, 400, "top_p"),
+            ({"prompt": "a", "top_p": -0.5}, 400, "top_p"),
             ({"prompt": "a", "best_of": 2}, 400, "best_of"),
             ({"prompt": "a", "model": "another"}, 404, "model"),
         ]:

@@ -32,8 +32,8 @@ void fuzz_format(const ApiFormat& format, std::string_view body, const ApiContex
   }
   LOCKSTEP_CHECK(job.choice_count() >= 1 && job.choice_count() <= kChoicesMax, "{} choices", job.choice_count());
   LOCKSTEP_CHECK(job.stop_strings.size() <= kStopStringsMax && job.stop_token_ids.size() <= kStopTokensMax && job.min_tokens >= 0, "stops");
-  LOCKSTEP_CHECK(!job.max_tokens || *job.max_tokens >= 1, "max_tokens");
-  if (!context_refusal(job, kRequestTokens)) {
+  LOCKSTEP_CHECK(!job.max_tokens || *job.max_tokens >= (job.may_generate_nothing ? 0 : 1), "max_tokens");
+  if (!job_refusal(job, kRequestTokens)) {
     const auto requests = make_engine_requests(1, job, kRequestTokens);
     LOCKSTEP_CHECK(requests.size() == job.choice_count(), "{} requests for {} choices", requests.size(), job.choice_count());
   }
@@ -45,11 +45,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static const std::unique_ptr<model::Tokenizer> kTokenizer = opened(model::Tokenizer::open(LOCKSTEP_EMBEDDED_MODEL "/tokenizer.json"));
   static const std::unique_ptr<model::ChatTemplate> kTemplate = opened(model::ChatTemplate::parse(
       "{% for m in messages %}<{{ m.role }}>{{ m['content'] }}</{{ m.role }}>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}", "fuzz"));
-  const TokenizeContext context{.api = {.served_names = {"tiny"}, .tokenizer = kTokenizer.get(), .chat_template = kTemplate.get()},
-                                .max_model_len = kRequestTokens};
+  TokenizeContext context{
+      .api = {.served_names = {"tiny"}, .tokenizer = kTokenizer.get(), .chat_template = kTemplate.get(), .vocabulary_size = kTokenizer->vocabulary_size()},
+      .max_model_len = kRequestTokens};
   if (size == 0) {
     return 0;
   }
+  context.api.refuses_special_tokens = data[0] % 8 >= 4;
   const std::string_view body = fuzz::text_of(data + 1, size - 1);
   if (data[0] % 4 < 2) {
     fuzz_format(data[0] % 4 == 0 ? completion_format() : chat_format(), body, context.api);

@@ -1,6 +1,7 @@
 #include "daemon/api/chat/chat_format.hpp"
 
 #include <iterator>
+#include <optional>
 #include <string>
 
 #include <fmt/format.h>
@@ -13,7 +14,7 @@ namespace lockstep::daemon {
 namespace {
 
 /// "token", "logprob" and "bytes": the token's own bytes, where its text may be only a part of a character.
-void append_token(const model::Tokenizer& tokenizer, std::int32_t token, float log_probability, std::string& out) {
+void append_token(const model::Tokenizer& tokenizer, std::int32_t token, std::optional<float> log_probability, std::string& out) {
   out += "\"token\":";
   append_json_string(out, token_text(tokenizer, token));
   out += ",\"logprob\":";
@@ -66,18 +67,7 @@ class ChatFormat final : public ApiFormat {
       append_json_string(out, piece.text->text);
       out += '}';
     }
-    out += ",\"logprobs\":";
-    if (piece.log_probabilities && !(chunk && piece.text->tokens.empty())) {
-      append_log_probabilities(*head.tokenizer, piece.text->tokens, out);
-    } else {
-      out += "null";
-    }
-    out += ",\"finish_reason\":";
-    if (piece.finish_reason.empty()) {
-      out += "null";
-    } else {
-      append_json_string(out, piece.finish_reason);
-    }
+    append_choice_end(head, piece, chunk, append_log_probabilities, out);
   }
 };
 

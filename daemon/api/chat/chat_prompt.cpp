@@ -1,6 +1,8 @@
 #include "daemon/api/chat/chat_prompt.hpp"
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
@@ -73,8 +75,11 @@ Failure read_parts(const std::string& field, const json::array& parts, std::stri
   return {};
 }
 
-/// A text, or parts that become one.
-Failure read_content(const std::string& field, const json::value* value, std::string& content) {
+/// A text, or parts that become one. `may_be_empty`: of an answer that had none, there may be nothing.
+Failure read_content(const std::string& field, const json::value* value, bool may_be_empty, std::string& content) {
+  if (may_be_empty && (value == nullptr || (value->is_array() && value->get_array().empty()))) {
+    return {};
+  }
   if (value != nullptr && value->is_string()) {
     content = text_of(*value);
     return {};
@@ -85,7 +90,22 @@ Failure read_content(const std::string& field, const json::value* value, std::st
   return bad_field(field, fmt::format("{} must be a string or a list of text parts", field));
 }
 
-Failure read_message(std::size_t index, const json::value& value, TemplateValue& message) {
+/// Whether a text among `value` and what it holds has a special token in it.
+bool has_special_token(const json::value& value, const model::Tokenizer& tokenizer) {
+  if (const json::array* array = value.if_array()) {
+    return std::ranges::any_of(*array, [&tokenizer](const json::value& element) { return has_special_token(element, tokenizer); });
+  }
+  if (const json::object* object = value.if_object()) {
+    return std::ranges::any_of(*object, [&tokenizer](const auto& member) { return has_special_token(member.value(), tokenizer); });
+  }
+  if (!value.is_string()) {
+    return false;
+  }
+  const Result<std::vector<std::int32_t>> tokens = tokenizer.encode(text_of(value));
+  return tokens && std::ranges::any_of(*tokens, [&tokenizer](std::int32_t token) { return tokenizer.is_special(token); });
+}
+
+Failure read_message(std::size_t index, const json::value& value, const ApiContext& context, TemplateValue& message) {
   const std::string name = fmt::format("messages[{}]", index);
   if (!value.is_object()) {
     return bad_field(name, fmt::format("{} must be an object with role and content, not {}", name, kind_name(value)));
@@ -104,15 +124,18 @@ Failure read_message(std::size_t index, const json::value& value, TemplateValue&
     }
   }
   std::string content;
-  if (Failure failure = read_content(name + ".content", find_field(object, "content"), content)) {
+  if (Failure failure = read_content(name + ".content", find_field(object, "content"), role->get_string() == "assistant", content)) {
     return failure;
+  }
+  if (context.refuses_special_tokens && has_special_token(value, *context.tokenizer)) {
+    return bad_field(name, fmt::format("{} has the text of one of the model's special tokens, which this server does not take in messages", name));
   }
   message = to_template_value(value);  // what else it has, a name for example, is the template's
   message.set("content", TemplateValue::string(std::move(content)));
   return {};
 }
 
-Failure read_messages(const json::object& request, TemplateValue& messages) {
+Failure read_messages(const json::object& request, const ApiContext& context, TemplateValue& messages) {
   const json::value* value = find_field(request, "messages");
   if (value == nullptr || !value->is_array() || value->get_array().empty() || value->get_array().size() > kMessagesMax) {
     return bad_field("messages", fmt::format("messages must be a list of 1 to {} messages, each with role and content", kMessagesMax));
@@ -121,7 +144,7 @@ Failure read_messages(const json::object& request, TemplateValue& messages) {
   const json::array& array = value->get_array();
   for (std::size_t i = 0; i < array.size(); ++i) {
     TemplateValue message;
-    if (Failure failure = read_message(i, array[i], message)) {
+    if (Failure failure = read_message(i, array[i], context, message)) {
       return failure;
     }
     messages.push_back(std::move(message));
@@ -168,9 +191,9 @@ Failure keep_final_message_open(const std::string& content, std::string& text) {
 
 }  // namespace
 
-Failure render_conversation(const json::object& request, const model::ChatTemplate& chat_template, std::string& text) {
+Failure render_conversation(const json::object& request, const ApiContext& context, std::string& text) {
   model::ChatInput input;
-  if (Failure failure = read_messages(request, input.messages)) {
+  if (Failure failure = read_messages(request, context, input.messages)) {
     return failure;
   }
   if (Failure failure = read_extra(request, input.extra)) {
@@ -191,7 +214,7 @@ Failure render_conversation(const json::object& request, const model::ChatTempla
   if (continues && input.add_generation_prompt) {
     return bad_field("continue_final_message", "continue_final_message and add_generation_prompt exclude each other; send one of them");
   }
-  Result<std::string> rendered = chat_template.render(input);
+  Result<std::string> rendered = context.chat_template->render(input);
   if (!rendered) {
     ApiError error = api_error_of(rendered.error());
     error.param = "messages";

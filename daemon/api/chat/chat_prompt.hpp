@@ -5,13 +5,14 @@
 
 #include <boost/json/object.hpp>
 
+#include "daemon/api/api_format.hpp"
 #include "daemon/api/request/json_fields.hpp"
-#include "lockstep/model/chat_template.hpp"
 
 namespace lockstep::daemon {
 
 /// Reads messages, add_generation_prompt, continue_final_message, chat_template_kwargs and reasoning_effort, and renders the template.
-/// Content in parts becomes one text, with a line break between two parts; parts other than text are refused.
-[[nodiscard]] Failure render_conversation(const boost::json::object& request, const model::ChatTemplate& chat_template, std::string& text);
+/// Content in parts becomes one text, with a line break between two parts; parts other than text are refused. So are, where the context says so, messages with
+/// the text of a special token in them: the tokenizer would take it for that token. `context` has a chat template.
+[[nodiscard]] Failure render_conversation(const boost::json::object& request, const ApiContext& context, std::string& text);
 
 }  // namespace lockstep::daemon

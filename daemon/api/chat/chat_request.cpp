@@ -20,30 +20,44 @@ namespace json = boost::json;
 bool is_none_or_auto(const json::value& value) {
   return value.is_string() && (value.get_string() == "none" || value.get_string() == "auto");
 }
-bool is_text_format(const json::value& value) {
-  const json::object* object = value.if_object();
-  const json::value* type = object == nullptr ? nullptr : find_field(*object, "type");
-  return type != nullptr && type->is_string() && type->get_string() == "text";
-}
 bool is_text_alone(const json::value& value) {
   return value.is_array() && value.get_array().size() == 1 && value.get_array().front().is_string() && value.get_array().front().get_string() == "text";
 }
 
+bool is_medium(const json::value& value) {
+  return value.is_string() && value.get_string() == "medium";
+}
+
 constexpr std::array kUnsupportedFields{
-    UnsupportedField{"tools", is_empty, "null: calls of tools are not recognised in the model's text"},
     UnsupportedField{"tool_choice", is_none_or_auto, "\"none\""},
     UnsupportedField{"functions", is_empty, "null"},
     UnsupportedField{"function_call", is_none_or_auto, "\"none\""},
     UnsupportedField{"response_format", is_text_format, "{\"type\": \"text\"}"},
     UnsupportedField{"modalities", is_text_alone, "[\"text\"]"},
     UnsupportedField{"audio", is_never_neutral, "null"},
-    UnsupportedField{"prediction", is_never_neutral, "null"},
+    UnsupportedField{"prediction", is_object, "null: it could only make the same text come faster"},
+    UnsupportedField{"verbosity", is_medium, "\"medium\""},
     UnsupportedField{"web_search_options", is_never_neutral, "null"},
     UnsupportedField{"documents", is_empty, "null; chat_template_kwargs reaches the template"},
     UnsupportedField{"chat_template", is_never_neutral, "null: the template is the server's"},
     UnsupportedField{"mm_processor_kwargs", is_empty, "null"},
     UnsupportedField{"echo", is_false, "false"},
 };
+
+/// Tools that the model is told not to call are not shown to it.
+Failure check_tools(const json::object& object) {
+  const json::value* tools = find_field(object, "tools");
+  const json::value* choice = find_field(object, "tool_choice");
+  if (tools == nullptr || is_empty(*tools) || (tools->is_array() && choice != nullptr && choice->is_string() && choice->get_string() == "none")) {
+    return {};
+  }
+  return ApiError{.status = 400,
+                  .message =
+                      "tools are not supported by this server: calls of them are not recognised in the model's text; leave them out, or send tool_choice "
+                      "\"none\"",
+                  .code = "unsupported_value",
+                  .param = "tools"};
+}
 
 Failure read_log_probabilities(const json::object& object, GenerationJob& job) {
   bool wanted = false;
@@ -72,11 +86,15 @@ std::optional<ApiError> read_chat_request(std::string_view body, const ApiContex
   if (Failure failure = parse_object(body, object)) {
     return failure;
   }
-  job.default_max_tokens = std::numeric_limits<std::int32_t>::max();  // what the context has left
+  job.default_max_tokens = context.defaults.max_new_tokens.value_or(std::numeric_limits<std::int32_t>::max());  // or what the context has left
+  job.prompt_field = "messages";
   if (Failure failure = read_generation_fields(object, context, job)) {
     return failure;
   }
   if (Failure failure = refuse_unsupported(object, kUnsupportedFields)) {
+    return failure;
+  }
+  if (Failure failure = check_tools(object)) {
     return failure;
   }
   if (Failure failure = read_log_probabilities(object, job)) {
@@ -89,7 +107,7 @@ std::optional<ApiError> read_chat_request(std::string_view body, const ApiContex
                     .param = "messages"};
   }
   std::string text;
-  if (Failure failure = render_conversation(object, *context.chat_template, text)) {
+  if (Failure failure = render_conversation(object, context, text)) {
     return failure;
   }
   Result<std::vector<std::int32_t>> tokens = context.tokenizer->encode(text);

@@ -13,8 +13,12 @@
 namespace lockstep::daemon {
 namespace {
 
-/// {"token": log probability, ...} of the likeliest tokens and the chosen one. Texts that two tokens share are there once.
+/// {"token": log probability, ...} of the likeliest tokens and the chosen one. Texts that two tokens share are there once. null of a prompt's first token.
 void append_likeliest(const model::Tokenizer& tokenizer, const TokenRecord& record, std::string& out) {
+  if (!record.log_probability) {
+    out += "null";
+    return;
+  }
   std::vector<std::string> seen;
   const auto append = [&](std::int32_t token, float log_probability) {
     std::string text = token_text_or_bytes(tokenizer, token);
@@ -27,7 +31,7 @@ void append_likeliest(const model::Tokenizer& tokenizer, const TokenRecord& reco
     }
   };
   out += '{';
-  append(record.token, record.log_probability);
+  append(record.token, *record.log_probability);
   for (const model::TokenLogProbability& likely : record.likeliest) {
     if (likely.token >= 0) {
       append(likely.token, likely.log_probability);
@@ -69,18 +73,7 @@ class CompletionFormat final : public ApiFormat {
   void append_choice(const AnswerHead& head, const AnswerPiece& piece, bool chunk, std::string& out) const override {
     fmt::format_to(std::back_inserter(out), "\"index\":{},\"text\":", piece.index);
     append_json_string(out, piece.text->text);
-    out += ",\"logprobs\":";
-    if (piece.log_probabilities && !(chunk && piece.text->tokens.empty())) {
-      append_log_probabilities(*head.tokenizer, piece.text->tokens, out);
-    } else {
-      out += "null";
-    }
-    out += ",\"finish_reason\":";
-    if (piece.finish_reason.empty()) {
-      out += "null";
-    } else {
-      append_json_string(out, piece.finish_reason);
-    }
+    append_choice_end(head, piece, chunk, append_log_probabilities, out);
   }
 };
 

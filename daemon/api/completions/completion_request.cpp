@@ -17,7 +17,7 @@ namespace json = boost::json;
 
 constexpr std::array kUnsupportedFields{
     UnsupportedField{"suffix", is_empty, "null"},
-    UnsupportedField{"response_format", is_never_neutral, "null"},
+    UnsupportedField{"response_format", is_text_format, "{\"type\": \"text\"}"},
     UnsupportedField{"prompt_embeds", is_never_neutral, "null"},
 };
 
@@ -43,7 +43,7 @@ Failure add_ids(const json::array& array, const ApiContext& context, bool echo, 
   if (array.empty()) {
     return bad_field("prompt", "prompt is empty; at least one token is needed");
   }
-  if (Failure failure = read_token_ids("prompt", array, job.prompts.emplace_back())) {
+  if (Failure failure = read_token_ids("prompt", array, context.vocabulary_size, job.prompts.emplace_back())) {
     return failure;
   }
   if (echo) {
@@ -90,6 +90,13 @@ std::optional<ApiError> read_completion_request(std::string_view body, const Api
   if (Failure failure = parse_object(body, object)) {
     return failure;
   }
+  bool echo = false;
+  if (const json::value* value = find_field(object, "echo"); value != nullptr) {
+    if (Failure failure = read_bool("echo", *value, echo)) {
+      return failure;
+    }
+  }
+  job.may_generate_nothing = echo;
   if (Failure failure = read_generation_fields(object, context, job)) {
     return failure;
   }
@@ -101,18 +108,8 @@ std::optional<ApiError> read_completion_request(std::string_view body, const Api
       return failure;
     }
   }
-  bool echo = false;
-  if (const json::value* value = find_field(object, "echo"); value != nullptr) {
-    if (Failure failure = read_bool("echo", *value, echo)) {
-      return failure;
-    }
-  }
-  if (echo && job.sampling.log_probabilities >= 0) {
-    return ApiError{.status = 400,
-                    .message = "echo together with logprobs is not supported by this server: the prompt's log probabilities are not computed; leave one out",
-                    .code = "unsupported_value",
-                    .param = "echo"};
-  }
+  job.scores_prompts = echo && job.sampling.log_probabilities >= 0;
+  echo = echo && !job.scores_prompts;
   const json::value* prompt = find_field(object, "prompt");
   return prompt == nullptr ? bad_field("prompt", "prompt is missing; send a string or an array of token ids") : read_prompts(*prompt, context, echo, job);
 }

@@ -39,8 +39,8 @@ Failure add_text(const json::value& value, const EmbeddingContext& context, Embe
   return {};
 }
 
-Failure add_ids(const json::array& array, EmbeddingJob& job) {
-  return array.empty() ? bad_field("input", std::string(kNoTokens)) : read_token_ids("input", array, job.inputs.emplace_back());
+Failure add_ids(const json::array& array, const EmbeddingContext& context, EmbeddingJob& job) {
+  return array.empty() ? bad_field("input", std::string(kNoTokens)) : read_token_ids("input", array, context.api.vocabulary_size, job.inputs.emplace_back());
 }
 
 /// A text, a list of token ids, or a list of either.
@@ -53,7 +53,7 @@ Failure read_inputs(const json::value& value, const EmbeddingContext& context, E
   }
   const json::array& array = value.get_array();
   if (array.empty() || !(array.front().is_string() || array.front().is_array())) {
-    return add_ids(array, job);
+    return add_ids(array, context, job);
   }
   if (array.size() > kEmbeddingInputsMax) {
     return bad_field("input", fmt::format("input has {} texts, expected at most {}; send several requests", array.size(), kEmbeddingInputsMax));
@@ -62,7 +62,7 @@ Failure read_inputs(const json::value& value, const EmbeddingContext& context, E
     if (entry.kind() != array.front().kind()) {
       return bad_field("input", "input: an array must be all strings, all arrays of token ids, or all token ids");
     }
-    if (Failure failure = entry.is_string() ? add_text(entry, context, job) : add_ids(entry.get_array(), job)) {
+    if (Failure failure = entry.is_string() ? add_text(entry, context, job) : add_ids(entry.get_array(), context, job)) {
       return failure;
     }
   }

@@ -97,7 +97,6 @@ void EngineEmbeddingService::handle(std::shared_ptr<Exchange> exchange) {
   }
   const CallId id = ++last_id_;
   open_.emplace(id, OpenCall{.exchange = exchange});
-  exchange->on_abandoned([this, id] { forget(id); });
   struct Reading {
     TakenBody body;
     std::optional<ApiError> error{};
@@ -109,13 +108,20 @@ void EngineEmbeddingService::handle(std::shared_ptr<Exchange> exchange) {
     reading->body.text = std::string();
   };
   if (reading->body.text.size() <= options_.inline_body_bytes) {
+    exchange->on_abandoned([this, id] { forget(id); });
     read();
     on_read(id, reading->error, std::move(reading->job));
     return;
   }
-  reader_->read(read, [this, id, reading](const std::optional<Error>& failed) {
+  const BodyRead waiting = reader_->read(read, [this, id, reading](const std::optional<Error>& failed) {
     reading->body.place.reset();  // places are counted on the Asio thread
     on_read(id, failed ? std::optional(api_error_of(*failed)) : reading->error, std::move(reading->job));
+  });
+  exchange->on_abandoned([this, id, waiting, reading] {
+    forget(id);
+    if (waiting.cancel()) {
+      reading->body = {};
+    }
   });
 }
 
@@ -152,10 +158,13 @@ std::vector<Admitted> EngineEmbeddingService::admit(std::vector<Texts> calls) {
   Texts all;
   std::vector<std::size_t> counts;
   for (Texts& texts : calls) {
+    if (!open_.contains(call_of(texts.front().id))) {
+      texts.clear();  // its client left meanwhile
+    }
     counts.push_back(texts.size());
     all.insert(all.end(), std::make_move_iterator(texts.begin()), std::make_move_iterator(texts.end()));
   }
-  const Status together = engine_->submit_all(all);
+  const Status together = all.empty() ? Status{} : engine_->submit_all(all);
   if (together || calls.size() == 1) {
     return std::vector<Admitted>(calls.size(), Admitted{together});
   }
@@ -163,7 +172,7 @@ std::vector<Admitted> EngineEmbeddingService::admit(std::vector<Texts> calls) {
   std::vector<Admitted> one_by_one;
   std::span<GenerationRequest> rest = all;
   for (const std::size_t count : counts) {
-    one_by_one.push_back({engine_->submit_all(rest.first(count))});
+    one_by_one.push_back({count == 0 ? Status{} : engine_->submit_all(rest.first(count))});
     rest = rest.subspan(count);
   }
   return one_by_one;

@@ -22,12 +22,21 @@ constexpr std::size_t kPendingMax = 1024;
 
 using Read = std::monostate;
 
-std::vector<BatchOutcome<Read>> read_all(const std::vector<BodyReader::Work>& bodies) {
+struct Body {
+  BodyReader::Work work;
+  std::shared_ptr<std::atomic<bool>> taken;
+};
+
+std::vector<BatchOutcome<Read>> read_all(const std::vector<Body>& bodies) {
   std::vector<BatchOutcome<Read>> outcomes;
   outcomes.reserve(bodies.size());
-  for (const BodyReader::Work& work : bodies) {
+  for (const Body& body : bodies) {
+    if (body.taken->exchange(true)) {
+      outcomes.emplace_back(std::make_exception_ptr(MicrobatcherError(ErrorCode::kCancelled, "nobody waits for this request any more")));
+      continue;
+    }
     try {
-      work();
+      body.work();
       outcomes.emplace_back(Read{});
     } catch (...) {  // everything: one body's failure is its own
       outcomes.emplace_back(std::current_exception());
@@ -52,16 +61,19 @@ class WorkerBodyReader final : public BodyReader {
  public:
   explicit WorkerBodyReader(boost::asio::io_context& io) : io_(io) {}
 
-  void read(Work work, Done done) override {
-    batcher_.submit(std::move(work), boost::asio::bind_executor(io_.get_executor(), [done = std::move(done)](const std::exception_ptr& thrown, Read) {
+  BodyRead read(Work work, Done done) override {
+    auto taken = std::make_shared<std::atomic<bool>>(false);
+    batcher_.submit(Body{.work = std::move(work), .taken = taken},
+                    boost::asio::bind_executor(io_.get_executor(), [done = std::move(done)](const std::exception_ptr& thrown, Read) {
                       done(thrown ? std::optional(error_of(thrown)) : std::nullopt);
                     }));
+    return BodyRead(std::move(taken));
   }
 
  private:
   boost::asio::io_context& io_;
   boost::asio::thread_pool worker_{1};  // its destructor waits for the batch that runs
-  AsyncMicrobatcher<Work, Read> batcher_{worker_.get_executor(), read_all, {.max_batch_size = kBatchMax, .name = "request bodies", .max_pending = kPendingMax}};
+  AsyncMicrobatcher<Body, Read> batcher_{worker_.get_executor(), read_all, {.max_batch_size = kBatchMax, .name = "request bodies", .max_pending = kPendingMax}};
 };
 
 }  // namespace

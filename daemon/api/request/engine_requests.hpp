@@ -28,12 +28,13 @@ using GenerationId = std::uint64_t;
 /// The seed of one choice: a prompt's first has the request's own, so that it is the text that n = 1 gives.
 [[nodiscard]] std::uint64_t choice_seed(std::uint64_t seed, std::int32_t choice);
 
-/// 400 `context_length_exceeded`, by which clients know to shorten their prompt, where a prompt leaves no room for a token, or for max_tokens. To be asked
-/// before make_engine_requests: a prompt that cannot be served may be megabytes, and n copies of it more than the memory.
-[[nodiscard]] std::optional<ApiError> context_refusal(const GenerationJob& job, std::int32_t max_request_tokens);
+/// What of a job only the engine's limits tell to be wrong. 400 `context_length_exceeded`, by which clients know to shorten their prompt, where a prompt leaves
+/// no room for a token, or for max_tokens; 400 where min_tokens are more than may be generated. To be asked before make_engine_requests: a prompt that cannot
+/// be served may be megabytes, and n copies of it more than the memory.
+[[nodiscard]] std::optional<ApiError> job_refusal(const GenerationJob& job, std::int32_t max_request_tokens);
 
 /// Choice c of prompt p has the index p * choices_per_prompt + c. Where max_tokens is left open, as much of the default as fits beside the prompt.
-/// `max_request_tokens` as Engine::max_request_tokens. The job must have passed `context_refusal`; the rest is the engine's to check.
+/// `max_request_tokens` as Engine::max_request_tokens. The job must have passed `job_refusal`; the rest is the engine's to check.
 /// Cost  a copy of each prompt for each choice.
 [[nodiscard]] std::vector<scheduler::GenerationRequest> make_engine_requests(GenerationId id, const GenerationJob& job, std::int32_t max_request_tokens);
 

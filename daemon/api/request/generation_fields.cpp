@@ -16,11 +16,11 @@ namespace json = boost::json;
 constexpr std::int32_t kInt32Max = std::numeric_limits<std::int32_t>::max();
 
 Failure read_max_tokens(const json::value& value, GenerationJob& job) {
-  return read_integer("max_tokens", value, 1, kInt32Max, job.max_tokens.emplace());
+  return read_integer("max_tokens", value, job.may_generate_nothing ? 0 : 1, kInt32Max, job.max_tokens.emplace());
 }
 
 Failure read_max_completion_tokens(const json::value& value, GenerationJob& job) {
-  return read_integer("max_completion_tokens", value, 1, kInt32Max, job.max_tokens.emplace());
+  return read_integer("max_completion_tokens", value, job.may_generate_nothing ? 0 : 1, kInt32Max, job.max_tokens.emplace());
 }
 
 Failure read_min_tokens(const json::value& value, GenerationJob& job) {
@@ -43,6 +43,25 @@ Failure read_best_of(const json::value& value, GenerationJob& job) {
                   .param = "best_of"};
 }
 
+/// What lies between greedy and the least temperature that the engine takes is raised to the latter: 1 / temperature must stay well within float32.
+float at_least_sampled(float temperature) {
+  constexpr float kLeast = 0.001F;
+  return temperature > 0.0F ? std::max(temperature, kLeast) : 0.0F;
+}
+
+Failure read_temperature(const json::value& value, GenerationJob& job) {
+  Failure failure = read_number("temperature", value, {.low = 0, .high = 2}, job.sampling.temperature);
+  job.sampling.temperature = at_least_sampled(job.sampling.temperature);
+  return failure;
+}
+
+/// 0 leaves the likeliest token, as any other share does that it alone fills.
+Failure read_top_p(const json::value& value, GenerationJob& job) {
+  Failure failure = read_number("top_p", value, {}, job.sampling.top_p);
+  job.sampling.top_p = std::max(job.sampling.top_p, std::numeric_limits<float>::min());
+  return failure;
+}
+
 Failure read_top_k(const json::value& value, GenerationJob& job) {
   Failure failure = read_integer("top_k", value, -1, kInt32Max, job.sampling.top_k);
   job.sampling.top_k = std::max(job.sampling.top_k, 0);  // -1 is "all" elsewhere
@@ -61,7 +80,7 @@ Failure read_seed(const json::value& value, GenerationJob& job) {
   return {};
 }
 
-Failure read_logit_bias(const json::value& value, GenerationJob& job) {
+Failure read_logit_bias(const json::value& value, const ApiContext& context, GenerationJob& job) {
   if (!value.is_object() || value.get_object().size() > scheduler::kLogitBiasesMax) {
     return bad_field("logit_bias", fmt::format("logit_bias must be an object of at most {} token ids, each with its bias", scheduler::kLogitBiasesMax));
   }
@@ -69,8 +88,8 @@ Failure read_logit_bias(const json::value& value, GenerationJob& job) {
     model::LogitBias bias;
     const std::string_view key(entry.key().data(), entry.key().size());
     const auto [rest, error] = std::from_chars(key.data(), key.data() + key.size(), bias.token);
-    if (error != std::errc() || rest != key.data() + key.size() || bias.token < 0) {
-      return bad_field("logit_bias", "logit_bias: each key must be a token id in decimal");
+    if (error != std::errc() || rest != key.data() + key.size() || bias.token < 0 || bias.token >= context.vocabulary_size) {
+      return bad_field("logit_bias", fmt::format("logit_bias: each key must be a token id in decimal, from 0 to {}", context.vocabulary_size - 1));
     }
     if (Failure failure = read_number("logit_bias", entry.value(), {.low = -100, .high = 100}, bias.bias)) {
       return failure;
@@ -104,11 +123,11 @@ Failure read_stop(const json::value& value, GenerationJob& job) {
   return {};
 }
 
-Failure read_stop_token_ids(const json::value& value, GenerationJob& job) {
+Failure read_stop_token_ids(const json::value& value, const ApiContext& context, GenerationJob& job) {
   if (!value.is_array() || value.get_array().size() > kStopTokensMax) {
     return bad_field("stop_token_ids", fmt::format("stop_token_ids must be an array of at most {} token ids", kStopTokensMax));
   }
-  return read_token_ids("stop_token_ids", value.get_array(), job.stop_token_ids);
+  return read_token_ids("stop_token_ids", value.get_array(), context.vocabulary_size, job.stop_token_ids);
 }
 
 Failure read_stream_options(const json::value& value, GenerationJob& job) {
@@ -122,6 +141,14 @@ Failure read_stream_options(const json::value& value, GenerationJob& job) {
                         "counts at the end",
                     .code = "unsupported_value",
                     .param = "stream_options.continuous_usage_stats"};
+  }
+  if (const json::value* padding = find_field(value.get_object(), "include_obfuscation"); padding != nullptr && !is_false(*padding)) {
+    return ApiError{.status = 400,
+                    .message =
+                        "stream_options.include_obfuscation is not supported by this server: the lengths of events are not hidden; leave it out, or send "
+                        "false",
+                    .code = "unsupported_value",
+                    .param = "stream_options.include_obfuscation"};
   }
   const json::value* include_usage = find_field(value.get_object(), "include_usage");
   return include_usage == nullptr ? Failure{} : read_bool("stream_options.include_usage", *include_usage, job.include_usage);
@@ -138,9 +165,8 @@ constexpr std::array kFields{
     Field{"min_tokens", read_min_tokens},
     Field{"n", read_n},
     Field{"best_of", read_best_of},  // after n
-    Field{"temperature",
-          [](const json::value& value, GenerationJob& job) { return read_number("temperature", value, {.low = 0, .high = 2}, job.sampling.temperature); }},
-    Field{"top_p", [](const json::value& value, GenerationJob& job) { return read_number("top_p", value, {.above_low = true}, job.sampling.top_p); }},
+    Field{"temperature", read_temperature},
+    Field{"top_p", read_top_p},
     Field{"top_k", read_top_k},
     Field{"min_p", [](const json::value& value, GenerationJob& job) { return read_number("min_p", value, {}, job.sampling.min_p); }},
     Field{"repetition_penalty",
@@ -153,18 +179,30 @@ constexpr std::array kFields{
           [](const json::value& value, GenerationJob& job) {
             return read_number("frequency_penalty", value, {.low = -2, .high = 2}, job.sampling.frequency_penalty);
           }},
-    Field{"logit_bias", read_logit_bias},
     Field{"seed", read_seed},
     Field{"stop", read_stop},
     Field{"include_stop_str_in_output",
           [](const json::value& value, GenerationJob& job) { return read_bool("include_stop_str_in_output", value, job.includes_stop_string); }},
-    Field{"stop_token_ids", read_stop_token_ids},
     Field{"ignore_eos", [](const json::value& value, GenerationJob& job) { return read_bool("ignore_eos", value, job.ignore_eos); }},
     Field{"stream", [](const json::value& value, GenerationJob& job) { return read_bool("stream", value, job.stream); }},
     Field{"stream_options", read_stream_options},
 };
 
+/// Those that depend on the model.
+struct ModelField {
+  std::string_view name;
+  Failure (*read)(const json::value& value, const ApiContext& context, GenerationJob& job);
+};
+constexpr std::array kModelFields{ModelField{"logit_bias", read_logit_bias}, ModelField{"stop_token_ids", read_stop_token_ids}};
+
+/// "auto" and "default" are any server's.
+bool is_default_tier(const json::value& value) {
+  return value.is_string() && (value.get_string() == "auto" || value.get_string() == "default");
+}
+
 constexpr std::array kUnsupportedFields{
+    UnsupportedField{"store", is_false, "false: answers are not kept"},
+    UnsupportedField{"service_tier", is_default_tier, "\"auto\""},
     UnsupportedField{"prompt_logprobs", is_never_neutral, "null"},
     UnsupportedField{"length_penalty", is_one, "1"},
     UnsupportedField{"bad_words", is_empty, "null"},
@@ -183,6 +221,14 @@ constexpr std::array kUnsupportedFields{
     UnsupportedField{"logits_processors", is_empty, "null"},
     UnsupportedField{"priority", is_zero, "0"},
 };
+
+void apply_defaults(const model::GenerationDefaults& defaults, scheduler::SamplingParams& sampling) {
+  sampling.temperature = at_least_sampled(defaults.temperature.value_or(sampling.temperature));
+  sampling.top_p = defaults.top_p.value_or(sampling.top_p);
+  sampling.top_k = defaults.top_k.value_or(sampling.top_k);
+  sampling.min_p = defaults.min_p.value_or(sampling.min_p);
+  sampling.repetition_penalty = defaults.repetition_penalty.value_or(sampling.repetition_penalty);
+}
 
 }  // namespace
 
@@ -207,9 +253,17 @@ Failure read_generation_fields(const json::object& object, const ApiContext& con
   if (Failure failure = read_model_name(object, context)) {
     return failure;
   }
+  apply_defaults(context.defaults, job.sampling);
   for (const Field& field : kFields) {
     if (const json::value* value = find_field(object, field.name); value != nullptr) {
       if (Failure failure = field.read(*value, job)) {
+        return failure;
+      }
+    }
+  }
+  for (const ModelField& field : kModelFields) {
+    if (const json::value* value = find_field(object, field.name); value != nullptr) {
+      if (Failure failure = field.read(*value, context, job)) {
         return failure;
       }
     }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lockstep/scheduler/request.hpp"
@@ -19,6 +20,9 @@ inline constexpr std::size_t kStopTokensMax = 64;
 struct GenerationJob {
   std::vector<std::vector<std::int32_t>> prompts;  ///< token ids, each at least one
   std::vector<std::string> echoes;                 ///< by prompt, what stands before each of its texts; empty: nothing does
+  bool scores_prompts = false;                     ///< instead of echoes: the prompts' tokens, each with its log probability
+  std::string_view prompt_field = "prompt";        ///< of the request, which the prompts came from
+  bool may_generate_nothing = false;               ///< max_tokens may be 0
   std::int32_t choices_per_prompt = 1;
   scheduler::SamplingParams sampling;
   bool seed_given = false;                 ///< false: the service chooses a random one

@@ -106,12 +106,12 @@ Failure read_bool(std::string_view field, const json::value& value, bool& result
   return {};
 }
 
-Failure read_token_ids(std::string_view field, const json::array& array, std::vector<std::int32_t>& result) {
+Failure read_token_ids(std::string_view field, const json::array& array, std::int32_t vocabulary_size, std::vector<std::int32_t>& result) {
   result.reserve(array.size());
   for (const json::value& entry : array) {
     std::int32_t id = 0;
-    if (read_integer(field, entry, 0, std::numeric_limits<std::int32_t>::max(), id)) {
-      return bad_field(field, fmt::format("{}: token ids must be integers from 0 to the vocabulary's last id", field));
+    if (read_integer(field, entry, 0, vocabulary_size - 1, id)) {
+      return bad_field(field, fmt::format("{}: token ids must be integers from 0 to {}", field, vocabulary_size - 1));
     }
     result.push_back(id);
   }
@@ -141,6 +141,14 @@ bool is_false(const json::value& value) {
 }
 bool is_true(const json::value& value) {
   return value.is_bool() && value.get_bool();
+}
+bool is_text_format(const json::value& value) {
+  const json::object* object = value.if_object();
+  const json::value* type = object == nullptr ? nullptr : find_field(*object, "type");
+  return type != nullptr && type->is_string() && type->get_string() == "text";
+}
+bool is_object(const json::value& value) {
+  return value.is_object();
 }
 bool is_empty(const json::value& value) {
   return (value.is_array() && value.get_array().empty()) || (value.is_object() && value.get_object().empty()) ||

@@ -39,7 +39,8 @@ struct NumberRange {
 };
 [[nodiscard]] Failure read_number(std::string_view field, const boost::json::value& value, const NumberRange& range, float& result);
 [[nodiscard]] Failure read_bool(std::string_view field, const boost::json::value& value, bool& result);
-[[nodiscard]] Failure read_token_ids(std::string_view field, const boost::json::array& array, std::vector<std::int32_t>& result);
+/// Ids from 0 to below `vocabulary_size`.
+[[nodiscard]] Failure read_token_ids(std::string_view field, const boost::json::array& array, std::int32_t vocabulary_size, std::vector<std::int32_t>& result);
 
 /// One field that other servers honour and this one cannot: accepted only where it asks for nothing. null always asks for nothing.
 struct UnsupportedField {
@@ -52,6 +53,9 @@ struct UnsupportedField {
 [[nodiscard]] bool is_zero(const boost::json::value& value);
 [[nodiscard]] bool is_false(const boost::json::value& value);
 [[nodiscard]] bool is_true(const boost::json::value& value);
+/// {"type": "text"}.
+[[nodiscard]] bool is_text_format(const boost::json::value& value);
+[[nodiscard]] bool is_object(const boost::json::value& value);
 /// "", [] or {}.
 [[nodiscard]] bool is_empty(const boost::json::value& value);
 [[nodiscard]] bool is_never_neutral(const boost::json::value& value);

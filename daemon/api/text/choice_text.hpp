@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -16,8 +17,8 @@ namespace lockstep::daemon {
 /// One token with its log probabilities.
 struct TokenRecord {
   std::int32_t token = 0;
-  float log_probability = 0.0F;
-  std::int64_t text_offset = 0;  ///< characters before it, those of an echo included
+  std::optional<float> log_probability{};  ///< none: of a prompt's first token, which nothing comes before
+  std::int64_t text_offset = 0;            ///< characters before it, those of an echo included
   std::vector<model::TokenLogProbability> likeliest{};
 };
 
@@ -40,6 +41,9 @@ class ChoiceText {
   /// `echo`, the prompt's text where the client wants it back, stands before the first piece.
   ChoiceText(const model::Tokenizer& tokenizer, const ChoiceTextOptions& options, std::string echo);
 
+  /// Takes the next token of a prompt that is wanted back with its log probabilities: all of them before the first `push`, in the place of an `echo`. They are
+  /// taken with the first piece.
+  void push_prompt(std::int32_t token, std::optional<float> log_probability, std::span<const model::TokenLogProbability> likeliest);
   /// Takes the next token, unless a stop string was found before.
   void push(std::int32_t token, float log_probability, std::span<const model::TokenLogProbability> likeliest);
   /// No token comes any more: an incomplete character becomes U+FFFD, what was held back is shown.
@@ -54,10 +58,13 @@ class ChoiceText {
  private:
   struct Waiting {
     TokenRecord record;
-    std::size_t begin = 0;  ///< bytes of the generated text before it
+    std::ptrdiff_t begin = 0;  ///< bytes of the generated text before it
   };
+  void show_prompt(std::string_view text);
+  void end_prompt();
   void show(std::string_view text);
 
+  std::optional<model::StreamDecoder> prompt_decoder_;  ///< while tokens of a prompt may come
   model::StreamDecoder decoder_;
   StopStringFinder finder_;
   std::int32_t min_tokens_;

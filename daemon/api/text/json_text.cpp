@@ -47,9 +47,13 @@ void append_json_string(std::string& out, std::string_view text) {
   out += '"';
 }
 
-void append_json_number(std::string& out, float number) {
+void append_json_number(std::string& out, std::optional<float> number) {
+  if (!number) {
+    out += "null";
+    return;
+  }
   constexpr float kNone = -9999.0F;
-  fmt::format_to(std::back_inserter(out), "{}", std::isfinite(number) ? number : kNone);
+  fmt::format_to(std::back_inserter(out), "{}", std::isfinite(*number) ? *number : kNone);
 }
 
 }  // namespace lockstep::daemon

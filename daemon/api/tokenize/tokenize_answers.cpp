@@ -46,7 +46,7 @@ Failure read_text(const json::object& object, const ApiContext& context, Tokeniz
     return ApiError{
         .status = 400, .message = "this model has no chat template: send prompt instead of messages", .code = "no_chat_template", .param = "messages"};
   }
-  return render_conversation(object, *context.chat_template, request.text);
+  return render_conversation(object, context, request.text);
 }
 
 Failure read_tokenize_request(std::string_view body, const ApiContext& context, TokenizeRequest& request) {
@@ -81,7 +81,7 @@ Failure read_detokenize_request(std::string_view body, const ApiContext& context
   if (value == nullptr || !value->is_array()) {
     return bad_field("tokens", fmt::format("tokens must be an array of token ids, not {}", value == nullptr ? "absent" : kind_name(*value)));
   }
-  return read_token_ids("tokens", value->get_array(), tokens);
+  return read_token_ids("tokens", value->get_array(), context.vocabulary_size, tokens);
 }
 
 HttpResponse refused(const Error& error, std::string_view field) {

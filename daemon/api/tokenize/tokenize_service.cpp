@@ -38,13 +38,12 @@ void PooledTokenizeService::handle(std::shared_ptr<Exchange> exchange, Answer an
     return;
   }
   const auto abandoned = std::make_shared<bool>(false);  // shared with the exchange, which sets it: both on the Asio thread
-  exchange->on_abandoned([abandoned] { *abandoned = true; });
   struct Reading {
     TakenBody body;
     HttpResponse response{};
   };
   const auto reading = std::make_shared<Reading>(Reading{.body = std::move(body)});  // by the worker thread and this one, one after the other
-  reader_->read(
+  const BodyRead read = reader_->read(
       [this, answer, reading] {
         reading->response = answer(reading->body.text, options_.context);
         reading->body.text = std::string();
@@ -55,6 +54,12 @@ void PooledTokenizeService::handle(std::shared_ptr<Exchange> exchange, Answer an
           exchange->respond(failed ? error_response(api_error_of(*failed)) : std::move(reading->response));
         }
       });
+  exchange->on_abandoned([abandoned, read, reading] {
+    *abandoned = true;
+    if (read.cancel()) {
+      reading->body = {};
+    }
+  });
 }
 
 }  // namespace

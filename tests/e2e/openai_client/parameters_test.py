@@ -161,7 +161,47 @@ class Parameters(GroupTest):
         self.assertEqual(self.refusal(self.complete, best_of=3)["param"], "best_of")
         self.assertEqual(len(self.complete(best_of=2, n=2, **SEEDED).choices), 2)
 
+    def test_echo_with_logprobs_scores_the_prompt_as_if_it_had_been_generated(self):
+        prompt = "And the LORD spake unto Moses, saying,"
+        generated = self.complete(prompt=prompt, logprobs=2, max_tokens=8).choices[0]
+        whole = self.ids(prompt) + self.ids_of(generated.logprobs.tokens)
+        for fields in ({"max_tokens": 0}, {"max_tokens": 2}, {"max_tokens": 2, "stream": True}):
+            with self.subTest(fields=fields):
+                answer = self.complete(client=self.other, prompt=whole, echo=True, logprobs=2, **fields)
+                parts = [chunk.choices[0] for chunk in answer if chunk.choices] if "stream" in fields else [answer.choices[0]]
+                chosen = [value for part in parts if part.logprobs for value in part.logprobs.token_logprobs]
+                top = [among for part in parts if part.logprobs for among in part.logprobs.top_logprobs]
+                self.assertEqual(len(chosen), len(whole) + fields["max_tokens"])
+                self.assertIsNone(chosen[0])
+                self.assertIsNone(top[0])
+                first = len(whole) - 8
+                self.assertEqual(chosen[first : first + 8], generated.logprobs.token_logprobs)
+                self.assertEqual(top[first : first + 8], generated.logprobs.top_logprobs)
+                self.assertTrue("".join(part.text for part in parts).startswith(prompt + generated.text))
+                self.assertEqual(parts[-1].finish_reason, "length")
+
+    def ids_of(self, tokens):
+        """Ids of tokens that are whole characters."""
+        return [entry for token in tokens for entry in self.ids(token)]
+
+    def test_an_echo_of_nothing_more_is_the_prompt(self):
+        answer = self.complete(echo=True, max_tokens=0)
+        self.assertEqual((answer.choices[0].text, answer.usage.completion_tokens), (PROMPT, 0))
+        self.assertEqual(self.refusal(self.complete, max_tokens=0)["param"], "max_tokens")
+
     # Chat only
+
+    def test_an_answer_without_text_may_stand_in_the_conversation(self):
+        for content in ({}, {"content": None}, {"content": []}):
+            with self.subTest(content=content):
+                self.chat(messages=[*MESSAGES, {"role": "assistant", **content}, {"role": "user", "content": "Go on."}])
+
+    def test_what_newer_clients_send_without_asking_for_anything_is_accepted(self):
+        tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+        fields = {"store": False, "metadata": {"a": "b"}, "service_tier": "auto", "user": "u", "parallel_tool_calls": False, "tools": tools, "tool_choice": "none",
+                  "modalities": ["text"], "prediction": {"type": "content", "content": "x"}, "response_format": {"type": "text"}, "verbosity": "medium"}  # fmt: skip
+        self.assertEqual(self.chat_text(**fields), self.chat_text())
+        self.assertEqual(self.text(extra={"response_format": {"type": "text"}}), self.text())
 
     def test_chat_logprobs_have_text_bytes_and_the_likeliest(self):
         content = self.chat(logprobs=True, top_logprobs=2).choices[0].logprobs.content
@@ -217,8 +257,21 @@ class Parameters(GroupTest):
         with self.assertRaises(openai.NotFoundError):
             self.complete(model="other")
 
+    def test_a_temperature_just_above_0_is_as_good_as_greedy(self):
+        for ask in (self.text, self.chat_text):
+            self.assertEqual(ask(temperature=1e-5, seed=1), ask())
+
+    def test_values_that_only_the_model_can_refuse_are_refused_by_name_too(self):
+        for name, value in (("logit_bias", {"4096": 1}), ("stop_token_ids", [4096]), ("min_tokens", 13), ("store", True)):
+            for ask in (self.complete, self.chat):
+                with self.subTest(name=name, ask=ask.__name__):
+                    self.assertEqual(self.refusal(ask, extra={name: value})["param"], name)
+        self.assertEqual(self.refusal(self.complete, prompt=[4096])["param"], "prompt")
+        self.assertEqual(self.refusal(self.complete, max_tokens=5000)["param"], "prompt")
+        self.assertEqual(self.refusal(self.chat, max_tokens=5000)["param"], "messages")
+
     def test_bad_values_are_refused_by_name(self):
-        for name, value in (("temperature", 3), ("top_p", 0), ("n", 0), ("max_tokens", 0), ("presence_penalty", 3), ("frequency_penalty", -3), ("seed", 2**70)):
+        for name, value in (("temperature", 3), ("top_p", -1), ("n", 0), ("max_tokens", 0), ("presence_penalty", 3), ("frequency_penalty", -3), ("seed", 2**70)):
             for ask in (self.complete, self.chat):
                 with self.subTest(name=name, ask=ask.__name__):
                     self.assertEqual(self.refusal(ask, **{name: value})["param"], name)

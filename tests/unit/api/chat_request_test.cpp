@@ -3,6 +3,7 @@
 #include "daemon/api/chat/chat_request.hpp"
 
 #include <limits>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -102,7 +103,8 @@ TEST_F(ChatRequest, WhatTheTemplateRefusesIsTheClientsToChange) {
 TEST_F(ChatRequest, FieldsThatAskForNothingOrThatNobodyNeedsAreAccepted) {
   EXPECT_FALSE(parse(
       R"({"messages":[{"role":"user","content":"hi","tool_calls":[]}],"tools":[],"tool_choice":"none","functions":null,"response_format":{"type":"text"},)"
-      R"("modalities":["text"],"store":true,"metadata":{"a":"b"},"user":"x","service_tier":"auto","parallel_tool_calls":true,"n":1,"logit_bias":null})"));
+      R"("modalities":["text"],"store":false,"metadata":{"a":"b"},"user":"x","service_tier":"auto","parallel_tool_calls":true,"n":1,"logit_bias":null,)"
+      R"("prediction":{"type":"content","content":"hi"},"verbosity":"medium","prompt_cache_key":"k","safety_identifier":"s"})"));
 }
 
 TEST_F(ChatRequest, EverythingElseIsRefusedAndNamesTheField) {
@@ -128,7 +130,14 @@ TEST_F(ChatRequest, EverythingElseIsRefusedAndNamesTheField) {
       {R"({"messages":[{"role":"assistant","content":"a","tool_calls":[{"id":"1"}]}]})", "messages[0].tool_calls"},
       {R"({"messages":[{"role":"assistant","content":"a","function_call":{"name":"f"}}]})", "messages[0].function_call"},
       {messages + R"("tools":[{"type":"function"}]})", "tools"},
+      {messages + R"("tools":[{"type":"function"}],"tool_choice":"auto"})", "tools"},
+      {messages + R"("tools":"x","tool_choice":"none"})", "tools"},
       {messages + R"("tool_choice":"required"})", "tool_choice"},
+      {messages + R"("tool_choice":{"type":"function","function":{"name":"f"}}})", "tool_choice"},
+      {messages + R"("store":true})", "store"},
+      {messages + R"("prediction":"hi"})", "prediction"},
+      {messages + R"("verbosity":"low"})", "verbosity"},
+      {messages + R"("max_tokens":0})", "max_tokens"},
       {messages + R"("functions":[{}]})", "functions"},
       {messages + R"("response_format":{"type":"json_object"}})", "response_format"},
       {messages + R"("response_format":"text"})", "response_format"},
@@ -152,6 +161,66 @@ TEST_F(ChatRequest, EverythingElseIsRefusedAndNamesTheField) {
     EXPECT_EQ(error->status, 400) << body;
     EXPECT_EQ(error->param.value_or(""), field) << body << ": " << error->message;
   }
+}
+
+TEST_F(ChatRequest, AnAnswerOfTheAssistantMayHaveHadNoText) {
+  for (const std::string content : {"", R"(,"content":null)", R"(,"content":[])", R"(,"content":"")"}) {
+    EXPECT_EQ(prompt(R"({"messages":[{"role":"assistant","tool_calls":null)" + content + R"(},{"role":"user","content":"hi"}]})"),
+              "<assistant></assistant><user>hi</user><assistant>")
+        << content;
+  }
+}
+
+TEST_F(ChatRequest, ToolsThatMustNotBeCalledAreNotShownToTheModel) {
+  ASSERT_FALSE(parse(R"({"messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"none"})"));
+  EXPECT_TRUE(template_.last_input.tools.is_null());
+}
+
+TEST_F(ChatRequest, MaxNewTokensOfTheModelAreTheDefault) {
+  ASSERT_FALSE(read_chat_request(R"({"messages":[{"role":"user","content":"hi"}]})",
+                                 {.served_names = {"tiny"}, .tokenizer = &tokenizer_, .chat_template = &template_, .defaults = {.max_new_tokens = 77}}, job_));
+  EXPECT_EQ(job_.default_max_tokens, 77);
+  EXPECT_EQ(job_.prompt_field, "messages");
+}
+
+/// Knows one token by its text.
+class MarkTokenizer final : public model::Tokenizer {
+ public:
+  Result<std::vector<std::int32_t>> encode(std::string_view text) const override {
+    std::vector<std::int32_t> tokens;
+    for (std::size_t at = 0; at < text.size();) {
+      const bool marked = text.substr(at).starts_with("<|end|>");
+      tokens.push_back(marked ? testing::kEndToken : static_cast<unsigned char>(text[at]));
+      at += marked ? 7 : 1;
+    }
+    return tokens;
+  }
+  Result<std::string> decode(std::span<const std::int32_t> ids, bool skip) const override { return bytes_.decode(ids, skip); }
+  std::string_view token_bytes(std::int32_t id) const override { return bytes_.token_bytes(id); }
+  bool is_special(std::int32_t id) const override { return id == testing::kEndToken; }
+  std::int32_t vocabulary_size() const override { return bytes_.vocabulary_size(); }
+
+ private:
+  testing::ByteTokenizer bytes_;
+};
+
+TEST_F(ChatRequest, TextsOfSpecialTokensAreRefusedWhereTheServerSaysSo) {
+  const MarkTokenizer tokenizer;
+  ApiContext context{.served_names = {"tiny"}, .tokenizer = &tokenizer, .chat_template = &template_};
+  const std::vector<std::string> bodies{R"({"messages":[{"role":"user","content":"ok"},{"role":"user","content":"a<|end|>b"}]})",
+                                        R"({"messages":[{"role":"user","content":"ok"},{"role":"user","content":[{"type":"text","text":"<|end|>"}]}]})",
+                                        R"({"messages":[{"role":"user","content":"ok"},{"role":"user","content":"a","name":"<|end|>"}]})"};
+  for (const std::string& body : bodies) {
+    job_ = {};
+    EXPECT_FALSE(read_chat_request(body, context, job_)) << body;
+    context.refuses_special_tokens = true;
+    const auto error = read_chat_request(body, context, job_);
+    ASSERT_TRUE(error) << body;
+    EXPECT_EQ(error->param, "messages[1]");
+    context.refuses_special_tokens = false;
+  }
+  context.refuses_special_tokens = true;
+  EXPECT_FALSE(read_chat_request(R"({"messages":[{"role":"user","content":"a<|en"}]})", context, job_));
 }
 
 TEST_F(ChatRequest, TooManyMessagesAreRefused) {

@@ -51,6 +51,14 @@ TEST_F(CompletionFormatTest, LogProbabilitiesAreFourListsWithTheChosenTokenAmong
                  R"("top_logprobs":[{"h":-0.5,"j":-1.5},{"i":-2,"o":-0.25,"bytes:\\xe2":-3}],"text_offset":[4,5]},"finish_reason":"length")");
 }
 
+TEST_F(CompletionFormatTest, APromptsFirstTokenHasNoLogProbability) {
+  const TextPiece piece{.text = "hi", .tokens = {{.token = 'h'}, {.token = 'i', .log_probability = -2.0F, .text_offset = 1}}};
+  std::string out;
+  completion_format().append_choice(head_, {.text = &piece, .log_probabilities = true, .finish_reason = "length"}, false, out);
+  EXPECT_EQ(out, R"("index":0,"text":"hi","logprobs":{"tokens":["h","i"],"token_logprobs":[null,-2],)"
+                 R"("top_logprobs":[null,{"i":-2}],"text_offset":[0,1]},"finish_reason":"length")");
+}
+
 TEST_F(CompletionFormatTest, ABodyWithoutTokensHasEmptyListsAndAChunkNull) {
   const TextPiece piece{};
   std::string body;

@@ -11,9 +11,15 @@
 namespace lockstep::daemon {
 namespace {
 
-std::optional<ApiError> parse(std::string_view body, GenerationJob& job) {
+std::optional<ApiError> parse_with(ApiContext context, std::string_view body, GenerationJob& job) {
   const testing::ByteTokenizer tokenizer;
-  return read_completion_request(body, {.served_names = {"tiny"}, .tokenizer = &tokenizer}, job);
+  context.served_names = {"tiny"};
+  context.tokenizer = &tokenizer;
+  return read_completion_request(body, context, job);
+}
+
+std::optional<ApiError> parse(std::string_view body, GenerationJob& job) {
+  return parse_with({}, body, job);
 }
 
 std::optional<ApiError> parse(std::string_view body) {
@@ -99,6 +105,80 @@ TEST(CompletionRequest, EchoKeepsEachPromptsText) {
   EXPECT_EQ(ids.echoes, (std::vector<std::string>{"hi"}));
 }
 
+TEST(CompletionRequest, EchoWithLogprobsScoresThePromptsInsteadOfKeepingTheirTexts) {
+  GenerationJob job;
+  ASSERT_FALSE(parse(R"({"prompt":["ab","c"],"echo":true,"logprobs":0})", job));
+  EXPECT_TRUE(job.scores_prompts);
+  EXPECT_TRUE(job.echoes.empty());
+  GenerationJob plain;
+  ASSERT_FALSE(parse(R"({"prompt":"ab","logprobs":2})", plain));
+  EXPECT_FALSE(plain.scores_prompts);
+}
+
+TEST(CompletionRequest, OnlyWithEchoNothingMayBeGenerated) {
+  for (const std::string field : {"max_tokens", "max_completion_tokens"}) {
+    GenerationJob job;
+    ASSERT_FALSE(parse(R"({"prompt":"a","echo":true,")" + field + R"(":0})", job)) << field;
+    EXPECT_EQ(job.max_tokens, 0);
+    EXPECT_TRUE(parse(R"({"prompt":"a","echo":false,")" + field + R"(":0})")) << field;
+  }
+}
+
+TEST(CompletionRequest, ATemperatureJustAboveGreedyIsRaisedToTheLeastAndGreedyStays) {
+  for (const auto& [temperature, expected] : {std::pair("0", 0.0F), std::pair("0.0", 0.0F), std::pair("1e-9", 0.001F), std::pair("0.0005", 0.001F),
+                                              std::pair("0.001", 0.001F), std::pair("0.002", 0.002F)}) {
+    GenerationJob job;
+    ASSERT_FALSE(parse(std::string(R"({"prompt":"a","temperature":)") + temperature + "}", job)) << temperature;
+    EXPECT_EQ(job.sampling.temperature, expected) << temperature;
+  }
+}
+
+TEST(CompletionRequest, ATopPOfNothingLeavesTheLikeliest) {
+  for (const std::string top_p : {"0", "1e-60"}) {
+    GenerationJob job;
+    ASSERT_FALSE(parse(R"({"prompt":"a","top_p":)" + top_p + "}", job));
+    EXPECT_GT(job.sampling.top_p, 0.0F) << "which the engine takes";
+    EXPECT_LT(job.sampling.top_p, 1e-30F);
+  }
+}
+
+TEST(CompletionRequest, TheModelsDefaultsAreOfWhatTheRequestLeavesOut) {
+  const ApiContext context{.defaults = {.temperature = 0.25F, .top_p = 0.5F, .top_k = 7, .min_p = 0.125F, .repetition_penalty = 1.5F, .max_new_tokens = 99}};
+  GenerationJob job;
+  ASSERT_FALSE(parse_with(context, R"({"prompt":"a"})", job));
+  EXPECT_EQ(job.sampling.temperature, 0.25F);
+  EXPECT_EQ(job.sampling.top_p, 0.5F);
+  EXPECT_EQ(job.sampling.top_k, 7);
+  EXPECT_EQ(job.sampling.min_p, 0.125F);
+  EXPECT_EQ(job.sampling.repetition_penalty, 1.5F);
+  EXPECT_EQ(job.default_max_tokens, 16) << "a completion's own";
+  GenerationJob given;
+  ASSERT_FALSE(parse_with(context, R"({"prompt":"a","temperature":1,"top_p":1,"top_k":-1,"min_p":0,"repetition_penalty":1})", given));
+  EXPECT_EQ(given.sampling.temperature, 1.0F);
+  EXPECT_EQ(given.sampling.top_p, 1.0F);
+  EXPECT_EQ(given.sampling.top_k, 0);
+  EXPECT_EQ(given.sampling.min_p, 0.0F);
+  EXPECT_EQ(given.sampling.repetition_penalty, 1.0F);
+  GenerationJob slight;
+  ASSERT_FALSE(parse_with({.defaults = {.temperature = 0.0001F}}, R"({"prompt":"a"})", slight));
+  EXPECT_EQ(slight.sampling.temperature, 0.001F);
+}
+
+TEST(CompletionRequest, TokensThatTheModelDoesNotHaveAreRefusedByTheFieldThatNamesThem) {
+  const ApiContext context{.vocabulary_size = 100};
+  for (const auto& [body, field] :
+       {std::pair(R"({"prompt":[99,100]})", "prompt"), std::pair(R"({"prompt":[[1],[100]]})", "prompt"),
+        std::pair(R"({"prompt":[1],"stop_token_ids":[100]})", "stop_token_ids"), std::pair(R"({"prompt":[1],"logit_bias":{"100":1}})", "logit_bias")}) {
+    GenerationJob job;
+    const auto error = parse_with(context, body, job);
+    ASSERT_TRUE(error) << body;
+    EXPECT_EQ(error->param, field);
+    EXPECT_NE(error->message.find("from 0 to 99"), std::string::npos) << error->message;
+  }
+  GenerationJob job;
+  EXPECT_FALSE(parse_with(context, R"({"prompt":[0,99],"stop_token_ids":[99],"logit_bias":{"99":1}})", job));
+}
+
 TEST(CompletionRequest, MaxCompletionTokensIsTheNewerNameAndWins) {
   GenerationJob job;
   ASSERT_FALSE(parse(R"({"prompt":"a","max_completion_tokens":5,"max_tokens":9})", job));
@@ -128,12 +208,14 @@ TEST(CompletionRequest, NullIsAsGoodAsAbsent) {
 }
 
 TEST(CompletionRequest, NeutralValuesOfUnsupportedFieldsAreAccepted) {
-  EXPECT_FALSE(parse(R"({"prompt":"a","n":1,"best_of":1,"echo":false,"presence_penalty":0,"frequency_penalty":0.0,"stop":[],"logit_bias":{},"suffix":""})"));
+  EXPECT_FALSE(parse(
+      R"({"prompt":"a","n":1,"best_of":1,"echo":false,"presence_penalty":0,"frequency_penalty":0.0,"stop":[],"logit_bias":{},"suffix":"","response_format":{"type":"text"},"store":false,)"
+      R"("service_tier":"default","stream":true,"stream_options":{"include_obfuscation":false}})"));
 }
 
 TEST(CompletionRequest, BoundaryValuesAreAccepted) {
-  EXPECT_FALSE(parse(R"({"prompt":[0,2147483647],"max_tokens":2147483647,"temperature":0,"top_p":1,"top_k":-1,"seed":-9223372036854775808})"));
-  EXPECT_FALSE(parse(R"({"prompt":"a","max_tokens":1,"temperature":2.0,"top_p":0.0001,"top_k":2147483647,"seed":18446744073709551615})"));
+  EXPECT_FALSE(parse(R"({"prompt":[0,2147483646],"max_tokens":2147483647,"temperature":0,"top_p":1,"top_k":-1,"seed":-9223372036854775808})"));
+  EXPECT_FALSE(parse(R"({"prompt":"a","max_tokens":1,"temperature":2.0,"top_p":0,"top_k":2147483647,"seed":18446744073709551615})"));
   EXPECT_FALSE(parse(R"({"prompt":"a","n":128,"min_p":1,"logprobs":20,"repetition_penalty":10,"presence_penalty":-2.0,"min_tokens":0})"));
   EXPECT_FALSE(parse(R"({"prompt":"a","logprobs":0,"stop":")" + std::string(1024, 'x') + R"("})"));
 }
@@ -167,8 +249,10 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{R"({"prompt":"a","max_tokens":"5"})", "max_tokens"}, Refusal{R"({"prompt":"a","temperature":-0.1})", "temperature"},
         Refusal{R"({"prompt":"a","temperature":2.1})", "temperature"}, Refusal{R"({"prompt":"a","temperature":1e999})", "temperature"},
         Refusal{R"({"prompt":"a","temperature":"NaN"})", "temperature"}, Refusal{R"({"prompt":"a","temperature":NaN})", ""},
-        Refusal{R"({"prompt":"a","temperature":true})", "temperature"}, Refusal{R"({"prompt":"a","top_p":0})", "top_p"},
-        Refusal{R"({"prompt":"a","top_p":1e-60})", "top_p"}, Refusal{R"({"prompt":"a","top_p":1.01})", "top_p"},
+        Refusal{R"({"prompt":"a","temperature":true})", "temperature"}, Refusal{R"({"prompt":"a","top_p":-0.1})", "top_p"},
+        Refusal{R"({"prompt":"a","store":true})", "store"}, Refusal{R"({"prompt":"a","service_tier":"flex"})", "service_tier"},
+        Refusal{R"({"prompt":"a","stream":true,"stream_options":{"include_obfuscation":true}})", "stream_options.include_obfuscation"},
+        Refusal{R"({"prompt":"a","echo":true,"max_tokens":-1})", "max_tokens"}, Refusal{R"({"prompt":"a","top_p":1.01})", "top_p"},
         Refusal{R"({"prompt":"a","top_k":-2})", "top_k"}, Refusal{R"({"prompt":"a","top_k":9999999999})", "top_k"},
         Refusal{R"({"prompt":"a","seed":1.5})", "seed"}, Refusal{R"({"prompt":"a","seed":"1"})", "seed"}, Refusal{R"({"prompt":"a","stream":1})", "stream"},
         Refusal{R"({"prompt":"a","stream_options":{"include_usage":true}})", "stream_options"},
@@ -179,10 +263,10 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{R"({"prompt":"a","model":5})", "model"}, Refusal{R"({"prompt":"a","n":0})", "n"}, Refusal{R"({"prompt":"a","n":129})", "n"},
         Refusal{R"({"prompt":"a","n":"2"})", "n"}, Refusal{R"({"prompt":"a","n":16384})", "n"}, Refusal{R"({"prompt":"a","best_of":2})", "best_of"},
         Refusal{R"({"prompt":"a","best_of":1,"n":2})", "best_of"}, Refusal{R"({"prompt":"a","echo":1})", "echo"},
-        Refusal{R"({"prompt":"a","echo":true,"logprobs":1})", "echo"}, Refusal{R"({"prompt":"a","logprobs":21})", "logprobs"},
-        Refusal{R"({"prompt":"a","logprobs":-1})", "logprobs"}, Refusal{R"({"prompt":"a","logprobs":true})", "logprobs"},
-        Refusal{R"({"prompt":"a","prompt_logprobs":1})", "prompt_logprobs"}, Refusal{R"({"prompt":"a","stop":""})", "stop"},
-        Refusal{R"({"prompt":"a","stop":["x",""]})", "stop"}, Refusal{R"({"prompt":"a","stop":5})", "stop"}, Refusal{R"({"prompt":"a","stop":[5]})", "stop"},
+        Refusal{R"({"prompt":"a","logprobs":21})", "logprobs"}, Refusal{R"({"prompt":"a","logprobs":-1})", "logprobs"},
+        Refusal{R"({"prompt":"a","logprobs":true})", "logprobs"}, Refusal{R"({"prompt":"a","prompt_logprobs":1})", "prompt_logprobs"},
+        Refusal{R"({"prompt":"a","stop":""})", "stop"}, Refusal{R"({"prompt":"a","stop":["x",""]})", "stop"}, Refusal{R"({"prompt":"a","stop":5})", "stop"},
+        Refusal{R"({"prompt":"a","stop":[5]})", "stop"},
         Refusal{R"({"prompt":"a","stop":["1","2","3","4","5","6","7","8","9","10","11","12","13","14","15","16","17"]})", "stop"},
         Refusal{R"({"prompt":"a","include_stop_str_in_output":1})", "include_stop_str_in_output"}, Refusal{R"({"prompt":"a","suffix":"x"})", "suffix"},
         Refusal{R"({"prompt":"a","presence_penalty":2.5})", "presence_penalty"}, Refusal{R"({"prompt":"a","frequency_penalty":-2.1})", "frequency_penalty"},

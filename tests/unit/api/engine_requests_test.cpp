@@ -51,8 +51,8 @@ TEST(EngineRequests, TheDefaultOfMaxTokensIsWhatFits) {
 
 TEST(EngineRequests, APromptWithoutRoomForATokenIsRefused) {
   const GenerationJob job{.prompts = {{1, 2, 3}}};
-  EXPECT_FALSE(context_refusal(job, 4));
-  const auto refused = context_refusal(job, 3);
+  EXPECT_FALSE(job_refusal(job, 4));
+  const auto refused = job_refusal(job, 3);
   ASSERT_TRUE(refused);
   EXPECT_EQ(refused->status, 400);
   EXPECT_EQ(refused->code, "context_length_exceeded");
@@ -61,12 +61,41 @@ TEST(EngineRequests, APromptWithoutRoomForATokenIsRefused) {
 
 TEST(EngineRequests, MaxTokensBeyondTheContextAreRefused) {
   const GenerationJob job{.prompts = {{1}, {1, 2, 3}}, .max_tokens = 7};
-  EXPECT_FALSE(context_refusal(job, 10));
-  const auto refused = context_refusal(job, 9);
+  EXPECT_FALSE(job_refusal(job, 10));
+  const auto refused = job_refusal(job, 9);
   ASSERT_TRUE(refused);
   EXPECT_EQ(refused->code, "context_length_exceeded");
   EXPECT_NE(refused->message.find("3 prompt tokens and max_tokens 7 make 10"), std::string::npos) << refused->message;
-  EXPECT_TRUE(context_refusal({.prompts = {{1}}, .max_tokens = 2147483647}, 2147483647));
+  EXPECT_TRUE(job_refusal({.prompts = {{1}}, .max_tokens = 2147483647}, 2147483647));
+}
+
+TEST(EngineRequests, MinTokensBeyondWhatMayBeGeneratedAreRefusedByName) {
+  GenerationJob job{.prompts = {{1, 2, 3}}, .max_tokens = 4, .min_tokens = 4};
+  EXPECT_FALSE(job_refusal(job, 100));
+  job.min_tokens = 5;
+  const auto refused = job_refusal(job, 100);
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(refused->param, "min_tokens");
+  EXPECT_NE(refused->message.find("min_tokens is 5, expected at most max_tokens, which is 4"), std::string::npos) << refused->message;
+  job.max_tokens.reset();
+  EXPECT_FALSE(job_refusal(job, 8)) << "five are left of the context";
+  EXPECT_TRUE(job_refusal(job, 7));
+}
+
+TEST(EngineRequests, ARefusedLengthNamesTheFieldOfThePrompt) {
+  GenerationJob job{.prompts = {{1, 2, 3}}};
+  EXPECT_EQ(job_refusal(job, 3)->param, "prompt");
+  job.prompt_field = "messages";
+  EXPECT_EQ(job_refusal(job, 3)->param, "messages");
+}
+
+TEST(EngineRequests, APromptThatIsOnlyScoredMayFillTheContext) {
+  const GenerationJob job{.prompts = {{1, 2, 3}}, .scores_prompts = true, .max_tokens = 0};
+  EXPECT_FALSE(job_refusal(job, 3));
+  EXPECT_TRUE(job_refusal(job, 2));
+  const auto requests = make_engine_requests(1, job, 3);
+  EXPECT_TRUE(requests[0].scores_prompt);
+  EXPECT_EQ(requests[0].max_tokens, 0);
 }
 
 }  // namespace

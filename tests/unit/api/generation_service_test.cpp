@@ -1,10 +1,14 @@
 // Goal    Several texts in one answer: each in its place, all or none accepted, ended by stop strings, cancelled together.
 // Method  A real server on a loopback port over a fake engine that the test drives.
 #include <array>
+#include <atomic>
+#include <latch>
+#include <thread>
 
 #include <boost/json.hpp>
 #include <gmock/gmock.h>
 
+#include "daemon/api/completions/completion_format.hpp"
 #include "tests/unit/daemon/support/server_fixture.hpp"
 
 namespace lockstep::daemon::testing {
@@ -155,6 +159,62 @@ TEST_F(Generation, LogProbabilitiesTravelFromTheEngineToTheClient) {
       json::serialize(json::parse(R"({"tokens":["h","i"],"token_logprobs":[-0.5,-2.5],"top_logprobs":[{"h":-0.5,"j":-1.5},{"i":-2.5}],"text_offset":[0,1]})")));
 }
 
+TEST_F(Generation, EchoWithLogprobsShowsThePromptsTokensWithWhatTheEngineSaysOfThem) {
+  for (const bool stream : {false, true}) {
+    if (!server_) {
+      serve(false);
+    }
+    HttpClient client(port_);
+    client.send_post("/v1/completions", std::string(R"({"prompt":"abc","echo":true,"logprobs":1,"max_tokens":2,"stream":)") + (stream ? "true}" : "false}"));
+    const GenerationRequest request = engine_->wait_for_request();
+    EXPECT_TRUE(request.scores_prompt);
+    const std::vector<model::TokenLogProbability> likeliest{{'z', -0.5F}};
+    const std::vector<scheduler::TokenEvent> events{{.request = request.id, .token = 'b', .of_prompt = true, .log_probability = -1.5F, .likeliest = likeliest},
+                                                    {.request = request.id, .token = 'c', .of_prompt = true, .log_probability = -2.5F},
+                                                    {.request = request.id, .token = 'd', .log_probability = -3.5F, .finish = FinishReason::kLength}};
+    engine_->deliver(events);
+    const std::string body = client.read_response().body;
+    const json::value answer = stream ? events_of(body).at(0) : json::parse(body);
+    EXPECT_EQ(answer.at("choices").at(0).at("text"), "abcd");
+    EXPECT_EQ(json::serialize(answer.at("choices").at(0).at("logprobs")),
+              json::serialize(json::parse(R"({"tokens":["a","b","c","d"],"token_logprobs":[null,-1.5,-2.5,-3.5],)"
+                                          R"("top_logprobs":[null,{"b":-1.5,"z":-0.5},{"c":-2.5},{"d":-3.5}],"text_offset":[0,1,2,3]})")));
+    if (!stream) {
+      EXPECT_EQ(answer.at("usage").at("prompt_tokens"), 3);
+      EXPECT_EQ(answer.at("usage").at("completion_tokens"), 1);
+    }
+  }
+}
+
+TEST_F(Generation, APromptIsScoredWithoutAToken) {
+  serve(false);
+  HttpClient client(port_);
+  client.send_post("/v1/completions", R"({"prompt":"ab","echo":true,"logprobs":0,"max_tokens":0})");
+  const GenerationRequest request = engine_->wait_for_request();
+  EXPECT_EQ(request.max_tokens, 0);
+  const std::vector<scheduler::TokenEvent> events{{.request = request.id, .token = 'b', .of_prompt = true, .log_probability = -1.5F},
+                                                  {.request = request.id, .finish = FinishReason::kLength}};
+  engine_->deliver(events);
+  const json::value choice = json::parse(client.read_response().body).at("choices").at(0);
+  EXPECT_EQ(choice.at("text"), "ab");
+  EXPECT_EQ(choice.at("finish_reason"), "length");
+  EXPECT_EQ(json::serialize(choice.at("logprobs").at("token_logprobs")), "[null,-1.5E0]");
+}
+
+TEST_F(Generation, AnEchoAloneIsAnsweredWithoutTheEngine) {
+  serve(false);
+  HttpClient client(port_);
+  const json::value body = json::parse(client.post("/v1/completions", R"({"prompt":["ab","c"],"echo":true,"max_tokens":0})").body);
+  EXPECT_EQ(body.at("choices").at(0).at("text"), "ab");
+  EXPECT_EQ(body.at("choices").at(1).at("text"), "c");
+  EXPECT_EQ(body.at("choices").at(1).at("finish_reason"), "length");
+  EXPECT_EQ(body.at("usage").at("completion_tokens"), 0);
+  const std::string stream = client.post("/v1/completions", R"({"prompt":"ab","echo":true,"max_tokens":0,"stream":true})").body;
+  EXPECT_EQ(events_of(stream).at(0).at("choices").at(0).at("text"), "ab");
+  EXPECT_TRUE(stream.ends_with("data: [DONE]\n\n"));
+  EXPECT_EQ(on_asio([this] { return service_->open_count(); }), 0U);
+}
+
 TEST_F(Generation, AChatIsAnsweredWholeAndAsAStream) {
   serve(false);
   HttpClient client(port_);
@@ -189,6 +249,70 @@ TEST_F(Generation, AClientThatLeavesCancelsEveryChoiceThatStillRuns) {
   EXPECT_TRUE(engine_->wait_for_cancel(requests[0].id));
   EXPECT_TRUE(engine_->wait_for_cancel(requests[2].id));
   EXPECT_FALSE(engine_->was_cancelled(requests[1].id)) << "it had ended";
+}
+
+/// Holds up the first text until it is let go; counts them all.
+class GatedTokenizer final : public model::Tokenizer {
+ public:
+  Result<std::vector<std::int32_t>> encode(std::string_view text) const override {
+    if (++count_ == 1) {
+      begun_.count_down();
+      open_.wait();
+    }
+    return bytes_.encode(text);
+  }
+  Result<std::string> decode(std::span<const std::int32_t> ids, bool skip) const override { return bytes_.decode(ids, skip); }
+  std::string_view token_bytes(std::int32_t id) const override { return bytes_.token_bytes(id); }
+  bool is_special(std::int32_t id) const override { return bytes_.is_special(id); }
+  std::int32_t vocabulary_size() const override { return bytes_.vocabulary_size(); }
+  void wait_until_begun() const { begun_.wait(); }
+  void open() { open_.count_down(); }
+  [[nodiscard]] int count() const { return count_; }
+
+ private:
+  ByteTokenizer bytes_;
+  mutable std::latch begun_{1};
+  mutable std::latch open_{1};
+  mutable std::atomic<int> count_{0};
+};
+
+class GatedGeneration : public Generation {
+ protected:
+  void wait_until_open(std::size_t count) {
+    while (on_asio([this] { return gated_->open_count(); }) != count) {
+      std::this_thread::yield();
+    }
+  }
+  GatedTokenizer gate_;
+  std::unique_ptr<GenerationService> gated_ =
+      GenerationService::create(io_, {.context = {.served_names = {"tiny"}, .tokenizer = &gate_}, .inline_body_bytes = 8});
+};
+
+TEST_F(GatedGeneration, ARequestWhoseClientLeftBeforeItsTurnIsNotEvenTokenized) {
+  serve(false, {}, {Route{"/gated", "POST", [this](std::shared_ptr<Exchange> exchange) { gated_->handle(std::move(exchange), completion_format()); }}});
+  on_asio([this] {
+    gated_->open_gate(*engine_);
+    engine_->set_sink(gated_->sink());
+    return 0;
+  });
+  HttpClient first(port_);
+  first.send_post("/gated", R"({"prompt":"first"})");
+  gate_.wait_until_begun();
+  HttpClient second(port_);
+  second.send_post("/gated", R"({"prompt":"second"})");
+  wait_until_open(2);
+  second.reset();
+  wait_until_open(1);
+  HttpClient third(port_);
+  third.send_post("/gated", R"({"prompt":"third"})");
+  wait_until_open(2);
+  gate_.open();
+  for (const GenerationRequest& request : wait_for_requests(2)) {
+    deliver_text(request, "ab", FinishReason::kLength);
+  }
+  EXPECT_EQ(first.read_response().status, 200);
+  EXPECT_EQ(third.read_response().status, 200);
+  EXPECT_EQ(gate_.count(), 2) << "the second was nobody's any more";
 }
 
 TEST_F(Generation, OneChoiceThatFailsFailsTheRequestAndCancelsTheOthers) {

@@ -125,6 +125,24 @@ TEST_F(ServedModelTest, ChatsAreRenderedByTheModelsTemplateOrTheGivenOneWithTheM
   EXPECT_THAT(open_served_model(options, executable_).error().message, HasSubstr("given.jinja"));
 }
 
+TEST_F(ServedModelTest, DefaultsOfSamplingAreTheModelsUnlessTheyAreNotWanted) {
+  copy_model(root_ / "m");
+  DaemonOptions options;
+  options.model = root_ / "m";
+  std::ofstream(root_ / "m/generation_config.json") << R"({"eos_token_id": 2, "temperature": 0.5})";
+  EXPECT_EQ(open_served_model(options, executable_)->generation_defaults.temperature, 0.5F);
+  options.default_max_tokens = 64;
+  EXPECT_EQ(open_served_model(options, executable_)->generation_defaults.max_new_tokens, 64);
+  options.default_max_tokens = 0;
+  options.generation_config = false;
+  EXPECT_EQ(open_served_model(options, executable_)->generation_defaults, model::GenerationDefaults{});
+  std::ofstream(root_ / "m/generation_config.json") << R"({"eos_token_id": 2, "temperature": 5})";
+  EXPECT_TRUE(open_served_model(options, executable_));
+  options.generation_config = true;
+  EXPECT_THAT(open_served_model(options, executable_).error().message,
+              ::testing::AllOf(HasSubstr("temperature"), HasSubstr("5"), HasSubstr("--generation-config none")));
+}
+
 TEST_F(ServedModelTest, MissingFolderIsNamed) {
   DaemonOptions options;
   options.model = root_ / "nowhere";

@@ -59,6 +59,13 @@ TEST_F(Options, DefaultsHoldWhenNothingIsSet) {
   EXPECT_EQ(options.stall_timeout, 10s);
 }
 
+TEST_F(Options, ThoseOfWhatRequestsAskForArrive) {
+  const DaemonOptions options = good({"--generation-config=none", "--special-tokens-in-messages=refuse", "--default-max-tokens", "7"});
+  EXPECT_FALSE(options.generation_config);
+  EXPECT_EQ(options.special_tokens_in_messages, SpecialTokensInMessages::kRefuse);
+  EXPECT_EQ(options.default_max_tokens, 7);
+}
+
 TEST_F(Options, EveryOptionArrives) {
   const DaemonOptions options = good({"--model",
                                       "/m",

@@ -2,6 +2,7 @@
 // Method  A tokenizer whose tokens are bytes; what each step shows is compared with what can be worked out by hand.
 #include "daemon/api/text/choice_text.hpp"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -73,6 +74,49 @@ TEST_F(ChoiceTextTest, TheEchoStandsBeforeTheFirstPieceAndIsNotSearched) {
   EXPECT_EQ(piece.text, "e\xc3\xa9xa");
   ASSERT_EQ(piece.tokens.size(), 1U);
   EXPECT_EQ(piece.tokens[0].text_offset, 3) << "characters, not bytes";
+}
+
+TEST_F(ChoiceTextTest, AScoredPromptStandsBeforeTheTextAndIsNotSearched) {
+  ChoiceText text(tokenizer_, {.stop_strings = {"x"}, .log_probabilities = true}, "");
+  text.push_prompt('x', std::nullopt, {});
+  const std::vector<model::TokenLogProbability> likeliest{{.token = 'q', .log_probability = -0.5F}};
+  text.push_prompt(0xc3, -1.0F, likeliest);
+  text.push_prompt(0xa9, -2.0F, {});
+  text.push_prompt(testing::kEndToken, -3.0F, {});
+  text.push_prompt(0xe2, -4.0F, {});  // a character that the prompt does not end
+  push(text, 'a');
+  const TextPiece piece = text.take();
+  EXPECT_EQ(piece.text,
+            "x\xc3\xa9\xef\xbf\xbd"
+            "a");
+  EXPECT_THAT(tokens_of(piece), ElementsAre('x', 0xc3, 0xa9, testing::kEndToken, 0xe2, 'a'));
+  const std::vector<std::int64_t> offsets{0, 1, 1, 2, 2, 3};
+  for (std::size_t i = 0; i < offsets.size(); ++i) {
+    EXPECT_EQ(piece.tokens[i].text_offset, offsets[i]) << i;
+  }
+  EXPECT_FALSE(piece.tokens[0].log_probability);
+  EXPECT_EQ(piece.tokens[1].log_probability, -1.0F);
+  ASSERT_EQ(piece.tokens[1].likeliest.size(), 1U);
+  EXPECT_EQ(piece.tokens[1].likeliest[0].token, 'q');
+  EXPECT_FALSE(text.stopped());
+}
+
+TEST_F(ChoiceTextTest, AScoredPromptIsShownAlsoWhereNothingIsGeneratedOrTheFirstTextIsHeldBack) {
+  ChoiceText alone(tokenizer_, {.log_probabilities = true}, "");
+  alone.push_prompt('a', std::nullopt, {});
+  alone.push_prompt('b', -1.0F, {});
+  alone.finish();
+  const TextPiece whole = alone.take();
+  EXPECT_EQ(whole.text, "ab");
+  EXPECT_THAT(tokens_of(whole), ElementsAre('a', 'b'));
+
+  ChoiceText held(tokenizer_, {.stop_strings = {"xy"}, .log_probabilities = true}, "");
+  held.push_prompt('a', std::nullopt, {});
+  push(held, 'x');
+  EXPECT_TRUE(held.has_text());
+  const TextPiece first = held.take();
+  EXPECT_EQ(first.text, "a");
+  EXPECT_THAT(tokens_of(first), ElementsAre('a'));
 }
 
 TEST_F(ChoiceTextTest, OffsetsCountTheReplacementOfACharacterThatIsNotContinued) {
