@@ -44,6 +44,10 @@ MpiCommunicator::~MpiCommunicator() {
   runtime_->abandon();
 }
 
+MpiCommunicator::Entered::Entered(MpiCommunicator& communicator) : inside_(communicator.inside_) {
+  LOCKSTEP_CHECK(!inside_.exchange(true, std::memory_order_acquire), "rank {}: two threads in MPI at once", communicator.rank());
+}
+
 Status MpiCommunicator::fail(Status status) {
   if (!status) {
     failure_ = status.error().message;
@@ -83,6 +87,7 @@ Result<Ticket> MpiCommunicator::add_pending(std::unique_ptr<MpiOperation> operat
 }
 
 Result<Ticket> MpiCommunicator::start_all_reduce(std::span<const std::int32_t> values, ReduceOp op) {
+  const Entered entered(*this);
   if (values.empty()) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("rank {}: all_reduce of 0 values; at least 1 is needed, an idle rank sends zeros", rank())};
   }
@@ -94,6 +99,7 @@ Result<Ticket> MpiCommunicator::start_all_reduce(std::span<const std::int32_t> v
 }
 
 Result<Ticket> MpiCommunicator::start_all_to_all(const AllToAll& exchange) {
+  const Entered entered(*this);
   const auto members = static_cast<std::size_t>(size());
   if (exchange.send.size() != members || exchange.receive.size() != members) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("rank {}: all_to_all with {} sends and {} receives; {} of each are needed, empty ones included",
@@ -113,6 +119,7 @@ MpiOperation& MpiCommunicator::pending(Ticket ticket) const {
 }
 
 Result<bool> MpiCommunicator::test(Ticket ticket) {
+  const Entered entered(*this);
   LOCKSTEP_RETURN_IF_ERROR(check_usable("test"));
   return pending(ticket).poll();
 }
@@ -149,6 +156,7 @@ void MpiCommunicator::give_back(const MpiOperation& operation) {
 }
 
 Status MpiCommunicator::wait(Ticket ticket, std::span<std::int32_t> result, const Deadline& deadline) {
+  const Entered entered(*this);
   LOCKSTEP_RETURN_IF_ERROR(check_usable("wait"));
   MpiOperation& operation = pending(ticket);
   LOCKSTEP_CHECK(operation.is_all_reduce() && result.size() == operation.reduced().size(), "rank {}: wait into {} values for {} of {}", rank(), result.size(),
@@ -160,6 +168,7 @@ Status MpiCommunicator::wait(Ticket ticket, std::span<std::int32_t> result, cons
 }
 
 Status MpiCommunicator::wait_all_to_all(Ticket ticket, std::span<std::size_t> received_bytes, const Deadline& deadline) {
+  const Entered entered(*this);
   LOCKSTEP_RETURN_IF_ERROR(check_usable("wait_all_to_all"));
   MpiOperation& operation = pending(ticket);
   LOCKSTEP_CHECK(!operation.is_all_reduce() && received_bytes.size() == static_cast<std::size_t>(size()),

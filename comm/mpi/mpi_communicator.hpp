@@ -1,6 +1,7 @@
 // MpiCommunicator: the ranks of one mpirun or srun job, over host memory.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -39,6 +40,19 @@ class MpiCommunicator final : public Communicator {
   void give_back(const MpiOperation& operation);
   [[nodiscard]] Status fail(Status status);
 
+  /// One call, from its beginning to its end. MPI is started for one thread at a time, and a second one would corrupt messages: it ends the process instead.
+  class Entered {
+   public:
+    explicit Entered(MpiCommunicator& communicator);
+    ~Entered() { inside_.store(false, std::memory_order_release); }  // whoever comes next, on whichever thread, sees what this call left
+    Entered(const Entered&) = delete;
+    Entered& operator=(const Entered&) = delete;
+
+   private:
+    std::atomic<bool>& inside_;
+  };
+
+  std::atomic<bool> inside_{false};
   std::unique_ptr<MpiRuntime> runtime_;
   const int spin_polls_;
   std::uint64_t next_id_ = 0;
