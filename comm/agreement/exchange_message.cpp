@@ -33,7 +33,7 @@ Status check_equal(const ExpectedMessage& expected, std::string_view field, std:
 }
 
 Status check_counts(const ExchangeHeader& header, const ExpectedMessage& expected) {
-  if (expected.direction == ExchangeDirection::kCombine) {
+  if (expected.direction != ExchangeDirection::kDispatch) {
     LOCKSTEP_RETURN_IF_ERROR(check_equal(expected, "pairs", header.pairs, expected.pairs_max));
     return check_equal(expected, "rows", header.rows, expected.rows_max);
   }
@@ -49,7 +49,7 @@ Status check_counts(const ExchangeHeader& header, const ExpectedMessage& expecte
 }  // namespace
 
 std::string_view direction_name(ExchangeDirection direction) {
-  return direction == ExchangeDirection::kDispatch ? "dispatch" : "combine";
+  return direction == ExchangeDirection::kCombine ? "combine" : "dispatch";
 }
 
 std::size_t message_bytes(ExchangeDirection direction, std::int32_t rows, std::int32_t pairs, std::size_t row_bytes) {
@@ -122,6 +122,32 @@ Status check_pairs(std::span<const std::byte> message, const ExchangeHeader& hea
     previous = pair;
   }
   return check_equal(expected, "rows", header.rows, previous.row + 1);
+}
+
+void write_experts(std::span<std::byte> message, std::span<const std::int32_t> experts) {
+  if (!experts.empty()) {
+    std::memcpy(message.subspan(sizeof(ExchangeHeader), experts.size_bytes()).data(), experts.data(), experts.size_bytes());
+  }
+}
+
+std::int32_t read_expert(std::span<const std::byte> message, std::int32_t pair) {
+  const std::size_t offset = sizeof(ExchangeHeader) + static_cast<std::size_t>(pair) * sizeof(std::int32_t);
+  std::int32_t expert = 0;
+  std::memcpy(&expert, message.subspan(offset, sizeof(expert)).data(), sizeof(expert));
+  return expert;
+}
+
+Status check_experts(std::span<const std::byte> message, const ExchangeHeader& header, const ExpectedMessage& expected, std::int32_t top_k,
+                     const Placement& placement) {
+  for (std::int32_t pair = 0; pair < header.pairs; ++pair) {
+    const std::int32_t expert = read_expert(message, pair);
+    const std::int32_t before = pair % top_k == 0 ? -1 : read_expert(message, pair - 1);
+    if (expert <= before || expert >= placement.expert_count()) {
+      return diverged(expected,
+                      fmt::format("row {} has expert {} after {}, expected ascending ones of {}", pair / top_k, expert, before, placement.expert_count()));
+    }
+  }
+  return {};
 }
 
 }  // namespace lockstep::comm

@@ -13,6 +13,7 @@ namespace lockstep::comm {
 /// Values are the header's magic: a message of one direction is never taken for one of the other.
 enum class ExchangeDirection : std::int32_t {
   kDispatch = 0x4C445350,  ///< "LDSP": header, pairs, rows
+  kGather = 0x4C475448,    ///< "LGTH": header, the experts of every row of the sender, all its rows
   kCombine = 0x4C434D42,   ///< "LCMB": header, one row per pair of the dispatch that it answers
 };
 
@@ -44,14 +45,26 @@ struct ExpectedMessage {
   ExchangePosition position{};
   std::int32_t sender = 0;
   std::int32_t receiver = 0;
-  std::int32_t rows_max = 0;   ///< of a dispatch: the sender's agreed tokens; of a combine: exactly the pairs asked for
+  std::int32_t rows_max = 0;   ///< of a dispatch: the sender's agreed tokens; of a gather exactly these; of a combine: exactly the pairs asked for
   std::int32_t pairs_max = 0;  ///< likewise
   std::size_t row_bytes = 0;
 };
 
 [[nodiscard]] std::size_t message_bytes(ExchangeDirection direction, std::int32_t rows, std::int32_t pairs, std::size_t row_bytes);
+/// In each direction of what is listed between header and rows, one for each pair.
+[[nodiscard]] constexpr std::size_t pair_bytes(ExchangeDirection direction) {
+  switch (direction) {
+    case ExchangeDirection::kDispatch:
+      return sizeof(RoutedPair);
+    case ExchangeDirection::kGather:
+      return sizeof(std::int32_t);
+    case ExchangeDirection::kCombine:
+      return 0;
+  }
+  return 0;
+}
 [[nodiscard]] constexpr std::size_t first_row_offset(ExchangeDirection direction, std::int32_t pairs) {
-  return sizeof(ExchangeHeader) + (direction == ExchangeDirection::kDispatch ? static_cast<std::size_t>(pairs) * sizeof(RoutedPair) : 0);
+  return sizeof(ExchangeHeader) + static_cast<std::size_t>(pairs) * pair_bytes(direction);
 }
 
 void write_header(std::span<std::byte> message, ExchangeDirection direction, const ExchangePosition& position, int sender, std::int32_t rows,
@@ -64,5 +77,11 @@ void write_pair(std::span<std::byte> message, std::int32_t index, RoutedPair pai
 
 /// Checks all pairs of a dispatch whose header was read: order, rows, and that by `placement` the receiver computes each pair's expert for this sender.
 [[nodiscard]] Status check_pairs(std::span<const std::byte> message, const ExchangeHeader& header, const ExpectedMessage& expected, const Placement& placement);
+/// The same of a gather: every row has `top_k` experts of the placement, ascending.
+[[nodiscard]] Status check_experts(std::span<const std::byte> message, const ExchangeHeader& header, const ExpectedMessage& expected, std::int32_t top_k,
+                                   const Placement& placement);
+/// The experts of a gather, by pair.
+void write_experts(std::span<std::byte> message, std::span<const std::int32_t> experts);
+[[nodiscard]] std::int32_t read_expert(std::span<const std::byte> message, std::int32_t pair);
 
 }  // namespace lockstep::comm

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 #include <new>
+#include <numeric>
 #include <string_view>
 #include <utility>
 
@@ -48,6 +49,7 @@ struct Peer {
   std::int32_t pairs_begin = 0;  ///< first of its pairs among those of all peers
   std::int32_t rows_packed = 0;
   std::int32_t pairs_packed = 0;
+  std::size_t first_row = 0;  ///< offset of the rows in the dispatch message
 };
 
 /// The exchange over host memory.
@@ -80,6 +82,11 @@ class HostExpertExchange final : public ExpertExchange {
   [[nodiscard]] Status take_tokens(const DPMetadata& tokens);
   void count_pairs(std::span<const std::int32_t> expert_ids);
   void pack_dispatch(std::span<const BFloat16> rows, std::span<const std::int32_t> expert_ids);
+  void pack_gather(std::span<const BFloat16> rows, std::span<const std::int32_t> expert_ids);
+  [[nodiscard]] ExchangeDirection outward() const { return gathers_ ? ExchangeDirection::kGather : ExchangeDirection::kDispatch; }
+  /// Whether a member's answer is awaited. A routed dispatch is answered always; of a gathered one both ends know when there is nothing to answer.
+  [[nodiscard]] bool is_answered(const Peer& peer) const { return !gathers_ || peer.pairs > 0; }
+  void take_pairs(std::size_t source, const ExchangeHeader& header);
   [[nodiscard]] Status start_exchange();
   [[nodiscard]] Status wait_exchange(ExchangeDirection direction, const Deadline& deadline);
   [[nodiscard]] ExpectedMessage expected_from(std::size_t peer, ExchangeDirection direction) const;
@@ -102,6 +109,7 @@ class HostExpertExchange final : public ExpertExchange {
   Stage stage_ = Stage::kIdle;
   ExchangePosition position_{};
   std::vector<std::int32_t> tokens_;  ///< [members], of this micro-batch
+  bool gathers_ = false;              ///< this micro-batch is gathered, not routed
   std::vector<Peer> destinations_;    ///< [members]: what we send, and get back
   std::vector<Peer> sources_;         ///< [members]: what we compute, and send back
   // Of one all-to-all; dispatch and combine of one object never overlap, so they share the memory.
@@ -115,6 +123,7 @@ class HostExpertExchange final : public ExpertExchange {
   // Routing of this exchange.
   Arena<std::int32_t> slots_;           ///< [our pairs], grouped by destination: row * top_k + k in our batch
   std::vector<std::int32_t> last_row_;  ///< [members], the last of our rows that was counted for a destination
+  Arena<RoutedPair> received_pairs_;    ///< [received pairs], grouped by source: what is ours of what came
   Arena<std::int32_t> positions_;       ///< [received pairs], grouped by source: row in `received`
   std::vector<std::int32_t> offsets_;   ///< [local experts + 1]
   std::vector<std::int32_t> next_of_;   ///< [local experts], where the next received row goes
@@ -165,7 +174,8 @@ void HostExpertExchange::allocate() {
   for (std::size_t peer = 0; peer < members_; ++peer) {
     const std::int32_t pairs = pairs_capacity(sources_[peer], options_.rows_max);
     pairs_in_max += static_cast<std::size_t>(pairs);
-    dispatch_in += aligned(message_bytes(ExchangeDirection::kDispatch, options_.rows_max, pairs, row_bytes_));
+    dispatch_in += aligned(std::max(message_bytes(ExchangeDirection::kDispatch, options_.rows_max, pairs, row_bytes_),
+                                    message_bytes(ExchangeDirection::kGather, options_.rows_max, options_.rows_max * options_.top_k, row_bytes_)));
     destination_count += destinations_[peer].experts > 0 ? 1 : 0;
   }
   // A row goes to at most top_k destinations, once to each.
@@ -174,6 +184,7 @@ void HostExpertExchange::allocate() {
   outgoing_ = Arena<std::byte>(headers + std::max(rows_out_max * row_bytes_ + pairs_out_max * sizeof(RoutedPair), pairs_in_max * row_bytes_));
   incoming_ = Arena<std::byte>(std::max(dispatch_in, headers + pairs_out_max * row_bytes_));
   slots_ = Arena<std::int32_t>(pairs_out_max);
+  received_pairs_ = Arena<RoutedPair>(pairs_in_max);
   positions_ = Arena<std::int32_t>(pairs_in_max);
   received_ = Arena<BFloat16>(pairs_in_max * hidden());
   outputs_ = Arena<BFloat16>(pairs_in_max * hidden());
@@ -204,6 +215,7 @@ Status HostExpertExchange::take_tokens(const DPMetadata& tokens) {
         member};
   }
   std::ranges::copy(counts, tokens_.begin());
+  gathers_ = std::accumulate(counts.begin(), counts.end(), std::int64_t{0}) <= options_.gather_rows;
   return {};
 }
 
@@ -229,6 +241,10 @@ void HostExpertExchange::count_pairs(std::span<const std::int32_t> expert_ids) {
   for (std::size_t peer = 0; peer < members_; ++peer) {
     Peer& destination = destinations_[peer];
     destination.pairs_begin = std::exchange(pairs_begin, pairs_begin + destination.pairs);
+    if (gathers_) {
+      destination.rows = destination.experts > 0 ? my_tokens() : 0;
+      continue;  // one message for all: pack_gather
+    }
     const std::size_t bytes = talks_to(peer) ? message_bytes(ExchangeDirection::kDispatch, destination.rows, destination.pairs, row_bytes_) : 0;
     send_messages_[peer] = outgoing_.span(offset, bytes);
     offset += aligned(bytes);
@@ -262,6 +278,24 @@ void HostExpertExchange::pack_dispatch(std::span<const BFloat16> rows, std::span
   }
 }
 
+void HostExpertExchange::pack_gather(std::span<const BFloat16> rows, std::span<const std::int32_t> expert_ids) {
+  const std::int32_t pairs = my_tokens() * options_.top_k;
+  const std::span<std::byte> message = outgoing_.span(0, my_tokens() > 0 ? message_bytes(ExchangeDirection::kGather, my_tokens(), pairs, row_bytes_) : 0);
+  if (!message.empty()) {
+    write_header(message, ExchangeDirection::kGather, position_, static_cast<int>(me_), my_tokens(), pairs);
+    write_experts(message, expert_ids);
+    std::memcpy(message.subspan(first_row_offset(ExchangeDirection::kGather, pairs)).data(), rows.data(), rows.size_bytes());
+  }
+  for (std::size_t peer = 0; peer < members_; ++peer) {
+    send_messages_[peer] = talks_to(peer) ? message : std::span<std::byte>();
+    destinations_[peer].pairs_packed = 0;
+  }
+  for (std::int32_t slot = 0; slot < pairs; ++slot) {
+    Peer& destination = destinations_[static_cast<std::size_t>(destination_of_[static_cast<std::size_t>(expert_ids[static_cast<std::size_t>(slot)])])];
+    slots_.span()[static_cast<std::size_t>(destination.pairs_begin + destination.pairs_packed++)] = slot;
+  }
+}
+
 Status HostExpertExchange::start_exchange() {
   for (std::size_t peer = 0; peer < members_; ++peer) {
     sends_[peer] = send_messages_[peer];
@@ -283,12 +317,16 @@ Status HostExpertExchange::start_dispatch(const ExchangePosition& position, cons
                  "member {}: {} values and {} expert ids for {} rows of {} values and {} experts each", me_, rows.size(), expert_ids.size(), mine,
                  options_.hidden, options_.top_k);
   count_pairs(expert_ids);
-  pack_dispatch(rows, expert_ids);
+  if (gathers_) {
+    pack_gather(rows, expert_ids);
+  } else {
+    pack_dispatch(rows, expert_ids);
+  }
   // How many rows come is known only after the peers' routing, so receives are posted at what they may send at most.
   std::size_t offset = 0;
   for (std::size_t peer = 0; peer < members_; ++peer) {
-    const std::size_t bytes =
-        hears_from(peer) ? message_bytes(ExchangeDirection::kDispatch, tokens_[peer], pairs_capacity(sources_[peer], tokens_[peer]), row_bytes_) : 0;
+    const ExpectedMessage most = expected_from(peer, outward());
+    const std::size_t bytes = hears_from(peer) ? message_bytes(most.direction, most.rows_max, most.pairs_max, row_bytes_) : 0;
     receives_[peer] = incoming_.span(offset, bytes);
     offset += aligned(bytes);
   }
@@ -323,39 +361,65 @@ Status HostExpertExchange::wait_exchange(ExchangeDirection direction, const Dead
 }
 
 ExpectedMessage HostExpertExchange::expected_from(std::size_t peer, ExchangeDirection direction) const {
-  const bool dispatch = direction == ExchangeDirection::kDispatch;
-  return {.direction = direction,
-          .position = position_,
-          .sender = static_cast<std::int32_t>(peer),
-          .receiver = static_cast<std::int32_t>(me_),
-          .rows_max = dispatch ? tokens_[peer] : destinations_[peer].pairs,
-          .pairs_max = dispatch ? pairs_capacity(sources_[peer], tokens_[peer]) : destinations_[peer].pairs,
-          .row_bytes = row_bytes_};
+  ExpectedMessage expected{.direction = direction,
+                           .position = position_,
+                           .sender = static_cast<std::int32_t>(peer),
+                           .receiver = static_cast<std::int32_t>(me_),
+                           .rows_max = tokens_[peer],
+                           .pairs_max = 0,
+                           .row_bytes = row_bytes_};
+  switch (direction) {
+    case ExchangeDirection::kDispatch:
+      expected.pairs_max = pairs_capacity(sources_[peer], tokens_[peer]);
+      break;
+    case ExchangeDirection::kGather:
+      expected.pairs_max = tokens_[peer] * options_.top_k;
+      break;
+    case ExchangeDirection::kCombine:
+      expected.rows_max = destinations_[peer].pairs;
+      expected.pairs_max = destinations_[peer].pairs;
+      break;
+  }
+  return expected;
 }
 
 Status HostExpertExchange::check_dispatch(std::size_t source) {
   sources_[source].rows = 0;
   sources_[source].pairs = 0;
+  sources_[source].pairs_begin = source == 0 ? 0 : sources_[source - 1].pairs_begin + sources_[source - 1].pairs;
   if (!hears_from(source)) {
     return {};
   }
-  const ExpectedMessage expected = expected_from(source, ExchangeDirection::kDispatch);
+  const ExpectedMessage expected = expected_from(source, outward());
   LOCKSTEP_ASSIGN_OR_RETURN(const ExchangeHeader header, read_header(message_from(source), expected));
-  LOCKSTEP_RETURN_IF_ERROR(check_pairs(message_from(source), header, expected, placement_));
-  sources_[source].rows = header.rows;
-  sources_[source].pairs = header.pairs;
+  LOCKSTEP_RETURN_IF_ERROR(gathers_ ? check_experts(message_from(source), header, expected, options_.top_k, placement_)
+                                    : check_pairs(message_from(source), header, expected, placement_));
+  take_pairs(source, header);
   return {};
+}
+
+/// The pairs of a checked message that are ours. Called by ascending source, once for each that sent.
+void HostExpertExchange::take_pairs(std::size_t source, const ExchangeHeader& header) {
+  const std::span<const std::byte> message = message_from(source);
+  std::int32_t taken = 0;
+  for (std::int32_t i = 0; i < header.pairs; ++i) {
+    const RoutedPair pair = gathers_ ? RoutedPair{.row = i / options_.top_k, .expert = read_expert(message, i)} : read_pair(message, i);
+    if (!gathers_ || placement_.serving_member(pair.expert, static_cast<int>(source)) == static_cast<std::int32_t>(me_)) {
+      received_pairs_.span()[static_cast<std::size_t>(sources_[source].pairs_begin + taken++)] = pair;
+    }
+  }
+  sources_[source].rows = header.rows;
+  sources_[source].pairs = taken;
+  sources_[source].first_row = first_row_offset(outward(), header.pairs);
 }
 
 /// A counting sort by expert. Sources are taken in ascending order and each in its own, so the rows of one expert come in the same order whatever the timing.
 void HostExpertExchange::group_received_rows() {
   std::ranges::fill(offsets_, 0);
-  std::int32_t pairs_begin = 0;
-  for (std::size_t source = 0; source < members_; ++source) {
-    sources_[source].pairs_begin = std::exchange(pairs_begin, pairs_begin + sources_[source].pairs);
-    for (std::int32_t i = 0; i < sources_[source].pairs; ++i) {
-      ++offsets_[static_cast<std::size_t>(local_index_of_[static_cast<std::size_t>(read_pair(message_from(source), i).expert)]) + 1];
-    }
+  const std::span<const RoutedPair> pairs = received_pairs_.span(0, static_cast<std::size_t>(sources_.back().pairs_begin + sources_.back().pairs));
+  const auto local_index = [this](const RoutedPair& pair) { return static_cast<std::size_t>(local_index_of_[static_cast<std::size_t>(pair.expert)]); };
+  for (const RoutedPair& pair : pairs) {
+    ++offsets_[local_index(pair) + 1];
   }
   for (std::size_t expert = 0; expert < next_of_.size(); ++expert) {
     next_of_[expert] = offsets_[expert];
@@ -363,20 +427,19 @@ void HostExpertExchange::group_received_rows() {
   }
   for (std::size_t source = 0; source < members_; ++source) {
     const Peer& peer = sources_[source];
-    const std::size_t first_row = first_row_offset(ExchangeDirection::kDispatch, peer.pairs);
-    for (std::int32_t i = 0; i < peer.pairs; ++i) {
-      const std::span<const std::byte> message = message_from(source);
-      const RoutedPair pair = read_pair(message, i);
-      const std::int32_t to = next_of_[static_cast<std::size_t>(local_index_of_[static_cast<std::size_t>(pair.expert)])]++;
-      positions_.span()[static_cast<std::size_t>(peer.pairs_begin + i)] = to;
-      std::memcpy(row_at(received_, to), message.subspan(first_row + static_cast<std::size_t>(pair.row) * row_bytes_, row_bytes_).data(), row_bytes_);
+    const std::span<const std::byte> message = message_from(source);
+    for (std::int32_t i = peer.pairs_begin; i < peer.pairs_begin + peer.pairs; ++i) {
+      const RoutedPair& pair = pairs[static_cast<std::size_t>(i)];
+      const std::int32_t to = next_of_[local_index(pair)]++;
+      positions_.span()[static_cast<std::size_t>(i)] = to;
+      std::memcpy(row_at(received_, to), message.subspan(peer.first_row + static_cast<std::size_t>(pair.row) * row_bytes_, row_bytes_).data(), row_bytes_);
     }
   }
 }
 
 Status HostExpertExchange::finish_dispatch(const Deadline& deadline) {
   expect_stage(Stage::kDispatching, "finish_dispatch");
-  LOCKSTEP_RETURN_IF_ERROR(wait_exchange(ExchangeDirection::kDispatch, deadline));
+  LOCKSTEP_RETURN_IF_ERROR(wait_exchange(outward(), deadline));
   // All messages are checked before any is used: a peer that diverged must not leave half of a step behind.
   for (std::size_t source = 0; source < members_; ++source) {
     LOCKSTEP_RETURN_IF_ERROR(check_dispatch(source));
@@ -399,13 +462,14 @@ Status HostExpertExchange::start_combine() {
   std::size_t send_offset = 0;
   std::size_t receive_offset = 0;
   for (std::size_t peer = 0; peer < members_; ++peer) {
-    // Who dispatched to us is answered, also when its message had no rows: who talks is decided by the plan, not by the routing.
+    // Who dispatched to us is answered, also when its message had no rows: who talks is decided by the plan, not by the routing. Gathered, both know it.
     const Peer& source = sources_[peer];
-    const std::size_t send_bytes = hears_from(peer) ? message_bytes(ExchangeDirection::kCombine, source.pairs, source.pairs, row_bytes_) : 0;
+    const bool answers = hears_from(peer) && is_answered(source);
+    const std::size_t send_bytes = answers ? message_bytes(ExchangeDirection::kCombine, source.pairs, source.pairs, row_bytes_) : 0;
     const std::span<std::byte> message = outgoing_.span(send_offset, send_bytes);
     send_messages_[peer] = message;
     send_offset += aligned(send_bytes);
-    if (hears_from(peer)) {
+    if (answers) {
       write_header(message, ExchangeDirection::kCombine, position_, static_cast<int>(me_), source.pairs, source.pairs);
     }
     for (std::int32_t i = 0; i < source.pairs; ++i) {
@@ -414,7 +478,8 @@ Status HostExpertExchange::start_combine() {
       std::memcpy(message.subspan(offset, row_bytes_).data(), row_at(outputs_, position), row_bytes_);
     }
     const std::int32_t pairs = destinations_[peer].pairs;
-    const std::size_t receive_bytes = talks_to(peer) ? message_bytes(ExchangeDirection::kCombine, pairs, pairs, row_bytes_) : 0;
+    const std::size_t receive_bytes =
+        talks_to(peer) && is_answered(destinations_[peer]) ? message_bytes(ExchangeDirection::kCombine, pairs, pairs, row_bytes_) : 0;
     receives_[peer] = incoming_.span(receive_offset, receive_bytes);
     receive_offset += aligned(receive_bytes);
   }
@@ -427,7 +492,7 @@ Status HostExpertExchange::finish_combine(const Deadline& deadline) {
   expect_stage(Stage::kCombining, "finish_combine");
   LOCKSTEP_RETURN_IF_ERROR(wait_exchange(ExchangeDirection::kCombine, deadline));
   for (std::size_t peer = 0; peer < members_; ++peer) {
-    if (!talks_to(peer)) {
+    if (!talks_to(peer) || !is_answered(destinations_[peer])) {
       continue;
     }
     const std::span<const std::byte> message = message_from(peer);

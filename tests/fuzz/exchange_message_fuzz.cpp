@@ -1,5 +1,6 @@
 // Goal: no message of the expert exchange is used before every number in it was checked.
 // Method: the first bytes choose what the receiver expects, the rest is the message; of an accepted one all rows and pairs are read.
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -16,7 +17,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   const GroupView view = GroupView::initial(3, data[1] % 3);
   const Placement placement = Placement::contiguous(8, view);
-  const ExpectedMessage expected{.direction = data[0] % 2 == 0 ? ExchangeDirection::kDispatch : ExchangeDirection::kCombine,
+  constexpr std::array kDirections{ExchangeDirection::kDispatch, ExchangeDirection::kCombine, ExchangeDirection::kGather};
+  constexpr std::int32_t kTopK = 2;
+  const ExpectedMessage expected{.direction = kDirections[data[0] % kDirections.size()],
                                  .position = {},
                                  .sender = (view.my_index + 1) % 3,
                                  .receiver = view.my_index,
@@ -34,6 +37,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (expected.direction == ExchangeDirection::kDispatch && !check_pairs(message, *header, expected, placement)) {
     return 0;
   }
+  if (expected.direction == ExchangeDirection::kGather && !check_experts(message, *header, expected, kTopK, placement)) {
+    return 0;
+  }
   const auto rows = static_cast<std::size_t>(header->rows);
   const auto bytes = std::span(message).subspan(first_row_offset(expected.direction, header->pairs), rows * expected.row_bytes);
   std::uint32_t sum = 0;
@@ -45,6 +51,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       const RoutedPair pair = read_pair(message, i);
       LOCKSTEP_CHECK(pair.row >= 0 && pair.row < header->rows && placement.local_index(pair.expert, view.my_index) >= 0, "row {}, expert {}", pair.row,
                      pair.expert);
+    }
+  }
+  if (expected.direction == ExchangeDirection::kGather) {
+    for (std::int32_t i = 0; i < header->pairs; ++i) {
+      LOCKSTEP_CHECK(read_expert(message, i) >= 0 && read_expert(message, i) < placement.expert_count(), "expert {}", read_expert(message, i));
     }
   }
   LOCKSTEP_CHECK(sum <= 255 * bytes.size(), "sum");

@@ -13,10 +13,14 @@
 
 namespace lockstep::comm {
 
+/// How many rows are gathered rather than routed, unless told; docs/performance.md has the measurement.
+inline constexpr std::int32_t kGatherRowsDefault = 16;
+
 struct ExpertExchangeOptions {
   std::int32_t hidden = 0;
   std::int32_t top_k = 0;
-  std::int32_t rows_max = 0;  ///< rows of one micro-batch on any member, at most
+  std::int32_t rows_max = 0;     ///< rows of one micro-batch on any member, at most
+  std::int32_t gather_rows = 0;  ///< micro-batches of at most so many rows on all members together are gathered; equal on all members
 };
 
 /// Where in the run an exchange stands; travels in each message's header and is compared by the receiver.
@@ -35,8 +39,9 @@ struct ReceivedRows {
 /// One exchange's state: buffers are made once, for the largest micro-batch. One object per micro-batch in flight.
 /// Order      start_dispatch → finish_dispatch → (experts write outputs()) → start_combine → finish_combine. Several objects may be in flight at once: their
 /// starts come in the same order on all members, their ends in any.
-/// Wire       a row goes once to each member that holds one of its experts, with the list of (row, expert) pairs; each pair's output comes back as one bfloat16
-/// row.
+/// Wire       routed: a row goes once to each member that holds one of its experts, with the list of (row, expert) pairs. Gathered: all rows go to every
+///            member that holds experts, with the experts of each; one that computes nothing for us sends no answer. Which of the two follows from the
+///            counts in DPMetadata alone. Each pair's output comes back as one bfloat16 row.
 ///            Capacities are DPMetadata's counts; a member with zero tokens sends no rows but computes for the others. Sizes: docs/collectives.md.
 /// Threads    the engine's; `received`, `outputs` and `combined` may be read on another one between the end of an exchange and the start of the next.
 /// Errors     kDiverged: a header names another step, layer, micro-batch or more rows than agreed (with both sides' values); the communicator's.

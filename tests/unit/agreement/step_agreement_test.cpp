@@ -59,7 +59,8 @@ TEST(StepAgreementHandshake, ComparesVersionsBeforeHashesForAHashMeansNothingBet
     ASSERT_FALSE(status);
     EXPECT_EQ(status.error().code, ErrorCode::kDiverged);
     EXPECT_EQ(status.error().rank, 1 - rank) << "with no majority, it is the other one that differs";
-    EXPECT_THAT(status.error().message, HasSubstr("handshake: protocol_version differs: member 0 has 1, member 1 has 2"));
+    EXPECT_THAT(status.error().message, HasSubstr("handshake: protocol_version differs: member 0 has " + std::to_string(kProtocolVersion) + ", member 1 has " +
+                                                  std::to_string(kProtocolVersion + 1)));
   });
 }
 

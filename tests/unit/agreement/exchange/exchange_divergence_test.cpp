@@ -84,10 +84,12 @@ const ExchangeCase& sound_case() {
   return result;
 }
 
-Status exchange_once(Communicator& communicator, const ExchangePosition& position, const DPMetadata& metadata, const ExchangeCase& c, int rank) {
+Status exchange_once(Communicator& communicator, const ExchangePosition& position, const DPMetadata& metadata, const ExchangeCase& c, int rank,
+                     std::int32_t gather_rows = 0) {
   const GroupView view = GroupView::initial(c.world, rank);
   const Placement placement = Placement::contiguous(c.experts, view);
-  LOCKSTEP_ASSIGN_OR_RETURN(auto exchange, ExpertExchange::create(communicator, view, placement, {.hidden = c.hidden, .top_k = c.top_k, .rows_max = 16}));
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      auto exchange, ExpertExchange::create(communicator, view, placement, {.hidden = c.hidden, .top_k = c.top_k, .rows_max = 16, .gather_rows = gather_rows}));
   const auto rows = c.rows(rank);
   const auto ids = c.expert_ids(rank);
   LOCKSTEP_RETURN_IF_ERROR(exchange->start_dispatch(position, metadata, rows, ids));
@@ -98,19 +100,19 @@ Status exchange_once(Communicator& communicator, const ExchangePosition& positio
 }
 
 /// What member 0 says when member 1's messages of the n-th all-to-all are changed; success where it noticed nothing.
-Status member_zero_after(int operation, const Change& change) {
+Status member_zero_after(int operation, const Change& change, std::int32_t gather_rows = 0) {
   const ExchangeCase& c = sound_case();
   Status seen;
   LocalGroup group(2);
   testing::run_members(group, 2, [&](int rank, Communicator& communicator) {
     if (rank == 0) {
-      seen = exchange_once(communicator, kPosition, c.metadata(0), c, 0);
+      seen = exchange_once(communicator, kPosition, c.metadata(0), c, 0, gather_rows);
       if (!seen) {
         group.mark_lost(0);  // as leaving does: member 1 must not wait for us
       }
     } else {
       TamperingCommunicator tampering(communicator, operation, change);
-      const Status status = exchange_once(tampering, kPosition, c.metadata(1), c, 1);
+      const Status status = exchange_once(tampering, kPosition, c.metadata(1), c, 1, gather_rows);
       if (!status) {
         EXPECT_EQ(status.error().code, ErrorCode::kPeerLost);
       }
@@ -226,6 +228,36 @@ TEST(ExchangeDivergence, RowsThatNoPairUsesAreRefused) {
                                      message.bytes.erase(end - removed, end);
                                    }),
                  "rows is 6, ours is 5");
+}
+
+TEST(ExchangeDivergence, AGatheredMessageIsRefusedUnlessItIsExactlyTheAgreedRowsWithAscendingExperts) {
+  constexpr std::int32_t kGathered = 8;  // all rows of the case
+  const std::string where = "dispatch from member 1 to member 0 at step 21474836487, layer 3, micro-batch 1: ";
+  const auto seen = [](const Change& change) { return member_zero_after(0, change, kGathered); };
+  const Status sound = seen([](Message& message) {
+    EXPECT_EQ(message.word(kMagic), 0x4C475448);
+    EXPECT_EQ(message.word(kPairs), 18) << "the cases below rely on these numbers";
+  });
+  EXPECT_TRUE(sound) << sound.error().message;
+  expect_refused(seen(set_word(kMagic, 0x4C445350)), where + "magic is 0x4c445350, ours is 0x4c475448");
+  expect_refused(seen(set_word(kRows, 5)), where + "rows is 5, ours is 6");
+  expect_refused(seen(set_word(kPairs, 19)), where + "pairs is 19, ours is 18");
+  expect_refused(seen(set_word(kPairs, -1)), where + "pairs is -1, ours is 18");
+  expect_refused(seen([](Message& message) { message.bytes.pop_back(); }), where + "the message has ");
+  expect_refused(seen(set_word(kFirstPair, -1)), where + "row 0 has expert -1 after -1");
+  expect_refused(seen(set_word(kFirstPair + 2, 5)), where + "row 0 has expert 5 after ");
+  expect_refused(seen(set_word(kFirstPair + 2, std::numeric_limits<std::int32_t>::max())), where + "row 0 has expert 2147483647 after ");
+  expect_refused(seen([](Message& message) { message.set(kFirstPair + 4, message.word(kFirstPair + 3)); }), where + "row 1 has expert ");
+}
+
+TEST(ExchangeDivergence, AMemberThatRoutesWhatTheOthersGatherIsRefused) {
+  LocalGroup group(2);
+  const ExchangeCase& c = sound_case();
+  testing::run_members(group, 2, [&](int rank, Communicator& communicator) {
+    const Status status = exchange_once(communicator, kPosition, c.metadata(rank), c, rank, rank == 0 ? 8 : 7);
+    EXPECT_FALSE(status);
+    group.mark_lost(rank);
+  });
 }
 
 TEST(ExchangeDivergence, APeerThatBelievesInMoreRowsThanAgreedIsRefusedByName) {

@@ -29,9 +29,10 @@ using testing::run_members;
 using testing::UncountedCommunicator;
 
 constexpr std::int32_t kRowsMax = 40;
+constexpr std::int32_t kAllGathered = 1 << 20;
 
-ExpertExchangeOptions options_of(const ExchangeCase& c) {
-  return {.hidden = c.hidden, .top_k = c.top_k, .rows_max = kRowsMax};
+ExpertExchangeOptions options_of(const ExchangeCase& c, std::int32_t gather_rows = 0) {
+  return {.hidden = c.hidden, .top_k = c.top_k, .rows_max = kRowsMax, .gather_rows = gather_rows};
 }
 
 /// One dispatch, the experts, one combine. False when something failed; the failure is reported.
@@ -80,7 +81,7 @@ std::vector<std::vector<std::int32_t>> token_patterns(int world) {
     alternating[i] = static_cast<std::int32_t>(1 + i);
   }
   std::vector<std::int32_t> full(members, kRowsMax);
-  return {even, skewed, only_last, alternating, std::vector<std::int32_t>(members, 0), full};
+  return {even, skewed, only_last, alternating, std::vector<std::int32_t>(members, 0), full};  // skewed: 10 to 1
 }
 
 struct Shape {
@@ -100,15 +101,18 @@ TEST_P(ExpertExchangeShapes, CombinedEqualsTheDirectComputationBitForBitForEvery
   run_members(shape.world, [&](int rank, Communicator& communicator) {
     const GroupView view = GroupView::initial(shape.world, rank);
     const Placement placement = Placement::contiguous(shape.experts, view);
-    auto exchange = ExpertExchange::create(communicator, view, placement, options_of(cases.front()));
-    ASSERT_TRUE(exchange) << exchange.error().message;
-    ExchangePosition position{.step = std::int64_t{1} << 33, .layer = 0, .micro_batch = 0};
-    for (const ExchangeCase& c : cases) {  // one object for all: what a smaller exchange leaves behind must not show in the next
-      ++position.layer;
-      ASSERT_TRUE(run_exchange(**exchange, c, rank, placement, position));
-      EXPECT_EQ(bits_of((*exchange)->combined()), c.expected_combined(rank)) << "rank " << rank << ", layer " << position.layer;
-      EXPECT_EQ(bits_of((*exchange)->received().rows), expected_received(c, placement, rank)) << "rank " << rank << ", layer " << position.layer;
-      EXPECT_EQ((*exchange)->received().offsets.size(), placement.experts_of(rank).size() + 1);
+    // Routed, gathered, and by the number of rows: both in turn.
+    for (const std::int32_t gather_rows : {0, kAllGathered, 12}) {
+      auto exchange = ExpertExchange::create(communicator, view, placement, options_of(cases.front(), gather_rows));
+      ASSERT_TRUE(exchange) << exchange.error().message;
+      ExchangePosition position{.step = std::int64_t{1} << 33, .layer = 0, .micro_batch = 0};
+      for (const ExchangeCase& c : cases) {  // one object for all: what a smaller exchange leaves behind must not show in the next
+        ++position.layer;
+        ASSERT_TRUE(run_exchange(**exchange, c, rank, placement, position));
+        EXPECT_EQ(bits_of((*exchange)->combined()), c.expected_combined(rank)) << "rank " << rank << ", layer " << position.layer;
+        EXPECT_EQ(bits_of((*exchange)->received().rows), expected_received(c, placement, rank)) << "rank " << rank << ", layer " << position.layer;
+        EXPECT_EQ((*exchange)->received().offsets.size(), placement.experts_of(rank).size() + 1);
+      }
     }
   });
 }
@@ -186,27 +190,36 @@ TEST(ExpertExchange, RunsTwoObjectsOfTwoMicroBatchesInterleaved) {
   });
 }
 
-TEST(ExpertExchange, CountsRowsThatCrossMembersAndBytesByTheDocumentedFormula) {
-  const ExchangeCase c{.world = 3, .experts = 7, .top_k = 3, .hidden = 6, .tokens = {10, 0, 3}};
-  std::vector<std::uint64_t> rows_sent(3);
-  std::vector<std::uint64_t> bytes_sent(3);
-  run_members(3, [&](int rank, Communicator& communicator) {
-    const GroupView view = GroupView::initial(3, rank);
+struct Traffic {
+  std::vector<std::uint64_t> rows;
+  std::vector<std::uint64_t> bytes;
+  friend bool operator==(const Traffic& a, const Traffic& b) = default;
+};
+
+/// What each member counts in one exchange.
+Traffic counted_traffic(const ExchangeCase& c, std::int32_t gather_rows) {
+  const auto members = static_cast<std::size_t>(c.world);
+  Traffic traffic{.rows = std::vector<std::uint64_t>(members), .bytes = std::vector<std::uint64_t>(members)};
+  run_members(c.world, [&](int rank, Communicator& communicator) {
+    const GroupView view = GroupView::initial(c.world, rank);
     const Placement placement = Placement::contiguous(c.experts, view);
-    auto exchange = ExpertExchange::create(communicator, view, placement, options_of(c));
+    auto exchange = ExpertExchange::create(communicator, view, placement, options_of(c, gather_rows));
     ASSERT_TRUE(exchange);
     EXPECT_EQ((*exchange)->wire_bytes_total(), 0U);
-    for (int layer = 0; layer < 2; ++layer) {
-      ASSERT_TRUE(run_exchange(**exchange, c, rank, placement, {.step = 1, .layer = layer, .micro_batch = 0}));
-    }
-    rows_sent[static_cast<std::size_t>(rank)] = (*exchange)->crossed_rows_total();
-    bytes_sent[static_cast<std::size_t>(rank)] = (*exchange)->wire_bytes_total();
+    ASSERT_TRUE(run_exchange(**exchange, c, rank, placement, {.step = 1, .layer = 0, .micro_batch = 0}));
+    traffic.rows[static_cast<std::size_t>(rank)] = (*exchange)->crossed_rows_total();
+    traffic.bytes[static_cast<std::size_t>(rank)] = (*exchange)->wire_bytes_total();
   });
+  return traffic;
+}
 
-  const Placement placement = Placement::contiguous(c.experts, GroupView::initial(3, 0));
-  std::vector<std::uint64_t> expected_rows(3);
-  std::vector<std::uint64_t> expected_bytes(3);
-  for (int source = 0; source < 3; ++source) {
+/// By the formula of docs/performance.md, from the routing of all tokens.
+Traffic documented_traffic(const ExchangeCase& c, bool gathers) {
+  const auto members = static_cast<std::size_t>(c.world);
+  const Placement placement = Placement::contiguous(c.experts, GroupView::initial(c.world, 0));
+  const std::uint64_t row_bytes = 2 * static_cast<std::uint64_t>(c.hidden);
+  Traffic traffic{.rows = std::vector<std::uint64_t>(members), .bytes = std::vector<std::uint64_t>(members)};
+  for (int source = 0; source < c.world; ++source) {
     std::map<int, std::uint64_t> rows_to;
     std::map<int, std::uint64_t> pairs_to;
     for (int token = c.first_token(source); token < c.first_token(source) + c.tokens_of(source); ++token) {
@@ -219,19 +232,36 @@ TEST(ExpertExchange, CountsRowsThatCrossMembersAndBytesByTheDocumentedFormula) {
         pairs_to[destination] += static_cast<std::uint64_t>(pairs);
       }
     }
-    for (int destination = 0; destination < 3; ++destination) {
-      if (destination == source || c.tokens_of(source) == 0) {
+    const auto tokens = static_cast<std::uint64_t>(c.tokens_of(source));
+    for (int destination = 0; destination < c.world; ++destination) {
+      if (destination == source || tokens == 0 || placement.experts_of(destination).empty()) {
         continue;
       }
-      expected_rows[static_cast<std::size_t>(source)] += 2 * rows_to[destination];
-      expected_bytes[static_cast<std::size_t>(source)] += 2 * (32 + 8 * pairs_to[destination] + 2 * 6 * rows_to[destination]);
-      expected_bytes[static_cast<std::size_t>(destination)] += 2 * (32 + 2 * 6 * pairs_to[destination]);
+      const std::uint64_t rows = gathers ? tokens : rows_to[destination];
+      const std::uint64_t pairs = pairs_to[destination];
+      const std::uint64_t listed = gathers ? 4 * tokens * static_cast<std::uint64_t>(c.top_k) : 8 * pairs;
+      traffic.rows[static_cast<std::size_t>(source)] += rows;
+      traffic.bytes[static_cast<std::size_t>(source)] += 32 + listed + row_bytes * rows;
+      traffic.bytes[static_cast<std::size_t>(destination)] += gathers && pairs == 0 ? 0 : 32 + row_bytes * pairs;
     }
   }
-  EXPECT_EQ(rows_sent, expected_rows);
-  EXPECT_EQ(bytes_sent, expected_bytes);
-  EXPECT_GT(rows_sent[0], 0U);
-  EXPECT_EQ(rows_sent[1], 0U);
+  return traffic;
+}
+
+TEST(ExpertExchange, CountsRowsThatCrossMembersAndBytesByTheDocumentedFormula) {
+  const std::vector<ExchangeCase> cases{
+      {.world = 3, .experts = 7, .top_k = 3, .hidden = 6, .tokens = {10, 0, 3}},          // one idle
+      {.world = 4, .experts = 8, .top_k = 2, .hidden = 4, .tokens = {3, 30, 3, 3}},       // 10 to 1
+      {.world = 3, .experts = 1, .top_k = 1, .hidden = 5, .tokens = {4, 9, 2}},           // all to one member's expert
+      {.world = 4, .experts = 8, .top_k = 1, .hidden = 3, .tokens = {1, 0, 1, 0}},        // one expert a token: most members compute nothing for one
+      {.world = 2, .experts = 8, .top_k = 8, .hidden = 2, .tokens = {1, kRowsMax - 1}}};  // every expert
+  for (const ExchangeCase& c : cases) {
+    for (const std::int32_t gather_rows : {0, c.first_token(c.world) - 1, c.first_token(c.world), kAllGathered}) {
+      const bool gathers = c.first_token(c.world) <= gather_rows;
+      const Traffic counted = counted_traffic(c, gather_rows);
+      EXPECT_EQ(counted, documented_traffic(c, gathers)) << c.world << " members, top " << c.top_k << ", at most " << gather_rows << " rows gathered";
+    }
+  }
 }
 
 TEST(ExpertExchange, PutsNothingOnTheWireWhenOneMemberIsTheWholeGroup) {
@@ -257,7 +287,7 @@ TEST(ExpertExchange, AllocatesNothingAfterCreateWhateverTheTokenCounts) {
     const GroupView view = GroupView::initial(3, rank);
     const Placement placement = Placement::contiguous(7, view);
     const std::uint64_t before_create = testing::allocations_of_this_thread();
-    auto exchange = ExpertExchange::create(communicator, view, placement, options_of(cases.front()));
+    auto exchange = ExpertExchange::create(communicator, view, placement, options_of(cases.front(), 12));
     ASSERT_TRUE(exchange);
     EXPECT_GT(testing::allocations_of_this_thread(), before_create);  // the counter counts
     for (const ExchangeCase& c : cases) {
