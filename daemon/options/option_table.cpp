@@ -21,7 +21,7 @@ constexpr std::array<std::pair<std::string_view, AccessLogLevel>, 3> kAccessLogL
 constexpr std::array<std::pair<std::string_view, scheduler::Pooling>, 2> kPoolings{{{"last", scheduler::Pooling::kLast}, {"mean", scheduler::Pooling::kMean}}};
 constexpr std::array<std::pair<std::string_view, scheduler::AgreementMode>, 2> kAgreementModes{
     {{"sync", scheduler::AgreementMode::kSync}, {"pipelined", scheduler::AgreementMode::kPipelined}}};
-constexpr std::array<std::pair<std::string_view, std::int32_t>, 3> kMicroBatches{{{"1", 1}, {"2", 2}, {"auto", kMicroBatchesAuto}}};
+constexpr std::array<std::pair<std::string_view, std::int32_t>, 4> kMicroBatches{{{"1", 1}, {"2", 2}, {"4", 4}, {"auto", kMicroBatchesAuto}}};
 constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kLogLevels{
     {{"trace", "trace"}, {"debug", "debug"}, {"info", "info"}, {"warning", "warning"}, {"error", "error"}}};
 
@@ -178,7 +178,11 @@ constexpr std::array kLines{
                "Memory of the KV cache. A request waits until its prompt and `max_tokens` fit"},
     OptionLine{kBatching, "micro-batches", one_of<&Options::micro_batches, kMicroBatches>(), "1",
                "Into how many micro-batches a step may be split; auto measures which is faster",
-               "`2` splits large steps in two, so that one computes while the other's rows travel; `auto` measures for each size of step which is faster"},
+               "`2` and `4` split large steps, so that one part computes while another's rows travel; `auto` measures for each size of step what is fastest"},
+    OptionLine{
+        kGroup, "gather-rows", count_from<&Options::gather_rows, 0>(), "16", "Up to so many rows of all ranks in an exchange, each rank gets every row",
+        "Exchanges of at most so many rows, of all ranks together, send every row to every rank that holds experts: each message is packed once, and a rank "
+        "that computes nothing for another sends it no answer. Above, a row goes only where an expert of its own lives. 0: always so"},
 
     OptionLine{kGroup, "agreement", one_of<&Options::agreement, kAgreementModes>(), "sync",
                "When ranks agree on a step: after the one before it (sync), or while that one computes (pipelined)",

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "lockstep/comm/expert_exchange.hpp"
 #include "lockstep/comm/launch.hpp"
 #include "lockstep/core/deadline.hpp"
 #include "lockstep/scheduler/agreement_mode.hpp"
@@ -57,7 +58,8 @@ struct DaemonOptions {
   std::int32_t max_model_len = 0;       ///< 0: the model's context
   std::int32_t default_max_tokens = 0;  ///< of chats; 0: the model's, or what the context has left
   std::int64_t kv_cache_bytes = std::int64_t{256} << 20;
-  std::int32_t micro_batches = 1;  ///< 1, 2, or kMicroBatchesAuto
+  std::int32_t micro_batches = 1;  ///< 1, 2, 4, or kMicroBatchesAuto
+  std::int32_t gather_rows = comm::kGatherRowsDefault;
 
   scheduler::AgreementMode agreement = scheduler::AgreementMode::kSync;
   Duration stall_timeout = std::chrono::seconds(10);

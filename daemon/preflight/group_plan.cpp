@@ -122,7 +122,7 @@ std::string plan_text(const GroupPlan& plan, const Prepared& prepared) {
                  prepared.launch.launcher, prepared.launch.local_size);
   fmt::format_to(out, "device   {} with {}, {} core{} a rank{}\n", options.device, prepared.facts.instructions, prepared.facts.cores_per_rank,
                  prepared.facts.cores_per_rank == 1 ? "" : "s", prepared.facts.bound ? ", bound by the launcher" : "");
-  const std::string micro_batches = options.micro_batches == kMicroBatchesAuto ? std::string("1 or 2") : std::to_string(options.micro_batches);
+  const std::string micro_batches = options.micro_batches == kMicroBatchesAuto ? std::string("1, 2 or 4") : std::to_string(options.micro_batches);
   fmt::format_to(out, "a step   at most {} requests and {} tokens a rank, {} micro-batch{}\n", options.max_num_seqs, options.max_num_batched_tokens,
                  micro_batches, options.micro_batches == 1 ? "" : "es");
   fmt::format_to(out, "KV cache {} a rank: {} blocks of {} tokens, {} tokens\n\n", size_text(plan.kv_cache_bytes), plan.kv_blocks, device::kKvBlockTokens,

@@ -1,5 +1,6 @@
 #include "daemon/trace/chrome_trace.hpp"
 
+#include <algorithm>
 #include <array>
 #include <iterator>
 
@@ -11,7 +12,9 @@ namespace {
 using scheduler::SpanLane;
 using scheduler::SpanRecord;
 
-constexpr std::array<std::string_view, scheduler::kSpanLaneCount> kLaneNames{"step thread", "compute stream", "comm stream"};
+/// Exchanges of one micro-batch follow each other, those of two overlap: a line each, after the others. The most micro-batches that a step has are four.
+constexpr std::array<std::string_view, 6> kLaneNames{
+    "step thread", "compute stream", "exchanges of micro-batch 0", "exchanges of micro-batch 1", "exchanges of micro-batch 2", "exchanges of micro-batch 3"};
 constexpr std::size_t kEventBytes = 160;  // a usual event: what is reserved for each
 
 std::int64_t nanoseconds(Duration duration) {
@@ -35,12 +38,16 @@ void append_names(std::string& out, int rank) {
   }
 }
 
+int line_of(const SpanRecord& span) {
+  return static_cast<int>(span.lane) + (span.lane == SpanLane::kComm ? std::max(span.micro_batch, 0) : 0);
+}
+
 void append_span(std::string& out, const RankTrace& trace, const SpanRecord& span) {
   fmt::format_to(std::back_inserter(out), R"({{"name":"{}","cat":"step","ph":"X","ts":)", scheduler::span_kind_name(span.kind));
   append_microseconds(out, nanoseconds(span.begin.time_since_epoch() - trace.clock_offset));
   out += R"(,"dur":)";
   append_microseconds(out, nanoseconds(span.end - span.begin));
-  fmt::format_to(std::back_inserter(out), R"(,"pid":{},"tid":{},"args":{{"step":{})", trace.rank, static_cast<int>(span.lane), span.step);
+  fmt::format_to(std::back_inserter(out), R"(,"pid":{},"tid":{},"args":{{"step":{})", trace.rank, line_of(span), span.step);
   if (span.layer >= 0) {
     fmt::format_to(std::back_inserter(out), R"(,"layer":{})", span.layer);
   }

@@ -177,21 +177,22 @@ Status StepEngine::load() {
   LOCKSTEP_ASSIGN_OR_RETURN(cache_, KvCache::create(*parts_.device, transformer_->kv_cache_specs(), options_.kv_cache_bytes, useful_blocks));
   planner_ = std::make_unique<BatchPlanner>(
       BatchLimits{.sequences_max = logit_rows, .tokens_max = options_.max_num_batched_tokens, .blocks_per_table = blocks_per_table}, *cache_);
-  LOCKSTEP_ASSIGN_OR_RETURN(
-      executor_, StepExecutor::create(
-                     {.config = parts_.config,
-                      .device = parts_.device,
-                      .communicator = parts_.communicator,
-                      .view = &parts_.view,
-                      .placement = &placement_,
-                      .agreement = &proposer_.agreement(),
-                      .transformer = transformer_.get(),
-                      .cache = &*cache_,
-                      .progress = parts_.progress,
-                      .watch = parts_.watch,
-                      .timing_tracker = &timings_,
-                      .observer = parts_.observer},
-                     {.rows_max = options_.max_num_batched_tokens, .micro_batches_max = options_.micro_batches, .stall_timeout = options_.stall_timeout}));
+  LOCKSTEP_ASSIGN_OR_RETURN(executor_, StepExecutor::create({.config = parts_.config,
+                                                             .device = parts_.device,
+                                                             .communicator = parts_.communicator,
+                                                             .view = &parts_.view,
+                                                             .placement = &placement_,
+                                                             .agreement = &proposer_.agreement(),
+                                                             .transformer = transformer_.get(),
+                                                             .cache = &*cache_,
+                                                             .progress = parts_.progress,
+                                                             .watch = parts_.watch,
+                                                             .timing_tracker = &timings_,
+                                                             .observer = parts_.observer},
+                                                            {.rows_max = options_.max_num_batched_tokens,
+                                                             .micro_batches_max = options_.micro_batches,
+                                                             .gather_rows = options_.gather_rows,
+                                                             .stall_timeout = options_.stall_timeout}));
   output_.emplace(StepOutputParts{.planner = planner_.get(),
                                   .inbox = &inbox_,
                                   .sink = parts_.sink,
@@ -396,11 +397,12 @@ Status StepEngine::compute(StepRecord& record) {
     record.kind = record.prefill_tokens == 0 ? StepKind::kDecode : (record.prefill_tokens == record.tokens ? StepKind::kPrefill : StepKind::kMixed);
   }
   const BatchDescriptor shape = own_shape(batch_);
-  const double duration_ms = std::chrono::duration<double, std::milli>(computed - begin).count();
+  const auto milliseconds = [](Duration duration) { return std::chrono::duration<double, std::milli>(duration).count(); };
+  const double duration_ms = milliseconds(computed - begin);
   timings_.record(record.tokens > 0 ? shape.num_tokens : 0, duration_ms);
   prompt_pace_.record(duration_ms, batch_.prefill_tokens, plan_.prefill_tokens_total);
   if (choice_ && record.tokens > 0) {
-    choice_->record(shape, plan_.micro_batches, step_, duration_ms);
+    choice_->record(shape, plan_.micro_batches, step_, duration_ms, milliseconds(costs.exchange_times.dispatch + costs.exchange_times.combine));
   }
   return {};
 }
@@ -436,10 +438,11 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options, Eng
   LOCKSTEP_RETURN_IF_ERROR(check_engine_options(options, *parts.config, parts.view.size()));
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<device::Ops> ops, parts.device->make_ops());
   // Everything that must be equal on all ranks, for answers to be one and buffers to fit.
-  std::string identity = fmt::format("options {:x}, model {:x}, weights {:x}, instruction set {}, batched tokens {}, micro-batches {}, agreement {}, block {}",
-                                     options.options_hash, model::hash_model_config(*parts.config), parts.weights->hash(), ops->instruction_set(),
-                                     options.max_num_batched_tokens, options.micro_batches_auto ? "auto" : std::to_string(options.micro_batches),
-                                     options.agreement == AgreementMode::kPipelined ? "pipelined" : "sync", device::kKvBlockTokens);
+  std::string identity =
+      fmt::format("options {:x}, model {:x}, weights {:x}, instruction set {}, batched tokens {}, micro-batches {}, agreement {}, gathered rows {}, block {}",
+                  options.options_hash, model::hash_model_config(*parts.config), parts.weights->hash(), ops->instruction_set(), options.max_num_batched_tokens,
+                  options.micro_batches_auto ? "auto" : std::to_string(options.micro_batches),
+                  options.agreement == AgreementMode::kPipelined ? "pipelined" : "sync", options.gather_rows, device::kKvBlockTokens);
   return std::unique_ptr<Engine>(std::make_unique<StepEngine>(options, std::move(parts), std::move(identity)));
 }
 

@@ -11,6 +11,8 @@ namespace lockstep::scheduler {
 
 namespace {
 
+constexpr std::int32_t kMicroBatchesMax = 4;
+
 std::int64_t kv_block_bytes(const model::ModelConfig& config) {
   const device::KvCacheSpec layer{.kv_heads = config.kv_heads, .head_size = config.head_size};
   return layer.bytes_per_token() * device::kKvBlockTokens * config.layer_count;
@@ -50,9 +52,13 @@ Status check_engine_options(const EngineOptions& options, const model::ModelConf
                  fmt::format("--kv-cache-memory is {} bytes, but one block of {} tokens takes {} bytes over {} layers: give at least that",
                              options.kv_cache_bytes, device::kKvBlockTokens, kv_block_bytes(config), config.layer_count)};
   }
-  if (options.micro_batches < (options.micro_batches_auto ? 2 : 1) || options.micro_batches > 2) {
+  const bool known = options.micro_batches == 1 || options.micro_batches == 2 || options.micro_batches == kMicroBatchesMax;
+  if (!known || (options.micro_batches_auto && options.micro_batches != kMicroBatchesMax)) {
     return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("--micro-batches is {}, expected {}", options.micro_batches, options.micro_batches_auto ? "2, the most, when auto" : "1 or 2")};
+                 fmt::format("--micro-batches is {}, expected {}", options.micro_batches, options.micro_batches_auto ? "4, the most, when auto" : "1, 2 or 4")};
+  }
+  if (options.gather_rows < 0) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("--gather-rows is {}, expected at least 0", options.gather_rows)};
   }
   return {};
 }

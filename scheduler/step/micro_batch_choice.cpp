@@ -1,12 +1,18 @@
 #include "scheduler/step/micro_batch_choice.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 
 #include "lockstep/core/check.hpp"
 #include "scheduler/step/step_cache.hpp"
 
 namespace lockstep::scheduler {
+
+namespace {
+/// How much of the largest share a whole step leaves: it takes some tens of steps to be forgotten.
+constexpr double kShareKept = 0.95;
+}  // namespace
 
 MicroBatchChoice::MicroBatchChoice(std::int32_t rows_max) {
   const std::int32_t largest = step_shape(rows_max, false).num_tokens;
@@ -21,37 +27,47 @@ std::int32_t MicroBatchChoice::propose(const BatchDescriptor& shape, std::int64_
   const auto found = known_.find(shape);
   LOCKSTEP_CHECK(found != known_.end(), "no times are kept for {}", shape.key());
   const Known& known = found->second;
-  if (std::ranges::any_of(known.samples, [](std::uint64_t samples) { return samples < kSamplesMin; })) {
-    return static_cast<std::int32_t>(1 + step % 2);
+  if (has_nothing_to_hide(known)) {
+    return 1;
   }
-  if (is_probe(step)) {
-    return step % kProbePeriod == 0 ? 1 : 2;
+  constexpr auto kCountTotal = static_cast<std::int64_t>(kCounts.size());
+  if (is_new(known)) {
+    return kCounts[static_cast<std::size_t>(step % kCountTotal)];
   }
-  return known.favourite;
+  return kCounts[is_probe(step) ? static_cast<std::size_t>(step / kProbeInterval % kCountTotal) : known.favourite];
 }
 
-void MicroBatchChoice::record(const BatchDescriptor& shape, std::int32_t micro_batches, std::int64_t step, double duration_ms) {
+void MicroBatchChoice::record(const BatchDescriptor& shape, std::int32_t micro_batches, std::int64_t step, double duration_ms, double exchange_ms) {
   const auto found = known_.find(shape);
-  LOCKSTEP_CHECK(found != known_.end() && micro_batches >= 1 && micro_batches <= 2, "a time of {} with {} micro-batches", shape.key(), micro_batches);
+  LOCKSTEP_CHECK(found != known_.end(), "no times are kept for {}", shape.key());
+  const auto counted = std::ranges::find(kCounts, micro_batches);
+  if (counted == kCounts.end()) {
+    return;
+  }
+  const auto count = static_cast<std::size_t>(counted - kCounts.begin());
   Known& known = found->second;
-  std::uint64_t& samples = known.samples[static_cast<std::size_t>(micro_batches - 1)];
-  timings(shape, micro_batches).record(shape.num_tokens, duration_ms);
-  ++samples;
-  if (samples == kSamplesMin || is_probe(step)) {
+  if (micro_batches == 1 && duration_ms > 0) {
+    // The largest of some: one quiet step must not end the trials for good, and whole steps go on being measured.
+    const double share = std::min(exchange_ms, duration_ms - exchange_ms) / duration_ms;
+    known.hideable_share = known.samples.front() == 0 ? share : std::max(share, known.hideable_share * kShareKept);
+  }
+  const bool was_new = is_new(known);
+  timings(shape, count).record(shape.num_tokens, duration_ms);
+  ++known.samples[count];
+  if (was_new || is_probe(step)) {
     choose(shape, known);
   }
 }
 
-ForwardTimingTracker& MicroBatchChoice::timings(const BatchDescriptor& shape, std::int32_t micro_batches) {
-  return timings_[shape.uniform ? 1 : 0][static_cast<std::size_t>(micro_batches - 1)];
-}
-
 void MicroBatchChoice::choose(const BatchDescriptor& shape, Known& known) {
-  const std::int32_t other = 3 - known.favourite;
-  const std::optional<ForwardTimingTracker::Stats> now = timings(shape, known.favourite).get_stats(shape.num_tokens);
-  const std::optional<ForwardTimingTracker::Stats> then = timings(shape, other).get_stats(shape.num_tokens);
-  if (now && then && now->count >= kSamplesMin && then->count >= kSamplesMin && then->p50_ms < kGain * now->p50_ms) {
-    known.favourite = other;
+  const auto median = [&](std::size_t count) {
+    const std::optional<ForwardTimingTracker::Stats> stats = timings(shape, count).get_stats(shape.num_tokens);
+    return stats && stats->count >= kSamplesMin ? stats->p50_ms : std::numeric_limits<double>::infinity();
+  };
+  for (std::size_t count = 0; count < kCounts.size(); ++count) {
+    if (median(count) < kGain * median(known.favourite)) {
+      known.favourite = count;
+    }
   }
 }
 

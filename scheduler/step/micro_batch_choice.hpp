@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <numeric>
 #include <unordered_map>
 
 #include "lockstep/forward_context.hpp"
@@ -10,36 +11,46 @@
 namespace lockstep::scheduler {
 
 /// The part of --micro-batches auto that is a rank's own: its proposal. What is done is the agreement's to say, which takes the least that is proposed.
-/// Which of the two is tried follows from the step's number, equal on all ranks: else two ranks would never try the same one in the same step.
-///   unknown shape   whole and split in turn, until there are kSamplesMin of each
-///   known shape     the faster by the median, changed only for one that is kGain faster; every kProbePeriod steps one step of each kind, as either may change
+/// Which number is tried follows from the step's, equal on all ranks: else two ranks would never try the same one in the same step.
+///   unknown shape      whole and split in turn, until there are as many steps as give kSamplesMin of each number where all ranks try; what other ranks keep
+///                      from being tried then waits for a probe
+///   nothing to hide    whole: where whole steps exchange, or compute, so little that hiding it all would gain less than kGain asks for
+///   known shape        the fastest by the median, changed only for one that is kGain faster; every kProbePeriod steps one step of each, as any may change
 /// Threads  the engine's.      Cost  a look-up a step; the medians are taken after probes only. No allocation after construction.
 class MicroBatchChoice {
  public:
   static constexpr std::uint64_t kSamplesMin = 4;
-  static constexpr std::int64_t kProbePeriod = 64;
+  static constexpr std::int64_t kProbePeriod = 63;
+  static constexpr std::array<std::int32_t, 3> kCounts{1, 2, 4};
   static constexpr double kGain = 0.97;
 
   /// For steps of up to rows_max rows.
   explicit MicroBatchChoice(std::int32_t rows_max);
 
-  /// 1 or 2 micro-batches for a step of this shape; its number decides what is tried.
+  /// One of kCounts for a step of this shape; the step's number decides what is tried.
   [[nodiscard]] std::int32_t propose(const BatchDescriptor& shape, std::int64_t step) const;
-  /// A step of this shape took that long with so many micro-batches.
-  void record(const BatchDescriptor& shape, std::int32_t micro_batches, std::int64_t step, double duration_ms);
+  /// A step of this shape took that long with so many micro-batches, of which its exchanges took `exchange_ms`, hidden or not. Other numbers than kCounts,
+  /// which steps of very few rows have, are left out.
+  void record(const BatchDescriptor& shape, std::int32_t micro_batches, std::int64_t step, double duration_ms, double exchange_ms);
 
  private:
   struct Known {
-    std::array<std::uint64_t, 2> samples{};  ///< by micro-batches - 1
-    std::int32_t favourite = 1;
+    std::array<std::uint64_t, kCounts.size()> samples{};  ///< by kCounts
+    std::size_t favourite = 0;                            ///< index of kCounts
+    double hideable_share = 1.0;                          ///< of whole steps: what would be gained if all exchange, or all else, were hidden
   };
-  [[nodiscard]] static bool is_probe(std::int64_t step) { return step % (kProbePeriod / 2) == 0; }
-  [[nodiscard]] ForwardTimingTracker& timings(const BatchDescriptor& shape, std::int32_t micro_batches);
+  static constexpr std::int64_t kProbeInterval = kProbePeriod / static_cast<std::int64_t>(kCounts.size());
+  [[nodiscard]] static bool is_new(const Known& known) {
+    return std::accumulate(known.samples.begin(), known.samples.end(), std::uint64_t{0}) < kSamplesMin * kCounts.size();
+  }
+  [[nodiscard]] static bool is_probe(std::int64_t step) { return step % kProbeInterval == 0; }
+  [[nodiscard]] static bool has_nothing_to_hide(const Known& known) { return known.samples.front() >= kSamplesMin && known.hideable_share < 1.0 - kGain; }
+  [[nodiscard]] ForwardTimingTracker& timings(const BatchDescriptor& shape, std::size_t count) { return timings_[shape.uniform ? 1 : 0][count]; }
   void choose(const BatchDescriptor& shape, Known& known);
 
   std::unordered_map<BatchDescriptor, Known> known_;
-  /// [decodes][micro-batches - 1]: a tracker's keys are rows, so that what else makes a shape needs trackers of its own.
-  std::array<std::array<ForwardTimingTracker, 2>, 2> timings_;
+  /// [decodes][by kCounts]: a tracker's keys are rows, so that what else makes a shape needs trackers of its own.
+  std::array<std::array<ForwardTimingTracker, kCounts.size()>, 2> timings_;
 };
 
 }  // namespace lockstep::scheduler

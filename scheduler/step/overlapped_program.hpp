@@ -40,7 +40,7 @@ class OverlappedStages {
 /// Ownership  the compute stream, its events and signals.      Threads  one.      Cost  no allocation after `create`.
 class OverlappedProgram {
  public:
-  /// For programs of up to `entries_max` entries.      Errors  kResourceExhausted: no thread.
+  /// For programs of up to `entries_max` entries, run by the thread that calls this: it is set up to wake on time.      Errors  kResourceExhausted: no thread.
   [[nodiscard]] static Result<std::unique_ptr<OverlappedProgram>> create(device::Device& device, std::size_t entries_max, std::int32_t micro_batches_max);
   /// Runs the whole program.      Errors  the first of an exchange, else of the compute stream; nothing runs any more then.
   [[nodiscard]] Status run(std::span<const ProgramEntry> program, OverlappedStages& stages);

@@ -38,9 +38,11 @@ Status StepExecutor::allocate() {
       micro_batch.by_layer.emplace(parts_.transformer->layer_name(layer), &micro_batch.metadata);
     }
     if (config.expert_count > 0) {
-      LOCKSTEP_ASSIGN_OR_RETURN(micro_batch.exchange,
-                                comm::ExpertExchange::create(*parts_.communicator, *parts_.view, *parts_.placement,
-                                                             {.hidden = config.hidden_size, .top_k = config.experts_per_token, .rows_max = options_.rows_max}));
+      LOCKSTEP_ASSIGN_OR_RETURN(
+          micro_batch.exchange,
+          comm::ExpertExchange::create(
+              *parts_.communicator, *parts_.view, *parts_.placement,
+              {.hidden = config.hidden_size, .top_k = config.experts_per_token, .rows_max = options_.rows_max, .gather_rows = options_.gather_rows}));
     }
   }
   return make_streams();

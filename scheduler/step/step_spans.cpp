@@ -40,28 +40,31 @@ std::string_view span_kind_name(SpanKind kind) {
 
 ExchangeTimes StepSpans::exchange_times() const {
   ExchangeTimes times;
-  // Both kinds of entries are in the order of time, and no two of a kind overlap: one walk over both.
+  // Exchanges are in the order of their begin and stages follow each other: one walk over both. Where exchanges overlap, time counts as the first one's.
   std::size_t compute = 0;
+  TimePoint counted{};  // up to here exposed time is counted
   for (std::size_t i = 0; i < program_.size(); ++i) {
     if (!is_exchange(program_[i])) {
       continue;
     }
     const Interval& exchange = intervals_[i];
+    const TimePoint begin = std::max(exchange.begin, counted);
+    const TimePoint end = std::max(exchange.end, begin);
     Duration covered{};
     while (compute < program_.size()) {
       const Interval& busy = intervals_[compute];
       if (!is_exchange(program_[compute])) {
-        covered += std::max(std::min(exchange.end, busy.end) - std::max(exchange.begin, busy.begin), Duration{});
-        if (busy.end > exchange.end) {
+        covered += std::max(std::min(end, busy.end) - std::max(begin, busy.begin), Duration{});
+        if (busy.end > end) {
           break;  // it may lie over the next exchange too
         }
       }
       ++compute;
     }
+    counted = end;
     const bool dispatches = program_[i].stage == Stage::kDispatch;
-    const Duration length = exchange.end - exchange.begin;
-    (dispatches ? times.dispatch : times.combine) += length;
-    (dispatches ? times.dispatch_exposed : times.combine_exposed) += length - covered;
+    (dispatches ? times.dispatch : times.combine) += exchange.end - exchange.begin;
+    (dispatches ? times.dispatch_exposed : times.combine_exposed) += end - begin - covered;
   }
   return times;
 }

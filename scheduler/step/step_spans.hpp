@@ -13,7 +13,7 @@ namespace lockstep::scheduler {
 struct ExchangeTimes {
   Duration dispatch{};
   Duration combine{};
-  Duration dispatch_exposed{};  ///< of these, outside of all other entries
+  Duration dispatch_exposed{};  ///< of these, outside of all stages; time that two exchanges share counts once
   Duration combine_exposed{};
 };
 
@@ -31,7 +31,7 @@ class StepSpans {
   /// `entry` is one of the program.
   void set(const ProgramEntry& entry, TimePoint begin, TimePoint end) { intervals_[static_cast<std::size_t>(&entry - program_.data())] = {begin, end}; }
 
-  /// Entries of one stream ran in the program's order.      Cost  O(entries).
+  /// Stages ran one after the other, exchanges began one after the other, both in the program's order.      Cost  O(entries).
   [[nodiscard]] ExchangeTimes exchange_times() const;
   /// Each entry as a span. `threaded`: the stages ran on the streams, else all on the step thread.
   void tell(StepObserver& observer, std::int64_t step, bool threaded) const;

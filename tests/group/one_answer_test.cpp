@@ -79,7 +79,7 @@ scheduler::EngineOptions engine_options(std::int32_t batched_tokens, std::int32_
   options.max_num_seqs = 32;
   options.max_num_batched_tokens = batched_tokens;
   options.kv_cache_bytes = std::int64_t{16} << 20;
-  options.micro_batches = micro_batches == kAuto ? 2 : micro_batches;
+  options.micro_batches = micro_batches == kAuto ? 4 : micro_batches;
   options.micro_batches_auto = micro_batches == kAuto;
   options.agreement = agreement;
   options.stall_timeout = std::chrono::seconds(200);
@@ -120,11 +120,11 @@ struct Case {
 std::vector<Case> cases() {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   // Each world size and each way once: a sanitizer looks at the code's paths, the whole product is for the answers.
-  return {{1, 2, 48}, {2, 1, 2048},   {2, 2, 48},         {3, 2, 2048},       {4, 1, 48},
-          {8, 2, 48}, {2, kAuto, 48}, {1, 1, 48, kAhead}, {2, 2, 48, kAhead}, {4, 1, 48, kAhead}};
+  return {{1, 2, 48},     {2, 1, 2048}, {2, 2, 48},         {3, 2, 2048},       {4, 1, 48},        {8, 2, 48},
+          {2, kAuto, 48}, {2, 4, 48},   {1, 1, 48, kAhead}, {2, 2, 48, kAhead}, {4, 1, 48, kAhead}};
 #else
-  std::vector<Case> all{{2, kAuto, 48},     {4, kAuto, 2048},   {1, 1, 48, kAhead},   {3, 2, 2048, kAhead},  {2, 1, 2048, kAhead},
-                        {2, 2, 48, kAhead}, {4, 1, 48, kAhead}, {4, 2, 2048, kAhead}, {4, kAuto, 48, kAhead}};
+  std::vector<Case> all{{2, 4, 48},           {4, 4, 2048},       {2, kAuto, 48},     {4, kAuto, 2048},     {1, 1, 48, kAhead},    {3, 2, 2048, kAhead},
+                        {2, 1, 2048, kAhead}, {2, 2, 48, kAhead}, {4, 1, 48, kAhead}, {4, 2, 2048, kAhead}, {4, kAuto, 48, kAhead}};
   for (const int world_size : {1, 2, 3, 4, 8}) {
     for (const std::int32_t micro_batches : {1, 2}) {
       all.push_back({world_size, micro_batches, 2048});

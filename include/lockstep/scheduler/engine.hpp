@@ -10,6 +10,7 @@
 #include <string>
 
 #include "lockstep/comm/communicator.hpp"
+#include "lockstep/comm/expert_exchange.hpp"
 #include "lockstep/comm/group.hpp"
 #include "lockstep/comm/step_progress.hpp"
 #include "lockstep/core/deadline.hpp"
@@ -29,9 +30,10 @@ struct EngineOptions {
   std::int32_t max_num_batched_tokens = 512;  ///< rows in one step
   std::int32_t max_pending = 1024;            ///< requests accepted and not finished; more are refused
   std::int64_t kv_cache_bytes = std::int64_t{256} << 20;
-  std::int32_t max_model_len = 0;   ///< tokens; 0 is the model's context
-  std::int32_t micro_batches = 1;   ///< 1 or 2, proposed for steps with rows enough
-  bool micro_batches_auto = false;  ///< then fewer are proposed where measured steps of that shape were faster with fewer; micro_batches is 2
+  std::int32_t max_model_len = 0;                       ///< tokens; 0 is the model's context
+  std::int32_t micro_batches = 1;                       ///< 1, 2 or 4, proposed for steps with rows enough
+  bool micro_batches_auto = false;                      ///< then as many of these as measured steps of that shape were fastest with; micro_batches is 4
+  std::int32_t gather_rows = comm::kGatherRowsDefault;  ///< see comm::ExpertExchangeOptions
   AgreementMode agreement = AgreementMode::kSync;
   Duration stall_timeout = std::chrono::seconds(10);
   Duration keep_alive_interval = std::chrono::seconds(5);

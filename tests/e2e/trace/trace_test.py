@@ -79,7 +79,8 @@ class SplitSteps(GroupTest):
         self.assertTrue(split)
         for span in spans:
             if span["args"]["step"] in split and span["name"] in STAGES:
-                self.assertEqual(span["tid"], 2 if span["name"] in ("dispatch", "combine") else 1)
+                exchanges = span["name"] in ("dispatch", "combine")
+                self.assertEqual(span["tid"], 2 + span["args"]["micro_batch"] if exchanges else 1)
         exchanged = sum(span["dur"] for span in spans if span["name"] in ("dispatch", "combine")) / 1e6
         counted = exchange_seconds(self.group.port, "true") + exchange_seconds(self.group.port, "false")
         self.assertAlmostEqual(counted, exchanged, delta=0.001 * max(exchanged, 1e-3))

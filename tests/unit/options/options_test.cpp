@@ -160,7 +160,7 @@ TEST_F(Options, BadValueIsNamedWithItsSourceAndWhatIsExpected) {
   EXPECT_THAT(bad({"--peer-bind", "10.0.0.0/33"}), HasSubstr("or a network such as 10.0.0.0/24"));
   EXPECT_THAT(bad({"--agreement", "async"}), HasSubstr(R"(--agreement: "async" (set on the command line) is not sync or pipelined)"));
   environment_ = {{"LOCKSTEP_MICRO_BATCHES", "3"}};
-  EXPECT_THAT(bad({}), HasSubstr(R"(--micro-batches: "3" (set by LOCKSTEP_MICRO_BATCHES) is not 1, 2 or auto)"));
+  EXPECT_THAT(bad({}), HasSubstr(R"(--micro-batches: "3" (set by LOCKSTEP_MICRO_BATCHES) is not 1, 2, 4 or auto)"));
   environment_.clear();
   EXPECT_THAT(bad({"--config", config_file("kv-cache-memory = lots\n")}),
               HasSubstr(R"(--kv-cache-memory: "lots" (set in )" + config_file("kv-cache-memory = lots\n") +

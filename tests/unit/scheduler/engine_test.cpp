@@ -213,7 +213,8 @@ TEST(Engine, RefusesOptionsThatCannotBe) {
                              {"--max-model-len", [](EngineOptions& options) { options.max_model_len = 257; }},
                              {"--micro-batches", [](EngineOptions& options) { options.micro_batches = 0; }},
                              {"--micro-batches", [](EngineOptions& options) { options.micro_batches = 3; }},
-                             {"--micro-batches", [](EngineOptions& options) { options.micro_batches_auto = true; }}};
+                             {"--micro-batches", [](EngineOptions& options) { options.micro_batches_auto = true; }},
+                             {"--gather-rows", [](EngineOptions& options) { options.gather_rows = -1; }}};
   for (const Bad& each : bad) {
     EngineOptions options = good;
     each.change(options);

@@ -69,24 +69,23 @@ TEST(StepSpans, ExposedTimeIsThatOfAReferenceThatCountsMicroseconds) {
     }
     StepSpans spans(program.size());
     spans.start(program);
-    int comm_end = 0;
+    int comm_begin = 0;
     int compute_end = 0;
     std::vector<bool> computing(400, false);
-    std::vector<std::pair<int, int>> exchange_times;
+    std::vector<bool> exchanging(400, false);
     for (const ProgramEntry& each : program) {
-      int& end = each.stream == StreamRole::kComm ? comm_end : compute_end;
-      const int begin = end + gap(random);
-      end = begin + length(random);
+      const bool exchanges_rows = each.stream == StreamRole::kComm;
+      int& next_begin = exchanges_rows ? comm_begin : compute_end;
+      const int begin = next_begin + gap(random);
+      const int end = begin + length(random);
+      next_begin = exchanges_rows ? begin : end;  // exchanges overlap each other
       spans.set(each, at(begin), at(end));
-      if (each.stream == StreamRole::kComm) {
-        exchange_times.emplace_back(begin, end);
-      } else {
-        std::fill(computing.begin() + begin, computing.begin() + end, true);
-      }
+      std::vector<bool>& marked = exchanges_rows ? exchanging : computing;
+      std::fill(marked.begin() + begin, marked.begin() + end, true);
     }
     int exposed = 0;
-    for (const auto& [begin, end] : exchange_times) {
-      exposed += static_cast<int>(std::count(computing.begin() + begin, computing.begin() + end, false));
+    for (std::size_t us = 0; us < computing.size(); ++us) {
+      exposed += exchanging[us] && !computing[us] ? 1 : 0;
     }
     const ExchangeTimes times = spans.exchange_times();
     EXPECT_EQ(times.dispatch_exposed + times.combine_exposed, microseconds(exposed)) << "round " << round;
