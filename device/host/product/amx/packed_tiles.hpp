@@ -35,7 +35,7 @@ class UpperByteCounts {
   std::array<std::int64_t, 256> counts_{};
 };
 
-/// A value whose upper byte has no code, put right after unpacking: about one in 10,000 of a trained model's weights.
+/// A value whose upper byte has no code, put right after unpacking: about one in 10,000 of the embedded model's weights.
 struct TileException {
   std::uint32_t position = 0;  ///< in its block: tile * kTileValues + value
   BFloat16 value;

@@ -16,7 +16,7 @@ namespace {
 
 /// Smaller weights stay plain: a model of such is read from the caches, which are faster than unpacking.
 constexpr std::int64_t kPackedFromBytes = 256 << 10;
-/// A weight is packed if it has at most one exception in so many values. Trained models have one in 4,000 to 20,000.
+/// A weight is packed if it has at most one exception in so many values. The embedded model, which is trained, has one in 4,000 to 24,000.
 constexpr std::int64_t kValuesPerException = 256;
 /// Codes are chosen by so many groups of 16 outputs, evenly spread: counting all of a model's values would take as long as packing them.
 constexpr std::int64_t kBandsSampled = 16;
