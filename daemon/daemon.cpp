@@ -43,6 +43,7 @@
 #include "daemon/routes.hpp"
 #include "daemon/served_model/served_model.hpp"
 #include "daemon/trace/trace_observer.hpp"
+#include "daemon/trace/trace_report.hpp"
 #include "lockstep/core/exit_codes.hpp"
 
 namespace lockstep::daemon {
@@ -142,6 +143,7 @@ class Daemon {
   std::unique_ptr<Metrics> metrics_;      // before the io_context: HTTP connections report to it until they are destroyed
   std::unique_ptr<StepLog> step_log_;     ///< only at level trace
   TraceObserver trace_;
+  TraceReportSource trace_reports_{trace_.ring()};
   comm::StepProgress progress_;
   boost::asio::io_context io_;
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_{io_.get_executor()};
@@ -156,6 +158,7 @@ class Daemon {
   boost::asio::steady_timer last_words_timer_;
   FrontDoor front_door_;
   scheduler::Engine* engine_ = nullptr;  // Asio's view of the runner's, while it is there
+  comm::PeerChannel* peers_ = nullptr;   // likewise
   bool drain_wanted_ = false;
   bool stop_wanted_ = false;
   int exit_code_ = kExitOk;
@@ -179,7 +182,14 @@ RankParts Daemon::rank_parts(const DaemonHooks& hooks) {
 RankEvents Daemon::rank_events() {
   return {.on_phase = [this](std::string_view phase,
                              Duration duration) { boost::asio::post(io_, [this, phase, duration] { metrics_->set_start_phase(phase, duration); }); },
-          .on_peers = [this](comm::PeerChannel& peers) { boost::asio::post(io_, [this, &peers] { life_->set_peers(&peers); }); },
+          .on_peers =
+              [this](comm::PeerChannel& peers) {
+                boost::asio::post(io_, [this, &peers] {
+                  life_->set_peers(&peers);
+                  peers.set_report_source(&trace_reports_);
+                  peers_ = &peers;
+                });
+              },
           .on_engine =
               [this](scheduler::Engine& engine) {
                 boost::asio::post(io_, [this, &engine] {
@@ -205,6 +215,7 @@ RankEvents Daemon::rank_events() {
                   life_->set_state(LifeState::kDraining);
                   life_->set_engine(nullptr);
                   life_->set_peers(nullptr);
+                  peers_ = nullptr;
                   engine_ = nullptr;
                 });
               }};
@@ -219,6 +230,7 @@ Status Daemon::open_http() {
                                            .metrics = metrics_.get(),
                                            .forward_timings = &forward_timings_,
                                            .trace = &trace_.ring(),
+                                           .peers = &peers_,
                                            .worker = &answers_,
                                            .rank = prepared_.launch.rank,
                                            .version = LOCKSTEP_VERSION,

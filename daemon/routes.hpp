@@ -25,7 +25,8 @@ struct RouteParts {
   Metrics* metrics = nullptr;
   const ForwardTimingTracker* forward_timings = nullptr;
   const TraceRing* trace = nullptr;
-  AnswerWorker* worker = nullptr;  ///< makes the answers that take long
+  comm::PeerChannel* const* peers = nullptr;  ///< points to null while there is no channel
+  AnswerWorker* worker = nullptr;             ///< makes the answers that take long
   int rank = 0;
   std::string version;
   std::vector<std::string> models;  ///< names of the one model; at least one

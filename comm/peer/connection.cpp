@@ -1,5 +1,6 @@
 #include "comm/peer/connection.hpp"
 
+#include <algorithm>
 #include <tuple>
 #include <utility>
 
@@ -35,18 +36,32 @@ void Connection::send(const WakeFrame& frame) {
 
 void Connection::send(const FailureFrame& frame) {
   if (!std::exchange(failure_sent_, true)) {
+    report_.reset();
     failure_ = frame;
     write_next();
   }
 }
 
 void Connection::send(const GoodbyeFrame& frame) {
+  report_.reset();
   goodbye_ = frame;
   write_next();
 }
 
+void Connection::send(const ReportRequestFrame& frame) {
+  report_request_ = frame;
+  write_next();
+}
+
+void Connection::send_report(std::uint32_t number, std::vector<std::byte> bytes) {
+  if (!failure_sent_ && !goodbye_) {
+    report_ = Report{.number = number, .bytes = std::move(bytes)};
+    write_next();
+  }
+}
+
 bool Connection::idle() const {
-  return !open_ || write_failed_ || (!writing_ && !wake_ && !heartbeat_ && !failure_ && !goodbye_);
+  return !open_ || write_failed_ || (!writing_ && !wake_ && !heartbeat_ && !failure_ && !goodbye_ && !report_request_);
 }
 
 void Connection::close() {
@@ -117,18 +132,35 @@ std::size_t Connection::encode_waiting() {
   std::size_t used = 0;
   const auto append = [&](auto& slot) {
     if (slot) {
-      const std::span<std::byte> room = std::span(write_buffer_).subspan(used, kFrameBytesMax);
+      const std::span<std::byte> room = std::span(write_buffer_).subspan(used);
       const std::size_t size = encode_frame(Frame{*std::exchange(slot, std::nullopt)}, room);
       sealer_.seal(room.first(size));
       used += size;
     }
   };
+  std::optional<ReportPartFrame> part = next_report_part();
   // Wakes first, as someone waits for them; goodbye last, as it says that nothing follows.
   append(wake_);
   append(heartbeat_);
   append(failure_);
+  append(report_request_);
+  append(part);
   append(goodbye_);
   return used;
+}
+
+std::optional<ReportPartFrame> Connection::next_report_part() {
+  if (!report_) {
+    return std::nullopt;
+  }
+  const std::size_t size = std::min(kReportPartBytesMax, report_->bytes.size() - report_->sent);
+  const std::span<const std::byte> content = std::span(std::as_const(report_->bytes)).subspan(report_->sent, size);
+  report_->sent += size;
+  ReportPartFrame part{.number = report_->number, .last = report_->sent == report_->bytes.size(), .content = {content.begin(), content.end()}};
+  if (part.last) {
+    report_.reset();
+  }
+  return part;
 }
 
 void Connection::write_next() {

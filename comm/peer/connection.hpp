@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <boost/asio/ip/tcp.hpp>
 
@@ -23,9 +24,9 @@ struct ConnectionEvents {
   std::function<void()> on_idle;
 };
 
-/// Waiting frames need no queue: of heartbeats and wakes only the newest matters, and failure and goodbye are said once. So a peer that does not read (stopped)
-/// costs a fixed amount of memory.
-/// Ownership  its own handlers keep it alive until the socket closes.      Threads  the socket's strand.
+/// Waiting frames need no queue: of heartbeats, wakes and questions only the newest matters, and failure and goodbye are said once. A report is sent part by
+/// part, each after all else that waits; a newer one takes its place, last words end it. So a peer that does not read (stopped) costs a fixed amount of memory
+/// and one report. Ownership  its own handlers keep it alive until the socket closes.      Threads  the socket's strand.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(boost::asio::ip::tcp::socket socket, const LinkKeys& keys, ConnectionEvents events);
@@ -35,7 +36,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void send(const WakeFrame& frame);
   void send(const FailureFrame& frame);
   void send(const GoodbyeFrame& frame);
-  /// Nothing is waiting or being written, or nothing can be written any more.
+  void send(const ReportRequestFrame& frame);
+  void send_report(std::uint32_t number, std::vector<std::byte> bytes);
+  /// Nothing but a report is waiting or being written, or nothing can be written any more.
   [[nodiscard]] bool idle() const;
   /// No more events after it.
   void close();
@@ -46,6 +49,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void on_whole_frame(std::size_t size);
   void write_next();
   [[nodiscard]] std::size_t encode_waiting();
+  [[nodiscard]] std::optional<ReportPartFrame> next_report_part();
   void end(const std::string& cause);
 
   boost::asio::ip::tcp::socket socket_;
@@ -60,10 +64,18 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::optional<HeartbeatFrame> heartbeat_;
   std::optional<FailureFrame> failure_;
   std::optional<GoodbyeFrame> goodbye_;
+  std::optional<ReportRequestFrame> report_request_;
   bool failure_sent_ = false;
 
+  struct Report {
+    std::uint32_t number = 0;
+    std::vector<std::byte> bytes;
+    std::size_t sent = 0;
+  };
+  std::optional<Report> report_;
+
   std::array<std::byte, kFrameBytesMax> read_buffer_{};
-  std::array<std::byte, 4 * kFrameBytesMax> write_buffer_{};  ///< one frame of each kind
+  std::array<std::byte, 5 * kShortFrameBytesMax + kFrameBytesMax> write_buffer_{};  ///< one frame of each kind
 };
 
 }  // namespace lockstep::comm::peer

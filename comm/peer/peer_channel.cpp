@@ -24,6 +24,10 @@ class TcpPeerChannel final : public PeerChannel {
   void broadcast_wake(std::int32_t epoch, std::int64_t step) override { mesh_->broadcast_wake({.epoch = epoch, .step = step}); }
   void report_failure(const Error& error) override { mesh_->report_failure(error); }
   void say_goodbye() override { mesh_->say_goodbye(); }
+  void set_report_source(ReportSource* source) override { mesh_->set_report_source(source); }
+  void ask_reports(std::int64_t argument, Duration limit, std::function<void(std::vector<PeerReport>)> done) override {
+    mesh_->ask_reports(argument, limit, std::move(done));
+  }
   [[nodiscard]] Status flush(const Deadline& deadline) override { return mesh_->flush(deadline); }
   [[nodiscard]] Status failure() const override { return mesh_->detector().failure(); }
   [[nodiscard]] TimePoint last_progress() const override { return mesh_->detector().last_progress(); }

@@ -6,8 +6,11 @@ target_sources(lockstep_comm PRIVATE
   ${CMAKE_CURRENT_LIST_DIR}/failure_detector.cpp
   ${CMAKE_CURRENT_LIST_DIR}/handshake.cpp
   ${CMAKE_CURRENT_LIST_DIR}/listen_address.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/mesh/clock_difference.cpp
   ${CMAKE_CURRENT_LIST_DIR}/mesh/connecting.cpp
   ${CMAKE_CURRENT_LIST_DIR}/mesh/mesh.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/mesh/report_collection.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/mesh/reports.cpp
   ${CMAKE_CURRENT_LIST_DIR}/peer_channel.cpp
   ${CMAKE_CURRENT_LIST_DIR}/wire/authentication.cpp
   ${CMAKE_CURRENT_LIST_DIR}/wire/frame.cpp)

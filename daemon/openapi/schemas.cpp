@@ -32,7 +32,11 @@ constexpr std::string_view kHealth = R"json({
 
 constexpr std::string_view kChromeTrace = R"json({
   "type": "object", "required": ["displayTimeUnit", "traceEvents"],
-  "properties": {"displayTimeUnit": {"const": "ms"}, "traceEvents": {"type": "array", "items": {"type": "object", "required": ["name", "ph", "pid"]}}}
+  "properties": {"displayTimeUnit": {"const": "ms"}, "traceEvents": {"type": "array", "items": {"type": "object", "required": ["name", "ph", "pid"]}},
+    "metadata": {"type": "object", "required": ["clock_of_rank", "ranks", "missing"], "properties": {
+      "clock_of_rank": {"type": "integer"},
+      "ranks": {"type": "array", "items": {"type": "object", "required": ["rank", "clock_ahead_us", "clock_error_us"]}},
+      "missing": {"type": "array", "items": {"type": "object", "required": ["rank", "cause"]}}}}}
 })json";
 
 constexpr std::string_view kVersion = R"json({"type": "object", "required": ["version"], "properties": {"version": {"type": "string"}}})json";

@@ -59,7 +59,7 @@ void append_span(std::string& out, const RankTrace& trace, const SpanRecord& spa
 
 }  // namespace
 
-std::string chrome_trace(std::span<const RankTrace> ranks) {
+std::string chrome_trace(std::span<const RankTrace> ranks, std::string_view metadata) {
   std::string out = R"({"displayTimeUnit":"ms","traceEvents":[)";
   std::size_t spans = 0;
   for (const RankTrace& trace : ranks) {
@@ -75,7 +75,11 @@ std::string chrome_trace(std::span<const RankTrace> ranks) {
   if (out.back() == ',') {
     out.pop_back();
   }
-  out += "]}\n";
+  out += ']';
+  if (!metadata.empty()) {
+    fmt::format_to(std::back_inserter(out), R"(,"metadata":{})", metadata);
+  }
+  out += "}\n";
   return out;
 }
 

@@ -3,6 +3,7 @@
 
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lockstep/scheduler/step_observer.hpp"
@@ -18,6 +19,7 @@ struct RankTrace {
 
 /// Each rank is a process, each lane a thread of it; times in microseconds with three decimals.
 /// {"displayTimeUnit":"ms","traceEvents":[{"name":"attention","ph":"X","ts":1.5,"dur":2,"pid":0,"tid":0,"args":{"step":7,"layer":0,"micro_batch":0}}, ...]}
-[[nodiscard]] std::string chrome_trace(std::span<const RankTrace> ranks);
+/// `metadata`: a JSON object that becomes the member "metadata"; "" for none.
+[[nodiscard]] std::string chrome_trace(std::span<const RankTrace> ranks, std::string_view metadata = {});
 
 }  // namespace lockstep::daemon

@@ -1,4 +1,4 @@
-// trace_handler: GET /debug/trace?steps=N.
+// trace_handler: GET /debug/trace?steps=N&ranks=all.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,8 @@
 #include "daemon/http/answer_worker.hpp"
 #include "daemon/http/router.hpp"
 #include "daemon/trace/trace_ring.hpp"
+#include "lockstep/comm/peer_channel.hpp"
+#include "lockstep/core/deadline.hpp"
 #include "lockstep/core/result.hpp"
 
 namespace lockstep::daemon {
@@ -14,11 +16,27 @@ namespace lockstep::daemon {
 inline constexpr std::int64_t kTraceStepsDefault = 100;
 inline constexpr std::int64_t kTraceStepsMax = 10'000;
 
-/// Of a request's query: "" or "steps=N".      Errors  kInvalidArgument: another parameter, or N not 1 to kTraceStepsMax.
-[[nodiscard]] Result<std::int64_t> parse_trace_steps(std::string_view query);
+/// How long the other ranks have for theirs.
+inline constexpr Duration kTraceLimit = std::chrono::seconds(5);
 
-/// Answers with the newest steps as Chrome-trace JSON: some 10 MB for a full ring, which the worker makes.
-/// Ownership  borrows both; the ring outlives the worker, and the worker the handler.
-[[nodiscard]] Handler trace_handler(const TraceRing* ring, AnswerWorker* worker, int rank);
+struct TraceQuery {
+  std::int64_t steps = kTraceStepsDefault;
+  bool all_ranks = true;  ///< false: this one alone
+};
+
+/// Of a request's query: "steps=N" and "ranks=all" or "ranks=local", both optional, joined by "&".
+/// Errors  kInvalidArgument: another parameter or value, N not 1 to kTraceStepsMax.
+[[nodiscard]] Result<TraceQuery> parse_trace_query(std::string_view query);
+
+struct TraceParts {
+  const TraceRing* ring = nullptr;
+  AnswerWorker* worker = nullptr;
+  comm::PeerChannel* const* peers = nullptr;  ///< the Asio thread's view of the channel: points to null while there is none
+  int rank = 0;
+};
+
+/// Answers with the newest steps as Chrome-trace JSON: some 10 MB for the full ring of each rank, which the worker makes.
+/// Ownership  borrows all; the ring outlives the worker, and the worker the handler.
+[[nodiscard]] Handler trace_handler(const TraceParts& parts);
 
 }  // namespace lockstep::daemon

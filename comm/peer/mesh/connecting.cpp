@@ -184,7 +184,7 @@ void Mesh::adopt(const HandshakeOutcome& outcome, tcp::socket socket) {
   connections_[static_cast<std::size_t>(member)] = connection;
   detector_.on_connected(member, now());
   connection->start();
-  connection->send(heartbeat());
+  connection->send(heartbeat(member));
   // A member that fails or leaves while others still connect to it must be understood by those too.
   send_if(*connection, said_.wake);
   send_if(*connection, said_.failure);

@@ -32,6 +32,8 @@ Mesh::Mesh(asio::io_context& io, const GroupView& view, const StepProgress& prog
       accept_timer_(strand_),
       round_timer_(strand_),
       connections_(view.members.size()),
+      clocks_(view.members.size()),
+      reports_timer_(strand_),
       kept_wakes_(view.members.size()),
       obstacles_(view.members.size()) {}
 
@@ -50,6 +52,9 @@ void Mesh::shut_down() {
   acceptor_.close(ignored);
   accept_timer_.cancel();
   round_timer_.cancel();
+  reports_timer_.cancel();
+  reports_.reset();
+  reports_done_ = nullptr;
   for (const auto& handshake : std::exchange(handshakes_, {})) {
     handshake->stop();
   }
@@ -121,8 +126,11 @@ Status Mesh::flush(const Deadline& deadline) {
   return {};
 }
 
-HeartbeatFrame Mesh::heartbeat() const {
-  return {.progress = progress_.report(), .sender_clock_ns = std::chrono::nanoseconds(now().time_since_epoch()).count()};
+HeartbeatFrame Mesh::heartbeat(int member) const {
+  const TimePoint at = now();
+  HeartbeatFrame heartbeat{.progress = progress_.report(), .sender_clock_ns = std::chrono::nanoseconds(at.time_since_epoch()).count()};
+  clocks_[static_cast<std::size_t>(member)].add_echo(heartbeat, at);
+  return heartbeat;
 }
 
 void Mesh::wait_round() {
@@ -131,7 +139,11 @@ void Mesh::wait_round() {
       return;
     }
     self->detector_.on_round(now());
-    self->send_all(self->heartbeat());
+    for (std::size_t member = 0; member < self->connections_.size(); ++member) {
+      if (self->connections_[member]) {
+        self->connections_[member]->send(self->heartbeat(static_cast<int>(member)));
+      }
+    }
     // From now, not from the last expiry: after a time in which we did not run, missed rounds must not all fire at once.
     self->round_timer_.expires_after(self->options_.heartbeat_interval);
     self->wait_round();
@@ -140,18 +152,35 @@ void Mesh::wait_round() {
 
 void Mesh::on_frame(int member, const Frame& frame) {
   if (const auto* beat = std::get_if<HeartbeatFrame>(&frame)) {
-    detector_.on_heartbeat(member, beat->progress, now());
+    on_heartbeat(member, *beat);
   } else if (const auto* wake = std::get_if<WakeFrame>(&frame)) {
     deliver(member, *wake);
   } else if (const auto* report = std::get_if<FailureFrame>(&frame)) {
     detector_.on_report(member, *report);
+  } else if (const auto* request = std::get_if<ReportRequestFrame>(&frame)) {
+    on_report_request(member, *request);
+  } else if (const auto* part = std::get_if<ReportPartFrame>(&frame)) {
+    if (reports_) {
+      reports_->on_part(member, *part);
+      finish_reports_when_complete();
+    }
   } else {
     detector_.on_goodbye(member);
   }
 }
 
+void Mesh::on_heartbeat(int member, const HeartbeatFrame& heartbeat) {
+  const TimePoint at = now();
+  clocks_[static_cast<std::size_t>(member)].on_heartbeat(heartbeat, at);
+  detector_.on_heartbeat(member, heartbeat.progress, at);
+}
+
 void Mesh::on_closed(int member, const std::string& cause) {
   detector_.on_closed(member, cause);
+  if (reports_) {
+    reports_->give_up(member, {ErrorCode::kPeerLost, cause, view_.members[static_cast<std::size_t>(member)]});
+    finish_reports_when_complete();
+  }
   const std::lock_guard lock(mutex_);
   changed_.notify_all();
 }

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -19,6 +21,8 @@
 #include "comm/peer/connection.hpp"
 #include "comm/peer/failure_detector.hpp"
 #include "comm/peer/handshake.hpp"
+#include "comm/peer/mesh/clock_difference.hpp"
+#include "comm/peer/mesh/report_collection.hpp"
 #include "lockstep/comm/peer_channel.hpp"
 
 namespace lockstep::comm::peer {
@@ -56,6 +60,8 @@ class Mesh : public std::enable_shared_from_this<Mesh> {
   void set_wake_receiver(WakeReceiver* receiver);
   void report_failure(const Error& error);
   void say_goodbye();
+  void set_report_source(ReportSource* source);
+  void ask_reports(std::int64_t argument, Duration limit, std::function<void(std::vector<PeerReport>)> done);
   Status flush(const Deadline& deadline);
 
  private:
@@ -84,7 +90,7 @@ class Mesh : public std::enable_shared_from_this<Mesh> {
   Error missing_locked(const std::vector<PeerEndpoint>& endpoints, const Deadline& deadline) const;
 
   // On the strand, in mesh.cpp: connected.
-  HeartbeatFrame heartbeat() const;
+  HeartbeatFrame heartbeat(int member) const;
   void wait_round();
   template <typename FrameType>
   static void send_if(Connection& connection, const std::optional<FrameType>& frame) {
@@ -102,6 +108,11 @@ class Mesh : public std::enable_shared_from_this<Mesh> {
   }
   void on_frame(int member, const Frame& frame);
   void on_closed(int member, const std::string& cause);
+  void on_heartbeat(int member, const HeartbeatFrame& heartbeat);
+  void on_report_request(int member, const ReportRequestFrame& request);
+  void ask(std::int64_t argument, Duration limit, std::function<void(std::vector<PeerReport>)> done);
+  void finish_reports_when_complete();
+  std::vector<PeerReport> with_clocks(std::vector<PeerReport> reports) const;
   void deliver(int member, const WakeFrame& wake);
   void deliver_kept_locked();
   void finish_flushes();
@@ -120,7 +131,13 @@ class Mesh : public std::enable_shared_from_this<Mesh> {
   boost::asio::steady_timer accept_timer_;
   boost::asio::steady_timer round_timer_;
   std::vector<std::shared_ptr<Connection>> connections_;  ///< [members]; shared with their own handlers; a closed one stays, so that nobody takes its place
+  std::vector<ClockDifference> clocks_;                   ///< [members]
   Said said_;
+  ReportSource* report_source_ = nullptr;
+  std::optional<ReportCollection> reports_;  ///< of the question that is open
+  std::function<void(std::vector<PeerReport>)> reports_done_;
+  std::uint32_t questions_ = 0;
+  boost::asio::steady_timer reports_timer_;
   std::set<std::shared_ptr<Handshake>> handshakes_;  ///< shared with their own handlers
   std::vector<std::shared_ptr<bool>> flushes_;       ///< shared with the waiting threads; the bools are under mutex_
 

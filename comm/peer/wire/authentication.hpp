@@ -12,7 +12,7 @@
 namespace lockstep::comm::peer {
 
 inline constexpr std::uint32_t kProtocolMagic = 0x504b534cU;  // "LSKP"
-inline constexpr std::uint32_t kProtocolVersion = 1;
+inline constexpr std::uint32_t kProtocolVersion = 2;
 
 inline constexpr std::size_t kMacBytes = 32;
 inline constexpr std::size_t kNonceBytes = 32;

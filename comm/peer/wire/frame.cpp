@@ -10,12 +10,15 @@ namespace lockstep::comm::peer {
 
 namespace {
 
-enum class FrameKind : std::uint8_t { kHeartbeat = 1, kWake = 2, kFailure = 3, kGoodbye = 4 };
+enum class FrameKind : std::uint8_t { kHeartbeat = 1, kWake = 2, kFailure = 3, kGoodbye = 4, kReportRequest = 5, kReportPart = 6 };
 
-constexpr std::size_t kHeartbeatBodyBytes = 8 + 8 + 8 + 4 + 1;
+constexpr std::size_t kHeartbeatBodyBytes = 8 + 8 + 8 + 8 + 8 + 4 + 1;
 constexpr std::size_t kWakeBodyBytes = 4 + 8;
 constexpr std::size_t kFailureBodyBytes = 1 + 1 + 2 + 4 + kFailureMessageBytesMax;
-static_assert(kFrameHeaderBytes + kFailureBodyBytes + kFrameTagBytes == kFrameBytesMax);
+constexpr std::size_t kReportRequestBodyBytes = 4 + 8;
+constexpr std::size_t kReportPartBodyBytes = 4 + 1 + 1 + 2 + kReportPartBytesMax;
+static_assert(kFrameHeaderBytes + kFailureBodyBytes + kFrameTagBytes == kShortFrameBytesMax);
+static_assert(kFrameHeaderBytes + kReportPartBodyBytes + kFrameTagBytes == kFrameBytesMax);
 
 void put_header(ByteWriter& writer, FrameKind kind) {
   writer.put(static_cast<std::uint8_t>(kind));
@@ -31,6 +34,8 @@ struct BodyWriter {
     writer.put(frame.progress.ticks);
     writer.put(frame.progress.step);
     writer.put(frame.sender_clock_ns);
+    writer.put(frame.echo_clock_ns);
+    writer.put(frame.echo_held_ns);
     writer.put(frame.progress.layer);
     writer.put(static_cast<std::uint8_t>(frame.progress.phase));
   }
@@ -47,11 +52,24 @@ struct BodyWriter {
     writer.put(static_cast<std::uint16_t>(length));
     writer.put(frame.rank.value_or(0));
     writer.put_bytes(std::as_bytes(std::span(frame.message).first(length)));
-    for (std::size_t i = length; i < kFailureMessageBytesMax; ++i) {
-      writer.put(std::uint8_t{0});
-    }
+    writer.put_zeros(kFailureMessageBytesMax - length);
   }
   void operator()(const GoodbyeFrame&) const { put_header(writer, FrameKind::kGoodbye); }
+  void operator()(const ReportRequestFrame& frame) const {
+    put_header(writer, FrameKind::kReportRequest);
+    writer.put(frame.number);
+    writer.put(frame.argument);
+  }
+  void operator()(const ReportPartFrame& frame) const {
+    put_header(writer, FrameKind::kReportPart);
+    const std::size_t length = std::min(frame.content.size(), kReportPartBytesMax);
+    writer.put(frame.number);
+    writer.put(static_cast<std::uint8_t>(frame.last));
+    writer.put(std::uint8_t{0});
+    writer.put(static_cast<std::uint16_t>(length));
+    writer.put_bytes(std::span(frame.content).first(length));
+    writer.put_zeros(kReportPartBytesMax - length);
+  }
 };
 
 Result<Frame> decode_heartbeat(ByteReader& reader) {
@@ -59,6 +77,8 @@ Result<Frame> decode_heartbeat(ByteReader& reader) {
   frame.progress.ticks = reader.get<std::uint64_t>();
   frame.progress.step = reader.get<std::int64_t>();
   frame.sender_clock_ns = reader.get<std::int64_t>();
+  frame.echo_clock_ns = reader.get<std::int64_t>();
+  frame.echo_held_ns = reader.get<std::int64_t>();
   frame.progress.layer = reader.get<std::int32_t>();
   const auto phase = reader.get<std::uint8_t>();
   if (phase > static_cast<std::uint8_t>(StepPhase::kStopped)) {
@@ -89,6 +109,22 @@ Result<Frame> decode_failure(ByteReader& reader) {
   return Frame{std::move(frame)};
 }
 
+Result<Frame> decode_report_part(ByteReader& reader) {
+  ReportPartFrame frame;
+  frame.number = reader.get<std::uint32_t>();
+  const auto last = reader.get<std::uint8_t>();
+  const auto zero = reader.get<std::uint8_t>();
+  const auto length = reader.get<std::uint16_t>();
+  if (last > 1 || zero != 0 || length > kReportPartBytesMax) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("part of a report with {} bytes and the marks {} and {}, expected at most {}, 0 or 1, and 0", length,
+                                                          last, zero, kReportPartBytesMax)};
+  }
+  frame.last = last == 1;
+  const std::span<const std::byte> content = reader.get_bytes(length);
+  frame.content.assign(content.begin(), content.end());
+  return Frame{std::move(frame)};
+}
+
 }  // namespace
 
 std::optional<std::size_t> frame_bytes(std::span<const std::byte, kFrameHeaderBytes> header) {
@@ -104,6 +140,10 @@ std::optional<std::size_t> frame_bytes(std::span<const std::byte, kFrameHeaderBy
       return kFrameHeaderBytes + kFailureBodyBytes + kFrameTagBytes;
     case FrameKind::kGoodbye:
       return kFrameHeaderBytes + kFrameTagBytes;
+    case FrameKind::kReportRequest:
+      return kFrameHeaderBytes + kReportRequestBodyBytes + kFrameTagBytes;
+    case FrameKind::kReportPart:
+      return kFrameHeaderBytes + kReportPartBodyBytes + kFrameTagBytes;
   }
   return std::nullopt;
 }
@@ -131,6 +171,14 @@ Result<Frame> decode_frame(std::span<const std::byte> bytes) {
       return decode_failure(reader);
     case FrameKind::kGoodbye:
       return Frame{GoodbyeFrame{}};
+    case FrameKind::kReportRequest: {
+      ReportRequestFrame frame;
+      frame.number = reader.get<std::uint32_t>();
+      frame.argument = reader.get<std::int64_t>();
+      return Frame{frame};
+    }
+    case FrameKind::kReportPart:
+      return decode_report_part(reader);
   }
   return Error{ErrorCode::kInvalidArgument, fmt::format("frame of unknown kind {}", static_cast<int>(kind))};
 }

@@ -1,6 +1,7 @@
 // Integers as little-endian bytes: the one form in which the peer channel puts numbers on the wire.
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <span>
@@ -26,9 +27,13 @@ class ByteWriter {
   }
   void put_bytes(std::span<const std::byte> bytes) {
     LOCKSTEP_CHECK(bytes.size() <= buffer_.size() - used_, "{} bytes at {} of {}", bytes.size(), used_, buffer_.size());
-    for (const std::byte byte : bytes) {
-      buffer_[used_++] = byte;
-    }
+    std::ranges::copy(bytes, buffer_.begin() + static_cast<std::ptrdiff_t>(used_));
+    used_ += bytes.size();
+  }
+  void put_zeros(std::size_t count) {
+    LOCKSTEP_CHECK(count <= buffer_.size() - used_, "{} zeros at {} of {}", count, used_, buffer_.size());
+    std::ranges::fill(buffer_.subspan(used_, count), std::byte{0});
+    used_ += count;
   }
   [[nodiscard]] std::size_t used() const { return used_; }
 

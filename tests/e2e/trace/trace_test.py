@@ -1,23 +1,29 @@
 #!/usr/bin/env python3
-"""Goal    GET /debug/trace gives every span of the newest steps, as JSON that Perfetto reads, and the metrics of exposed exchange time agree with it.
+"""Goal    GET /debug/trace gives every span of the newest steps of all ranks on one clock, as JSON that Perfetto reads, and the metrics of exposed exchange time agree with it.
 Method  Two ranks answer a request, split into micro-batches or not; the trace is parsed and compared with the step's structure."""
 
 import collections
+import os
 import pathlib
+import signal
 import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from group import GroupTest, call, complete  # noqa: E402
+from group import Group, GroupTest, call, complete, descendants  # noqa: E402
 
 STAGES = {"embed", "attention", "dispatch", "experts", "combine", "weigh", "head"}
 AROUND = {"plan", "agree", "sample", "deliver"}
 
 
-def spans_of(port, steps):
-    answer = call(port, "GET", f"/debug/trace?steps={steps}")
+def spans_of(port, steps, ranks="local"):
+    answer = call(port, "GET", f"/debug/trace?ranks={ranks}&steps={steps}")
     assert answer.status == 200, answer.text
     return [event for event in answer.json["traceEvents"] if event["ph"] == "X"]
+
+
+def agreements_of(spans, rank):
+    return {span["args"]["step"]: span for span in spans if span["pid"] == rank and span["name"] == "agree"}
 
 
 def exchange_seconds(port, exposed):
@@ -56,17 +62,58 @@ class WholeSteps(GroupTest):
             self.assertGreaterEqual(first["ts"] + first["dur"], second["ts"])
             self.assertGreaterEqual(second["ts"] + second["dur"], first["ts"])
 
+    def test_any_rank_gives_the_spans_of_all_on_its_own_clock(self):
+        complete(self.group.port, prompt="In the beginning", max_tokens=8, temperature=0, ignore_eos=True)
+        for rank, port in enumerate(self.group.ports):
+            answer = call(port, "GET", "/debug/trace?steps=10000").json
+            self.assertEqual(answer["metadata"]["clock_of_rank"], rank)
+            self.assertEqual(answer["metadata"]["missing"], [])
+            self.assertEqual(sorted(entry["rank"] for entry in answer["metadata"]["ranks"]), [0, 1])
+            spans = [event for event in answer["traceEvents"] if event["ph"] == "X"]
+            first, second = agreements_of(spans, 0), agreements_of(spans, 1)
+            common = set(first) & set(second)
+            self.assertGreaterEqual(len(common), 8)
+            for step in common:  # an agreement ends on no rank before all have begun it; times are rounded to 1 ns
+                self.assertGreaterEqual(first[step]["ts"] + first[step]["dur"] + 0.002, second[step]["ts"])
+                self.assertGreaterEqual(second[step]["ts"] + second[step]["dur"] + 0.002, first[step]["ts"])
+
     def test_without_micro_batches_all_exchange_is_exposed(self):
         complete(self.group.port, prompt="In the beginning", max_tokens=8, temperature=0, ignore_eos=True)
         self.assertGreater(exchange_seconds(self.group.port, "true"), 0)
         self.assertEqual(exchange_seconds(self.group.port, "false"), 0)
 
     def test_a_wrong_number_of_steps_is_refused(self):
-        for query in ("steps=0", "steps=many", "step=1"):
+        for query in ("steps=0", "steps=many", "step=1", "ranks=1"):
             answer = call(self.group.port, "GET", f"/debug/trace?{query}")
             self.assertEqual(answer.status, 400)
             self.assertIn("expected", answer.json["error"]["message"])
             self.assertNotIn(query, answer.json["error"]["message"], "it may hold any bytes")
+
+
+class StoppedRank(unittest.TestCase):
+    def test_a_rank_that_does_not_answer_is_named_and_the_others_spans_come(self):
+        group = Group("--stall-timeout", "60s", ranks=3)
+        try:
+            complete(group.port, prompt="In the beginning", max_tokens=8, temperature=0, ignore_eos=True)
+            daemon = next(pid for pid in descendants(group.process.pid) if is_daemon_of(pid, group.port + 2))
+            os.kill(daemon, signal.SIGSTOP)
+            answer = call(group.port, "GET", "/debug/trace").json
+            os.kill(daemon, signal.SIGCONT)
+            self.assertEqual([entry["rank"] for entry in answer["metadata"]["missing"]], [2])
+            self.assertIn("did not come within 5.0 s", answer["metadata"]["missing"][0]["cause"])
+            self.assertEqual({event["pid"] for event in answer["traceEvents"]}, {0, 1})
+            self.assertEqual(call(group.port, "GET", "/debug/trace").json["metadata"]["missing"], [])
+        finally:
+            group.close()
+
+
+def is_daemon_of(pid, port):
+    """Listens there: by the log's first lines ranks have ports, not process ids."""
+    try:
+        listening = {line.split()[9] for line in pathlib.Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:] if int(line.split()[1].rsplit(":")[1], 16) == port}
+        return any(os.readlink(entry) in {f"socket:[{inode}]" for inode in listening} for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False
 
 
 class SplitSteps(GroupTest):

@@ -156,11 +156,15 @@ TEST(ChromeTrace, OfNothingIsJsonToo) {
 }
 
 TEST(TraceRoute, AnythingButANumberOfStepsIsRefusedWithWhatWasExpected) {
-  EXPECT_EQ(*parse_trace_steps(""), kTraceStepsDefault);
-  EXPECT_EQ(*parse_trace_steps("steps=1"), 1);
-  EXPECT_EQ(*parse_trace_steps("steps=10000"), kTraceStepsMax);
-  for (const char* wrong : {"steps=", "steps=0", "steps=-1", "steps=10001", "steps=1x", "steps=99999999999999999999", "step=1", "steps=1&x=2"}) {
-    const auto parsed = parse_trace_steps(wrong);
+  EXPECT_EQ(parse_trace_query("")->steps, kTraceStepsDefault);
+  EXPECT_TRUE(parse_trace_query("")->all_ranks);
+  EXPECT_EQ(parse_trace_query("steps=1")->steps, 1);
+  EXPECT_EQ(parse_trace_query("ranks=local&steps=10000")->steps, kTraceStepsMax);
+  EXPECT_FALSE(parse_trace_query("steps=3&ranks=local")->all_ranks);
+  EXPECT_TRUE(parse_trace_query("ranks=all")->all_ranks);
+  for (const char* wrong : {"steps=", "steps=0", "steps=-1", "steps=10001", "steps=1x", "steps=99999999999999999999", "step=1", "steps=1&x=2",
+                            "ranks=", "ranks=0", "rank=1", "&steps=1"}) {
+    const auto parsed = parse_trace_query(wrong);
     ASSERT_FALSE(parsed.has_value()) << wrong;
     EXPECT_THAT(parsed.error().message, HasSubstr("expected")) << wrong;
   }

@@ -57,7 +57,7 @@ class AnswerWorkerTest : public ServerFixture {
            {"/failing", "GET", failing},
            {"/page", "GET", page},
            {"/large", "GET", large},
-           {"/debug/trace", "GET", trace_handler(&ring_, &*worker_, 0)}},
+           {"/debug/trace", "GET", trace_handler({.ring = &ring_, .worker = &*worker_, .peers = &no_peers_})}},
           &inflight_);
   }
   void TearDown() override {
@@ -73,6 +73,7 @@ class AnswerWorkerTest : public ServerFixture {
 
   Inflight inflight_;
   TraceRing ring_{16};
+  comm::PeerChannel* no_peers_ = nullptr;
   std::optional<AnswerWorker> worker_{std::in_place, io_, kOpenMax};
   std::latch first_is_made_{1};
   std::latch go_on_{1};

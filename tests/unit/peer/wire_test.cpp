@@ -29,7 +29,9 @@ Mac key_of(unsigned char value) {
 
 TEST(Frame, HeartbeatComesBackAsItWas) {
   const HeartbeatFrame sent{.progress = {.ticks = 0xfedcba9876543210U, .step = -5, .layer = -1, .phase = StepPhase::kCombining},
-                            .sender_clock_ns = 1234567890123};
+                            .sender_clock_ns = 1234567890123,
+                            .echo_clock_ns = -3,
+                            .echo_held_ns = 1LL << 50};
   const auto frame = decode_frame(encoded(sent));
   ASSERT_TRUE(frame);
   const auto& got = std::get<HeartbeatFrame>(*frame);
@@ -38,6 +40,33 @@ TEST(Frame, HeartbeatComesBackAsItWas) {
   EXPECT_EQ(got.progress.layer, sent.progress.layer);
   EXPECT_EQ(got.progress.phase, sent.progress.phase);
   EXPECT_EQ(got.sender_clock_ns, sent.sender_clock_ns);
+  EXPECT_EQ(got.echo_clock_ns, sent.echo_clock_ns);
+  EXPECT_EQ(got.echo_held_ns, sent.echo_held_ns);
+}
+
+TEST(Frame, ReportsComeBackAsTheyWere) {
+  const auto request = decode_frame(encoded(ReportRequestFrame{.number = 9, .argument = -4}));
+  ASSERT_TRUE(request);
+  EXPECT_EQ(std::get<ReportRequestFrame>(*request).number, 9U);
+  EXPECT_EQ(std::get<ReportRequestFrame>(*request).argument, -4);
+  for (const std::size_t size : {std::size_t{0}, std::size_t{1}, kReportPartBytesMax}) {
+    const auto part = decode_frame(encoded(ReportPartFrame{.number = 9, .last = size == 1, .content = std::vector(size, std::byte{5})}));
+    ASSERT_TRUE(part);
+    EXPECT_EQ(std::get<ReportPartFrame>(*part).number, 9U);
+    EXPECT_EQ(std::get<ReportPartFrame>(*part).last, size == 1);
+    EXPECT_EQ(std::get<ReportPartFrame>(*part).content, std::vector(size, std::byte{5}));
+  }
+}
+
+TEST(Frame, AReportsPartThatNoMemberSendsIsRefused) {
+  const std::vector<std::byte> good = encoded(ReportPartFrame{.number = 9, .content = {std::byte{5}}});
+  for (const std::size_t at : {kFrameHeaderBytes + 4, kFrameHeaderBytes + 5, kFrameHeaderBytes + 7}) {  // last, the zero, the length's upper byte
+    std::vector<std::byte> bytes = good;
+    bytes[at] = std::byte{0x7f};
+    const auto frame = decode_frame(bytes);
+    ASSERT_FALSE(frame) << at;
+    EXPECT_THAT(frame.error().message, HasSubstr("part of a report"));
+  }
 }
 
 TEST(Frame, WakeComesBackAsItWas) {
@@ -73,14 +102,14 @@ TEST(Frame, HeaderOfUnknownKindHasNoSize) {
     header[0] = static_cast<std::byte>(kind);
     known += frame_bytes(header).has_value() ? 1 : 0;
   }
-  EXPECT_EQ(known, 4);
+  EXPECT_EQ(known, 6);
   header = {std::byte{1}, std::byte{0}, std::byte{1}, std::byte{0}};
   EXPECT_FALSE(frame_bytes(header).has_value());
 }
 
 TEST(Frame, ValuesThatNoMemberSendsAreRefused) {
   auto heartbeat = encoded(HeartbeatFrame{});
-  heartbeat[kFrameHeaderBytes + 28] = std::byte{99};
+  heartbeat[kFrameHeaderBytes + 44] = std::byte{99};
   EXPECT_EQ(decode_frame(heartbeat).error().code, ErrorCode::kInvalidArgument);
   auto code = encoded(FailureFrame{});
   code[kFrameHeaderBytes] = std::byte{99};

@@ -1,0 +1,101 @@
+#include "daemon/trace/merged_trace.hpp"
+
+#include <algorithm>
+#include <unordered_map>
+#include <utility>
+
+#include <boost/json.hpp>
+
+#include "daemon/trace/chrome_trace.hpp"
+#include "daemon/trace/trace_report.hpp"
+
+namespace lockstep::daemon {
+namespace {
+
+using scheduler::SpanRecord;
+
+double microseconds(Duration duration) {
+  return std::chrono::duration<double, std::micro>(duration).count();
+}
+
+boost::json::object clock_object(int rank, const comm::ClockEstimate& clock) {
+  boost::json::object object;
+  object["rank"] = rank;
+  object["clock_ahead_us"] = microseconds(clock.ahead);
+  object["clock_error_us"] = microseconds(clock.error);
+  return object;
+}
+
+boost::json::object missing_object(int rank, std::string_view cause) {
+  boost::json::object object;
+  object["rank"] = rank;
+  object["cause"] = cause;
+  return object;
+}
+
+}  // namespace
+
+std::optional<comm::ClockEstimate> clock_difference(const std::vector<SpanRecord>& own, const std::vector<SpanRecord>& other,
+                                                    const std::optional<comm::ClockEstimate>& heartbeats) {
+  std::unordered_map<std::int64_t, const SpanRecord*> agreements;
+  for (const SpanRecord& span : own) {
+    if (span.kind == scheduler::SpanKind::kAgree) {
+      agreements[span.step] = &span;
+    }
+  }
+  Duration most = Duration::max();
+  Duration least = Duration::min();
+  for (const SpanRecord& span : other) {
+    const auto found = span.kind == scheduler::SpanKind::kAgree ? agreements.find(span.step) : agreements.end();
+    if (found != agreements.end()) {
+      // We begin before they end, and they begin before we end, in true time.
+      most = std::min(most, span.end - found->second->begin);
+      least = std::max(least, span.begin - found->second->end);
+    }
+  }
+  if (most == Duration::max()) {
+    return heartbeats;
+  }
+  if (most < least) {
+    return std::nullopt;
+  }
+  const Duration middle = least + (most - least) / 2;
+  const Duration ahead = heartbeats ? std::clamp(heartbeats->ahead, least, most) : middle;
+  const Duration error = std::max(most - ahead, ahead - least);
+  return comm::ClockEstimate{.ahead = ahead, .error = heartbeats && heartbeats->ahead == ahead ? std::min(error, heartbeats->error) : error};
+}
+
+std::string merged_trace(int rank, std::vector<SpanRecord> own, const std::vector<comm::PeerReport>& reports) {
+  boost::json::object metadata;
+  metadata["clock_of_rank"] = rank;
+  boost::json::array clocks;
+  boost::json::array missing;
+  std::vector<RankTrace> ranks;
+  ranks.push_back({.rank = rank, .spans = std::move(own)});
+  clocks.push_back(clock_object(rank, {}));
+  for (const comm::PeerReport& report : reports) {
+    if (!report.status) {
+      missing.push_back(missing_object(report.member, report.status.error().message));
+      continue;
+    }
+    Result<std::vector<SpanRecord>> spans = decode_spans(report.bytes);
+    if (!spans) {
+      missing.push_back(missing_object(report.member, spans.error().message));
+      continue;
+    }
+    const auto clock = clock_difference(ranks.front().spans, *spans, report.clock);
+    if (!clock) {
+      missing.push_back(missing_object(report.member,
+                                       "nothing tells how far its clock is apart: no heartbeat has gone there and back, or its agreements "
+                                       "contradict this rank's"));
+      continue;
+    }
+    clocks.push_back(clock_object(report.member, *clock));
+    ranks.push_back({.rank = report.member, .clock_offset = clock->ahead, .spans = std::move(*spans)});
+  }
+  metadata["ranks"] = std::move(clocks);
+  metadata["missing"] = std::move(missing);
+  return chrome_trace(ranks, boost::json::serialize(metadata));
+}
+
+}  // namespace lockstep::daemon
