@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""Goal    --device of lockstepd: auto serves on the CPU and says why in one line, cuda ends with status 2 and the reason, whatever the machine lacks.
+Method  `lockstepd --check`, which does all that a start does before ports open, on the simulated runtime and without one."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+BINARY = pathlib.Path(os.environ["LOCKSTEP_E2E_BINARY"])
+SIMULATED = os.environ["LOCKSTEP_SIM_FOLDER"]
+LIMIT_SECONDS = 60
+
+
+def check(device, binary=BINARY, **environment):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOCKSTEP_", "CUDA_"))}
+    command = [binary, "--check", "--device", device]
+    return subprocess.run(command, env={**kept, **environment}, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
+
+
+class Device(unittest.TestCase):
+    def on_the_cpu(self, done, *words):
+        self.assertEqual(done.returncode, 0, done.stderr)
+        said = [line for line in done.stderr.splitlines() if "computing on cpu: cuda: " in line]
+        self.assertEqual(len(said), 1, done.stderr)
+        self.assertIn(" info [rank 0/1]", said[0])
+        for word in words:
+            self.assertIn(word, said[0])
+
+    def refused(self, done, *words):
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertEqual(done.stdout, "")
+        lines = done.stderr.splitlines()
+        self.assertEqual(len(lines), 1, done.stderr)
+        for word in ["--device cuda: ", *words]:
+            self.assertIn(word, lines[0])
+
+    def both(self, *words, **options):
+        self.on_the_cpu(check("auto", **options), *words)
+        self.refused(check("cuda", **options), *words)
+
+    def test_the_cpu_is_taken_without_a_word(self):
+        done = check("cpu")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stderr, "")
+
+    def test_a_machine_without_a_driver(self):
+        self.both("no usable GPU: CUDA driver version is insufficient", LD_LIBRARY_PATH=SIMULATED, LOCKSTEP_SIM_DEVICES="no-driver")
+
+    def test_a_machine_without_a_device(self):
+        self.both("no usable GPU: no CUDA-capable device is detected", LD_LIBRARY_PATH=SIMULATED, LOCKSTEP_SIM_DEVICES="0")
+
+    def test_devices_that_are_hidden(self):
+        self.both("no CUDA-capable device", LD_LIBRARY_PATH=SIMULATED, LOCKSTEP_SIM_DEVICES="2", CUDA_VISIBLE_DEVICES="")
+
+    def test_fewer_devices_than_ranks(self):
+        mpirun = {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_LOCAL_RANK": "2", "OMPI_COMM_WORLD_LOCAL_SIZE": "3"}
+        done = check("cuda", LD_LIBRARY_PATH=SIMULATED, LOCKSTEP_SIM_DEVICES="2", **mpirun, LOCKSTEP_GROUP_SECRET="x")
+        self.refused(done, "this is rank 2 of 3 on this host, and CUDA shows 2 devices")
+
+    def test_a_device_is_found_but_this_version_cannot_serve_from_it(self):
+        self.both("this version of lockstep cannot serve from its memory yet", LD_LIBRARY_PATH=SIMULATED, LOCKSTEP_SIM_DEVICES="1")
+
+    def test_a_machine_without_the_plugin_or_with_a_broken_one(self):
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            binary = root / "bin/lockstepd"
+            binary.parent.mkdir()
+            shutil.copy(BINARY, binary)
+            shutil.copytree(BINARY.parent / "model", root / "bin/model")
+            self.both("liblockstep_cuda.so", str(root / "bin/plugins"), binary=binary)
+            (root / "bin/plugins").mkdir()
+            plugin = root / "bin/plugins/liblockstep_cuda.so"
+            plugin.write_bytes(b"no library")
+            self.both("cannot be loaded", binary=binary)
+            plugin.unlink()
+            shutil.copy(pathlib.Path(SIMULATED) / "libcudart.so.13", plugin)
+            self.both("is no plugin of lockstep", binary=binary)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

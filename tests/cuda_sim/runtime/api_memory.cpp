@@ -1,0 +1,138 @@
+// Memory and copies.      Source  CUDA Runtime API 13.0: "Memory Management", "Stream Ordered Memory Allocator", "API synchronization behavior".
+// Stricter than a device: asynchronous copies take page-locked memory only, what a copy will write is poisoned at once, what it will read must stay as it is.
+#include <cstring>
+#include <cuda_runtime_api.h>
+#include <memory>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "tests/cuda_sim/runtime/memory.hpp"
+#include "tests/cuda_sim/runtime/state.hpp"
+#include "tests/cuda_sim/violation.hpp"
+
+namespace cuda_sim {
+namespace {
+
+cudaError_t enqueue_on(cudaStream_t handle, const char* call, std::function<void()> run) {
+  const std::shared_ptr<SimStream> stream = find_stream(handle, call);
+  if (!stream) {
+    return failed(cudaErrorInvalidResourceHandle);
+  }
+  Scheduler::instance().enqueue(*stream, {.label = call, .run = std::move(run), .awaits = nullptr});
+  return cudaSuccess;
+}
+
+cudaError_t upload(cudaStream_t handle, void* to, const void* from, std::size_t bytes) {
+  constexpr const char* kCall = "cudaMemcpyAsync to the device";
+  check_page_locked_range(from, bytes, kCall);
+  check_device_range(to, bytes, kCall);
+  return enqueue_on(handle, kCall, [=, before = checksum(from, bytes)] {
+    check_page_locked_range(from, bytes, kCall);
+    if (checksum(from, bytes) != before) {
+      violation("the host changed memory before the copy from it was done");
+    }
+    std::memcpy(to, from, bytes);
+  });
+}
+
+cudaError_t download(cudaStream_t handle, void* to, const void* from, std::size_t bytes) {
+  constexpr const char* kCall = "cudaMemcpyAsync to the host";
+  check_page_locked_range(to, bytes, kCall);
+  check_device_range(from, bytes, kCall);
+  poison(to, bytes);
+  return enqueue_on(handle, kCall, [=] {
+    check_page_locked_range(to, bytes, kCall);
+    std::memcpy(to, from, bytes);
+  });
+}
+
+}  // namespace
+}  // namespace cuda_sim
+
+using namespace cuda_sim;  // the API's names are global
+
+/// A pool has no state of its own here: memory is never used twice.
+struct CUmemPoolHandle_st {
+  std::uint64_t release_threshold = 0;
+};
+
+extern "C" {
+
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
+  if (properties->allocType != cudaMemAllocationTypePinned || properties->location.type != cudaMemLocationTypeDevice) {
+    return failed(cudaErrorInvalidValue);
+  }
+  *pool = new CUmemPoolHandle_st;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value) {
+  if (attribute != cudaMemPoolAttrReleaseThreshold) {
+    return failed(cudaErrorInvalidValue);
+  }
+  std::memcpy(&pool->release_threshold, value, sizeof pool->release_threshold);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
+  delete pool;
+  return cudaSuccess;
+}
+
+/// The memory is there for work that comes after this in the stream's order, and not before.
+cudaError_t cudaMallocFromPoolAsync(void** data, std::size_t bytes, cudaMemPool_t pool, cudaStream_t stream) {
+  if (pool == nullptr || bytes == 0) {
+    return failed(cudaErrorInvalidValue);
+  }
+  void* const reserved = reserve_device_memory(bytes);
+  if (reserved == nullptr) {
+    return failed(cudaErrorMemoryAllocation);
+  }
+  *data = reserved;
+  return enqueue_on(stream, "cudaMallocFromPoolAsync", [reserved] { begin_device_memory(reserved); });
+}
+
+cudaError_t cudaFreeAsync(void* data, cudaStream_t stream) {
+  if (!is_device_memory(data)) {
+    violation("cudaFreeAsync of what is no allocation, or not any more");
+  }
+  return enqueue_on(stream, "cudaFreeAsync", [data] { end_device_memory(data); });
+}
+
+cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t stream) {
+  check_device_range(data, bytes, "cudaMemsetAsync");
+  return enqueue_on(stream, "cudaMemsetAsync", [=] { std::memset(data, value, bytes); });
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  if (bytes == 0) {
+    return cudaSuccess;
+  }
+  switch (kind) {
+    case cudaMemcpyHostToDevice:
+      return upload(stream, to, from, bytes);
+    case cudaMemcpyDeviceToHost:
+      return download(stream, to, from, bytes);
+    case cudaMemcpyDeviceToDevice:
+      check_device_range(to, bytes, "cudaMemcpyAsync on the device");
+      check_device_range(from, bytes, "cudaMemcpyAsync on the device");
+      return enqueue_on(stream, "cudaMemcpyAsync on the device", [=] { std::memcpy(to, from, bytes); });
+    default:
+      return failed(cudaErrorInvalidValue);
+  }
+}
+
+cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned flags) {
+  if (flags != cudaHostAllocDefault) {
+    return failed(cudaErrorInvalidValue);
+  }
+  *data = allocate_page_locked(bytes);
+  return *data == nullptr ? failed(cudaErrorMemoryAllocation) : cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void* data) {
+  return data == nullptr || free_page_locked(data) ? cudaSuccess : failed(cudaErrorInvalidValue);
+}
+
+}  // extern "C"

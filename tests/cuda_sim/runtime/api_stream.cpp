@@ -1,0 +1,228 @@
+// Streams and events.      Source  CUDA Runtime API 13.0: "Stream Management", "Event Management", "Stream synchronization behavior".
+#include <algorithm>
+#include <atomic>
+#include <cuda.h>
+#include <cuda_runtime_api.h>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string_view>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "tests/cuda_sim/runtime/memory.hpp"
+#include "tests/cuda_sim/runtime/state.hpp"
+#include "tests/cuda_sim/violation.hpp"
+
+struct CUevent_st {
+  unsigned flags = 0;
+  std::mutex mutex;
+  std::shared_ptr<cuda_sim::Operation> recorded;  ///< null: never
+};
+
+namespace cuda_sim {
+namespace {
+
+/// Numerically lower is more urgent: what an H100 reports.
+constexpr int kPriorityLowest = 0;
+constexpr int kPriorityHighest = -5;
+
+struct Handles {
+  std::mutex mutex;
+  std::map<cudaStream_t, std::shared_ptr<SimStream>> streams;
+};
+
+Handles& handles() {
+  static auto* const all = new Handles;  // NOLINT: never destroyed, streams may outlive main
+  return *all;
+}
+
+/// cuStreamWaitValue32 of the driver API, "Stream Memory Operations": the stream goes on when (int32_t)(*address - value) >= 0.
+CUresult wait_for_value(CUstream handle, CUdeviceptr address, cuuint32_t value, unsigned flags) {
+  constexpr const char* kCall = "cuStreamWaitValue32";
+  const std::shared_ptr<SimStream> stream = find_stream(handle, kCall);
+  if (!stream || flags != CU_STREAM_WAIT_VALUE_GEQ) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  auto* const word = reinterpret_cast<std::uint32_t*>(address);
+  check_page_locked_range(word, sizeof *word, kCall);
+  const auto run = [word, value] {
+    while (static_cast<std::int32_t>(std::atomic_ref(*word).load(std::memory_order_acquire) - value) < 0) {
+      check_page_locked_range(word, sizeof *word, kCall);
+      std::this_thread::yield();
+    }
+  };
+  // As a function of the host: it ends when the host has written the word, and needs no access to the device's memory.
+  Scheduler::instance().enqueue(*stream, {.label = kCall, .run = run, .awaits = nullptr, .calls_host = true});
+  return CUDA_SUCCESS;
+}
+
+std::shared_ptr<Operation> recorded_of(cudaEvent_t event) {
+  const std::scoped_lock lock(event->mutex);
+  return event->recorded;
+}
+
+}  // namespace
+
+std::shared_ptr<SimStream> find_stream(cudaStream_t handle, const char* call) {
+  if (handle == nullptr || handle == cudaStreamLegacy || handle == cudaStreamPerThread) {
+    violation(fmt::format("{} on a default stream, which waits for all others", call));
+  }
+  Handles& all = handles();
+  const std::scoped_lock lock(all.mutex);
+  const auto found = all.streams.find(handle);
+  if (found == all.streams.end()) {
+    return nullptr;
+  }
+  if (found->second->device != current_device()) {
+    return nullptr;  // "launches will fail if they are issued to a stream that is not associated to the current device"
+  }
+  return found->second;
+}
+
+}  // namespace cuda_sim
+
+using namespace cuda_sim;  // the API's names are global
+
+extern "C" {
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* handle, unsigned flags, int priority) {
+  if (flags != cudaStreamNonBlocking) {
+    violation("a blocking stream waits for the default stream: use cudaStreamNonBlocking");
+  }
+  // "If the priority is outside the range, it is clamped to the lowest or highest."
+  const int clamped = std::clamp(priority, kPriorityHighest, kPriorityLowest);
+  std::shared_ptr<SimStream> stream = Scheduler::instance().make_stream(current_device(), flags, clamped);
+  Handles& all = handles();
+  const std::scoped_lock lock(all.mutex);
+  *handle = reinterpret_cast<cudaStream_t>(stream.get());
+  all.streams[*handle] = std::move(stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* handle, unsigned flags) {
+  return cudaStreamCreateWithPriority(handle, flags, kPriorityLowest);
+}
+
+cudaError_t cudaDeviceGetStreamPriorityRange(int* lowest, int* highest) {
+  *lowest = kPriorityLowest;
+  *highest = kPriorityHighest;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamGetPriority(cudaStream_t handle, int* priority) {
+  const std::shared_ptr<SimStream> stream = find_stream(handle, "cudaStreamGetPriority");
+  if (!stream) {
+    return failed(cudaErrorInvalidResourceHandle);
+  }
+  *priority = stream->priority;
+  return cudaSuccess;
+}
+
+/// Returns at once; what the stream still has to do is done.
+cudaError_t cudaStreamDestroy(cudaStream_t handle) {
+  std::shared_ptr<SimStream> stream;
+  {
+    Handles& all = handles();
+    const std::scoped_lock lock(all.mutex);
+    const auto found = all.streams.find(handle);
+    if (found == all.streams.end()) {
+      return failed(cudaErrorInvalidResourceHandle);
+    }
+    stream = std::move(found->second);
+    all.streams.erase(found);
+  }
+  Scheduler::instance().close(stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t handle) {
+  const std::shared_ptr<SimStream> stream = find_stream(handle, "cudaStreamQuery");
+  if (!stream) {
+    return failed(cudaErrorInvalidResourceHandle);
+  }
+  Scheduler& scheduler = Scheduler::instance();
+  return scheduler.query(scheduler.last(*stream)) ? cudaSuccess : cudaErrorNotReady;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
+  const std::shared_ptr<SimStream> stream = find_stream(handle, "cudaStreamSynchronize");
+  if (!stream) {
+    return failed(cudaErrorInvalidResourceHandle);
+  }
+  Scheduler& scheduler = Scheduler::instance();
+  scheduler.wait(scheduler.last(*stream));
+  return cudaSuccess;
+}
+
+/// Waits for the event's most recent record at the time of this call; an event never recorded holds nothing back.
+cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned /*flags*/) {
+  const std::shared_ptr<SimStream> stream = find_stream(handle, "cudaStreamWaitEvent");
+  if (!stream) {
+    return failed(cudaErrorInvalidResourceHandle);
+  }
+  if (std::shared_ptr<Operation> recorded = recorded_of(event)) {
+    Scheduler::instance().enqueue(*stream, {.label = "cudaStreamWaitEvent", .run = nullptr, .awaits = std::move(recorded)});
+  }
+  return cudaSuccess;
+}
+
+/// The function must not call CUDA; work that comes after it in the stream waits for it.
+cudaError_t cudaLaunchHostFunc(cudaStream_t handle, cudaHostFn_t function, void* data) {
+  const std::shared_ptr<SimStream> stream = find_stream(handle, "cudaLaunchHostFunc");
+  if (!stream) {
+    return failed(cudaErrorInvalidResourceHandle);
+  }
+  Scheduler::instance().enqueue(*stream,
+                                {.label = "a function of the host", .run = [function, data] { function(data); }, .awaits = nullptr, .calls_host = true});
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  *event = new CUevent_st{.flags = flags, .mutex = {}, .recorded = nullptr};
+  return cudaSuccess;
+}
+
+/// "Any pending work is not affected."
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+
+/// Replaces what the event stood for; waits that were enqueued before keep the older point.
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
+  const std::shared_ptr<SimStream> stream = find_stream(handle, "cudaEventRecord");
+  if (!stream) {
+    return failed(cudaErrorInvalidResourceHandle);
+  }
+  std::shared_ptr<Operation> recorded = Scheduler::instance().enqueue(*stream, {.label = "cudaEventRecord", .run = nullptr, .awaits = nullptr});
+  const std::scoped_lock lock(event->mutex);
+  event->recorded = std::move(recorded);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  return Scheduler::instance().query(recorded_of(event)) ? cudaSuccess : cudaErrorNotReady;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  Scheduler::instance().wait(recorded_of(event));
+  return cudaSuccess;
+}
+
+/// Of the driver's calls, that which the backend asks for.
+cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned /*version*/, unsigned long long /*flags*/,
+                                             cudaDriverEntryPointQueryResult* result) {
+  const bool known = std::string_view(symbol) == "cuStreamWaitValue32";
+  *function = known ? reinterpret_cast<void*>(&wait_for_value) : nullptr;
+  *result = known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+  return cudaSuccess;
+}
+
+/// Not CUDA's: another schedule from here on. 0 early, 1 late, 2 random.
+void cuda_sim_set_schedule(int policy, std::uint64_t seed) {
+  Scheduler::instance().set_schedule(static_cast<SchedulePolicy>(policy), seed);
+}
+
+}  // extern "C"

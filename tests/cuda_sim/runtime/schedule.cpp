@@ -1,0 +1,183 @@
+#include "tests/cuda_sim/runtime/schedule.hpp"
+
+#include <thread>
+#include <utility>
+
+#include "tests/cuda_sim/runtime/memory.hpp"
+#include "tests/cuda_sim/violation.hpp"
+
+namespace cuda_sim {
+namespace {
+
+/// How many calls of the runtime a piece of work is held back at most.
+constexpr int kTicksMax = 8;
+
+}  // namespace
+
+Scheduler& Scheduler::instance() {
+  static auto* const scheduler = new Scheduler;  // NOLINT: never destroyed, streams may outlive main
+  return *scheduler;
+}
+
+std::shared_ptr<SimStream> Scheduler::make_stream(int device, unsigned flags, int priority) {
+  auto stream = std::make_shared<SimStream>(device, flags, priority);
+  {
+    const std::scoped_lock lock(mutex_);
+    std::erase_if(streams_, [](const auto& known) { return known.expired(); });
+    streams_.push_back(stream);
+  }
+  std::thread([this, stream] { serve(stream); }).detach();  // it ends when the stream is closed and empty, which may be after main
+  return stream;
+}
+
+void Scheduler::close(const std::shared_ptr<SimStream>& stream) {
+  const std::scoped_lock lock(mutex_);
+  stream->closing_ = true;
+  if (stream->last_ && !stream->last_->done) {
+    open_all_needed(*stream->last_);
+  }
+  changed_.notify_all();
+}
+
+/// Opens the work, what is before it in its stream, and what those wait for. Under the lock.
+void Scheduler::open_all_needed(Operation& operation) {
+  for (const std::shared_ptr<Operation>& before : operation.stream->queue_) {
+    if (before->open && before.get() != &operation) {
+      continue;
+    }
+    before->open = true;
+    if (before->awaits && !before->awaits->done && !before->awaits->open) {
+      open_all_needed(*before->awaits);
+    }
+    if (before.get() == &operation) {
+      break;
+    }
+  }
+}
+
+void Scheduler::choose_gate(Operation& operation, bool& waits) {
+  waits = false;
+  if (policy_ == SchedulePolicy::kLate) {
+    return;
+  }
+  const auto drawn = policy_ == SchedulePolicy::kEarly ? 0 : random_() % 3;
+  if (drawn == 2) {
+    operation.ticks = 1 + static_cast<int>(random_() % kTicksMax);
+    return;
+  }
+  open_all_needed(operation);
+  waits = drawn == 0;
+}
+
+void Scheduler::tick() {
+  for (const std::weak_ptr<SimStream>& known : streams_) {
+    const std::shared_ptr<SimStream> stream = known.lock();
+    if (!stream || stream->queue_.empty()) {
+      continue;
+    }
+    Operation& first = *stream->queue_.front();
+    if (!first.open && first.ticks > 0 && --first.ticks == 0) {
+      open_all_needed(first);
+    }
+  }
+}
+
+std::shared_ptr<Operation> Scheduler::enqueue(SimStream& stream, Operation operation) {
+  auto added = std::make_shared<Operation>(std::move(operation));
+  added->stream = &stream;
+  std::unique_lock lock(mutex_);
+  tick();
+  host_calls_pending_ += added->calls_host ? 1 : 0;
+  stream.queue_.push_back(added);
+  stream.last_ = added;
+  bool waits = false;
+  choose_gate(*added, waits);
+  changed_.notify_all();
+  // Work that calls the host may wait for the very thread that is here.
+  if (waits && host_calls_pending_ == 0) {
+    changed_.wait(lock, [&added] { return added->done; });
+  }
+  return added;
+}
+
+std::shared_ptr<Operation> Scheduler::last(SimStream& stream) {
+  const std::scoped_lock lock(mutex_);
+  return stream.last_;
+}
+
+std::vector<std::shared_ptr<Operation>> Scheduler::all_last() {
+  const std::scoped_lock lock(mutex_);
+  std::vector<std::shared_ptr<Operation>> all;
+  for (const std::weak_ptr<SimStream>& known : streams_) {
+    if (const std::shared_ptr<SimStream> stream = known.lock()) {
+      all.push_back(stream->last_);
+    }
+  }
+  return all;
+}
+
+void Scheduler::wait(const std::shared_ptr<Operation>& operation) {
+  if (!operation) {
+    return;
+  }
+  std::unique_lock lock(mutex_);
+  if (!operation->done) {
+    open_all_needed(*operation);
+    changed_.notify_all();
+    changed_.wait(lock, [&operation] { return operation->done; });
+  }
+}
+
+bool Scheduler::query(const std::shared_ptr<Operation>& operation) {
+  if (!operation) {
+    return true;
+  }
+  const std::scoped_lock lock(mutex_);
+  tick();
+  if (!operation->done && !operation->open) {
+    open_all_needed(*operation);
+    changed_.notify_all();
+    return false;
+  }
+  changed_.notify_all();
+  return operation->done;
+}
+
+void Scheduler::set_schedule(SchedulePolicy policy, std::uint64_t seed) {
+  const std::scoped_lock lock(mutex_);
+  policy_ = policy;
+  random_.seed(seed);
+}
+
+std::uint64_t Scheduler::draw_seed() {
+  const std::scoped_lock lock(mutex_);
+  return policy_ == SchedulePolicy::kRandom ? random_() : 0;
+}
+
+void Scheduler::serve(const std::shared_ptr<SimStream>& stream) {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [&stream] { return !stream->queue_.empty() || stream->closing_; });
+    if (stream->queue_.empty()) {
+      return;
+    }
+    const std::shared_ptr<Operation> operation = stream->queue_.front();
+    changed_.wait(lock, [&operation] { return operation->open && (!operation->awaits || operation->awaits->done); });
+    lock.unlock();
+    if (operation->run && operation->calls_host) {
+      operation->run();
+    } else if (operation->run) {
+      const DeviceAccess access(operation->label);
+      operation->run();
+    }
+    lock.lock();
+    operation->done = true;
+    operation->run = nullptr;
+    operation->awaits = nullptr;
+    host_calls_pending_ -= operation->calls_host ? 1 : 0;
+    stream->queue_.pop_front();
+    changed_.notify_all();
+  }
+}
+
+}  // namespace cuda_sim

@@ -1,0 +1,84 @@
+// Streams of the simulated runtime: each is a thread, and a gate before each piece of its work says when it may begin.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "tests/cuda_sim/runtime/settings.hpp"
+
+namespace cuda_sim {
+
+class SimStream;
+
+/// One piece of work of a stream. All but the first four members are the scheduler's, under its lock.
+struct Operation {
+  std::string label;                  ///< for complaints
+  std::function<void()> run;          ///< none: it only stands for a point
+  std::shared_ptr<Operation> awaits;  ///< what has to be done first in another stream; null: nothing
+  bool calls_host = false;            ///< it runs code of the host, which may wait for the thread that enqueued it
+  SimStream* stream = nullptr;
+  bool open = false;  ///< it may begin
+  int ticks = 0;      ///< calls of the runtime until it opens by itself; 0: not by itself
+  bool done = false;
+};
+
+class SimStream {
+ public:
+  SimStream(int device, unsigned flags, int priority) : device(device), flags(flags), priority(priority) {}
+  const int device;
+  const unsigned flags;
+  const int priority;
+
+ private:
+  friend class Scheduler;
+  std::deque<std::shared_ptr<Operation>> queue_;
+  std::shared_ptr<Operation> last_;  ///< the newest ever enqueued
+  bool closing_ = false;
+};
+
+/// All streams of the process.      Threads  safe.      Ownership  never destroyed: stream threads may outlive main.
+class Scheduler {
+ public:
+  static Scheduler& instance();
+
+  [[nodiscard]] std::shared_ptr<SimStream> make_stream(int device, unsigned flags, int priority);
+  /// The stream's work still runs; nothing can be enqueued any more.
+  void close(const std::shared_ptr<SimStream>& stream);
+
+  std::shared_ptr<Operation> enqueue(SimStream& stream, Operation operation);
+  /// The newest work of the stream; null: there was none.
+  [[nodiscard]] std::shared_ptr<Operation> last(SimStream& stream);
+  /// The newest work of all streams.
+  [[nodiscard]] std::vector<std::shared_ptr<Operation>> all_last();
+  /// Blocks until the work is done, which opens it and all that it needs. Null: nothing to wait for.
+  void wait(const std::shared_ptr<Operation>& operation);
+  /// Whether it is done. Where not, it is opened: who asks wants to know, and may ask until it is.
+  [[nodiscard]] bool query(const std::shared_ptr<Operation>& operation);
+  /// Another schedule from here on, for work enqueued from now.
+  void set_schedule(SchedulePolicy policy, std::uint64_t seed);
+  /// A seed for one launch, from the schedule's.
+  [[nodiscard]] std::uint64_t draw_seed();
+
+ private:
+  Scheduler() : policy_(settings().policy), random_(settings().seed) {}
+  void serve(const std::shared_ptr<SimStream>& stream);
+  void open_all_needed(Operation& operation);
+  void tick();
+  void choose_gate(Operation& operation, bool& waits);
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  SchedulePolicy policy_;
+  std::mt19937_64 random_;
+  std::vector<std::weak_ptr<SimStream>> streams_;
+  int host_calls_pending_ = 0;  ///< operations that call the host and are not done
+};
+
+}  // namespace cuda_sim

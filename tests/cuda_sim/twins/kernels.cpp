@@ -1,0 +1,46 @@
+// The twins of all kernels: their .cuh files, compiled by the host's compiler.
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <string_view>
+
+// CUDA's language first.
+// clang-format off
+#include "tests/cuda_sim/twins/language.hpp"
+
+#include "device/cuda/kernels/attention.cuh"
+#include "device/cuda/kernels/product.cuh"
+#include "device/cuda/kernels/route.cuh"
+#include "device/cuda/kernels/rows.cuh"
+// clang-format on
+#include "tests/cuda_sim/twins/twin.hpp"
+
+namespace {
+
+using namespace lockstep::device::cuda;  // a list of kernels
+
+const auto& twins() {
+  static const std::array kTwins{
+      cuda_sim::twin_of<add_kernel>(),           cuda_sim::twin_of<embed_kernel>(),           cuda_sim::twin_of<gather_floats_kernel>(),
+      cuda_sim::twin_of<gather_halves_kernel>(), cuda_sim::twin_of<grouped_matmul_kernel>(),  cuda_sim::twin_of<matmul_kernel>(),
+      cuda_sim::twin_of<narrow_kernel>(),        cuda_sim::twin_of<norm_rope_store_kernel>(), cuda_sim::twin_of<paged_attention_kernel>(),
+      cuda_sim::twin_of<rms_norm_kernel>(),      cuda_sim::twin_of<route_kernel>(),           cuda_sim::twin_of<silu_mul_kernel>(),
+      cuda_sim::twin_of<weigh_and_sum_kernel>()};
+  return kTwins;
+}
+
+}  // namespace
+
+/// Binds the kernel's twin to its arguments; false: there is none of this name.
+extern "C" bool cuda_sim_bind_twin(const char* name, void** arguments, std::function<void()>* thread) {
+  const auto found = std::ranges::find(twins(), std::string_view(name), &cuda_sim::Twin::name);
+  if (found == twins().end()) {
+    return false;
+  }
+  *thread = found->bind(arguments);
+  return true;
+}
+
+extern "C" void cuda_sim_run_grid(const cuda_sim::Grid* grid, const std::function<void()>* thread) {
+  cuda_sim::run_grid(*grid, *thread);
+}
