@@ -1,37 +1,86 @@
 // The table of device backends. An explicit table: self-registering statics are dropped by the linker from static libraries.
+#include <algorithm>
 #include <array>
+#include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "device/host/host_device.hpp"
+#include "device/plugin/cuda_plugin.hpp"
 #include "lockstep/device/device.hpp"
 
 namespace lockstep::device {
 
 namespace {
+
+Status probe_host(const DeviceOptions& /*options*/) {
+  return {};
+}
+
+constexpr std::string_view kHost = "cpu";
+
+/// In order of preference, the host last: it always works.
 constexpr std::array kBackends{
-    DeviceBackend{.name = "cpu", .make = host::make_host_device},
+    DeviceBackend{.name = "cuda", .host_memory = false, .probe = plugin::probe_cuda, .make = plugin::make_cuda_device},
+    DeviceBackend{.name = kHost, .host_memory = true, .probe = probe_host, .make = host::make_host_device},
 };
+
+constexpr std::array<std::string_view, 1 + kBackends.size()> kNames = [] {
+  std::array<std::string_view, 1 + kBackends.size()> names{kAutoDevice};
+  std::ranges::transform(kBackends, names.begin() + 1, &DeviceBackend::name);
+  return names;
+}();
+
+/// Why this backend will not do, or nothing.
+Status check_backend(const DeviceBackend& backend, const DeviceWish& wish, const DeviceOptions& options) {
+  LOCKSTEP_RETURN_IF_ERROR(backend.probe(options));
+  if (wish.host_memory && !backend.host_memory) {
+    return Error{ErrorCode::kUnsupported, "a device is there, but this version of lockstep cannot serve from its memory yet; docs/gpu.md tells what works"};
+  }
+  return {};
+}
+
 }  // namespace
 
 std::span<const DeviceBackend> device_backends() {
   return kBackends;
 }
 
+std::span<const std::string_view> device_names() {
+  return kNames;
+}
+
 Result<const DeviceBackend*> find_device_backend(std::string_view name) {
-  std::string known;
-  for (const DeviceBackend& backend : kBackends) {
-    if (backend.name == name) {
-      return &backend;
-    }
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", backend.name);
+  const auto* const found = std::ranges::find(kBackends, name, &DeviceBackend::name);
+  if (found == kBackends.end()) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("--device is \"{}\", expected one of {}", name, fmt::join(kNames, ", "))};
   }
-  return Error{ErrorCode::kInvalidArgument, fmt::format("--device: unknown device \"{}\": this build has {}; choose one of them", name, known)};
+  return found;
 }
 
 Result<std::unique_ptr<Device>> make_device(std::string_view name, const DeviceOptions& options) {
   LOCKSTEP_ASSIGN_OR_RETURN(const DeviceBackend* backend, find_device_backend(name));
   return backend->make(options);
+}
+
+Result<DeviceChoice> choose_device(const DeviceWish& wish, const DeviceOptions& options) {
+  if (wish.name != kAutoDevice) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const DeviceBackend* named, find_device_backend(wish.name));
+    if (Status usable = check_backend(*named, wish, options); !usable) {
+      return Error{usable.error().code, fmt::format("--device {}: {}", wish.name, usable.error().message)};
+    }
+    return DeviceChoice{.backend = named};
+  }
+  std::string note;
+  for (const DeviceBackend& backend : kBackends) {
+    const Status usable = check_backend(backend, wish, options);
+    if (usable) {
+      return DeviceChoice{.backend = &backend, .note = note.empty() ? std::string() : fmt::format("computing on {}: {}", backend.name, note)};
+    }
+    note += fmt::format("{}{}: {}", note.empty() ? "" : "; ", backend.name, usable.error().message);
+  }
+  return Error{ErrorCode::kUnsupported, fmt::format("--device {}: no device is usable here: {}", wish.name, note)};
 }
 
 }  // namespace lockstep::device

@@ -114,7 +114,9 @@ scheduler::EngineOptions engine_options(const DaemonOptions& options) {
 
 Status check_start(const DaemonOptions& options, const comm::LaunchInfo& launch, const model::ModelConfig& config, std::int64_t host_memory_bytes) {
   LOCKSTEP_RETURN_IF_ERROR(check_ports(options, launch.local_size));
-  LOCKSTEP_RETURN_IF_ERROR(device::find_device_backend(options.device));
+  if (options.device != device::kAutoDevice) {
+    LOCKSTEP_RETURN_IF_ERROR(device::find_device_backend(options.device));
+  }
   const scheduler::EngineOptions engine = engine_options(options);
   LOCKSTEP_RETURN_IF_ERROR(scheduler::check_engine_options(engine, config, launch.world_size));
   const std::int64_t cache_bytes = scheduler::kv_cache_bytes_used(engine, config);

@@ -90,7 +90,10 @@ Status RankRunner::connect_peers(const Deadline& deadline) {
 
 Status RankRunner::make_engine() {
   const DaemonOptions& options = *parts_.options;
-  LOCKSTEP_ASSIGN_OR_RETURN(device_, device::make_device(options.device, {.local_rank = parts_.launch.local_rank, .core_count = parts_.core_count}));
+  LOCKSTEP_ASSIGN_OR_RETURN(device_, device::make_device(options.device, {.local_rank = parts_.launch.local_rank,
+                                                                          .local_size = parts_.launch.local_size,
+                                                                          .core_count = parts_.core_count,
+                                                                          .current_step = [progress = parts_.progress] { return progress->report().step; }}));
   scheduler::EngineParts engine_parts{.config = &parts_.model->config,
                                       .weights = parts_.model->weights.get(),
                                       .device = device_.get(),

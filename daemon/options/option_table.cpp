@@ -49,21 +49,17 @@ constexpr OptionKind unsigned_seed() {
 }
 
 std::vector<std::string> device_names() {
-  std::vector<std::string> names;
-  for (const device::DeviceBackend& backend : device::device_backends()) {
-    names.emplace_back(backend.name);
-  }
-  return names;
+  const auto names = device::device_names();
+  return {names.begin(), names.end()};
 }
 
 constexpr OptionKind device_name() {
   return {.placeholder = "NAME",
-          .expected = [] { return "a device that this build has: " + any_of(device_names()); },
+          .expected = [] { return "a device: " + any_of(device_names()); },
           .apply =
               [](std::string_view text, DaemonOptions& options) {
                 options.device = text;
-                const auto devices = device::device_backends();
-                return std::ranges::find(devices, text, &device::DeviceBackend::name) != devices.end();
+                return std::ranges::find(device::device_names(), text) != device::device_names().end();
               },
           .choices = device_names};
 }
@@ -125,7 +121,10 @@ constexpr std::array kLines{
     OptionLine{kModel, "embedding-pooling", one_of<&Options::embedding_pooling, kPoolings>(), "last",
                "Which hidden states make the embedding of a text: its last token's, or the mean of all",
                "Which hidden states make the embedding of a text: its `last` token's, or the `mean` of all; the same on all ranks"},
-    OptionLine{kModel, "device", device_name(), "cpu", "Where to compute"},
+    OptionLine{
+        kModel, "device", device_name(), "cpu", "Where to compute; auto takes a GPU where one is usable",
+        "Where to compute: `cpu`, `cuda`, or `auto`, which takes a GPU where one is usable and else says in the log why not. Serving from a GPU is not there "
+        "yet: see [gpu](gpu.md)"},
 
     OptionLine{kHttp, "host", text_of<&Options::host, kAddress>("ADDRESS"), "127.0.0.1", "Address that HTTP listens on",
                "Address to listen on. Before you open it to a network, set keys and a certificate: [security](security.md)"},

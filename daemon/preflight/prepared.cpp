@@ -14,13 +14,26 @@
 namespace lockstep::daemon {
 namespace {
 
+device::DeviceOptions device_options(const Prepared& prepared) {
+  return {.local_rank = prepared.launch.local_rank, .local_size = prepared.launch.local_size, .core_count = prepared.facts.cores_per_rank};
+}
+
+/// Replaces "auto" by what it stands for here. The engine reads activations and logits where the ops leave them: it needs a device in the host's memory.
+Status choose_device(Prepared& prepared, spdlog::logger& logger) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const device::DeviceChoice choice,
+                            device::choose_device({.name = prepared.options.device, .host_memory = true}, device_options(prepared)));
+  if (!choice.note.empty()) {
+    logger.info("{}", choice.note);
+  }
+  prepared.options.device = choice.backend->name;
+  return {};
+}
+
 /// Asks the device itself, by packing a small matrix: the layout is its own affair.
 Status ask_device(Prepared& prepared) {
   constexpr std::int64_t kSide = 64;
   const std::array<std::byte, kSide * kSide * sizeof(BFloat16)> zeros{};
-  LOCKSTEP_ASSIGN_OR_RETURN(
-      const std::unique_ptr<device::Device> device,
-      device::make_device(prepared.options.device, {.local_rank = prepared.launch.local_rank, .core_count = prepared.facts.cores_per_rank}));
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<device::Device> device, device::make_device(prepared.options.device, device_options(prepared)));
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<device::Ops> ops, device->make_ops());
   LOCKSTEP_ASSIGN_OR_RETURN(const device::WeightHandle weight,
                             ops->pack_weight({.type = device::DataType::kBFloat16, .data = zeros.data(), .rows = kSide, .columns = kSide}));
@@ -46,6 +59,7 @@ Result<Prepared> prepare(DaemonOptions options, const comm::LaunchInfo& launch, 
   }
   prepared.secret = std::move(secret.value);
   prepared.facts = read_start_facts(launch, environment);
+  LOCKSTEP_RETURN_IF_ERROR(choose_device(prepared, logger));
   LOCKSTEP_RETURN_IF_ERROR(ask_device(prepared));
   return prepared;
 }

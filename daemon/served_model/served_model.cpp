@@ -41,11 +41,8 @@ Result<std::unique_ptr<model::WeightSource>> open_weights(const DaemonOptions& o
 
 /// The engine checks these too; here they end the process before a port opens, the group meets, and gigabytes are read.
 Status check_options(const DaemonOptions& options, const model::ModelConfig& config) {
-  const auto devices = device::device_backends();
-  if (std::ranges::find(devices, options.device, &device::DeviceBackend::name) == devices.end()) {
-    std::vector<std::string_view> names;
-    std::ranges::transform(devices, std::back_inserter(names), &device::DeviceBackend::name);
-    return Error{ErrorCode::kInvalidArgument, fmt::format("--device is \"{}\", expected one that this build has: {}", options.device, fmt::join(names, ", "))};
+  if (options.device != device::kAutoDevice) {
+    LOCKSTEP_RETURN_IF_ERROR(device::find_device_backend(options.device));
   }
   if (options.max_model_len > config.context_length) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("--max-model-len is {}, expected at most the model's context of {} tokens, or 0 for all of it",

@@ -24,7 +24,10 @@ class HostDevice final : public Device {
       : instruction_set_(std::move(instruction_set)), spin_rounds_(options.core_count > 1 ? kSpinRounds : 0), pool_(std::move(pool)) {}
 
   [[nodiscard]] Result<Buffer> allocate(std::size_t bytes) override { return allocate_zeroed(bytes); }
-  [[nodiscard]] Result<std::unique_ptr<Stream>> make_stream(std::string_view name) override { return HostStream::create(name, spin_rounds_); }
+  [[nodiscard]] Result<Buffer> allocate_host(std::size_t bytes) override { return allocate_zeroed(bytes); }
+  [[nodiscard]] Result<std::unique_ptr<Stream>> make_stream(std::string_view name, StreamPriority /*priority*/) override {
+    return HostStream::create(name, spin_rounds_);
+  }
   [[nodiscard]] std::unique_ptr<Stream> make_inline_stream(std::string_view name) override { return std::make_unique<InlineStream>(name); }
   [[nodiscard]] std::unique_ptr<Event> make_event() override { return std::make_unique<HostEvent>(); }
   [[nodiscard]] std::unique_ptr<Signal> make_signal() override { return std::make_unique<HostSignal>(spin_rounds_); }

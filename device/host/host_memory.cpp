@@ -15,11 +15,11 @@ constexpr std::size_t kAlignment = 64;
 /// From here on memory comes straight from the kernel: it is zero already, and untouched pages of a large KV cache cost nothing.
 constexpr std::size_t kMappedFrom = std::size_t{1} << 20U;
 
-void release_mapped(void* data, std::size_t bytes) {
+void release_mapped(void* /*owner*/, void* data, std::size_t bytes) {
   munmap(data, bytes);
 }
 
-void release_heap(void* data, std::size_t /*bytes*/) {
+void release_heap(void* /*owner*/, void* data, std::size_t /*bytes*/) {
   std::free(data);
 }
 

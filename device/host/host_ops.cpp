@@ -128,6 +128,14 @@ void HostOps::grouped_matmul(Stream& /*stream*/, const BFloat16* x, const Groupe
   }
 }
 
+void HostOps::upload(Stream& /*stream*/, const void* from, std::size_t bytes, void* to) {
+  std::memcpy(to, from, bytes);
+}
+
+void HostOps::download(Stream& /*stream*/, const void* from, std::size_t bytes, void* to) {
+  std::memcpy(to, from, bytes);
+}
+
 void HostOps::embed(Stream& /*stream*/, std::span<const std::int32_t> token_ids, const BFloat16* table, std::int64_t hidden, float* out) {
   for (const std::int32_t token : token_ids) {
     kernels_->widen(table + token * hidden, hidden, out);

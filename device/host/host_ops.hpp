@@ -20,6 +20,8 @@ class HostOps final : public Ops {
 
   [[nodiscard]] Result<WeightHandle> pack_weight(const MatrixSource& source) override;
   [[nodiscard]] Status prepare(const WeightHandle& weight, std::int64_t rows_max) override;
+  void upload(Stream& stream, const void* from, std::size_t bytes, void* to) override;
+  void download(Stream& stream, const void* from, std::size_t bytes, void* to) override;
   void embed(Stream& stream, std::span<const std::int32_t> token_ids, const BFloat16* table, std::int64_t hidden, float* out) override;
   void rms_norm(Stream& stream, const float* x, const float* weight, float epsilon, std::int64_t rows, std::int64_t hidden, BFloat16* out) override;
   void matmul(Stream& stream, const BFloat16* x, const WeightHandle& weight, std::int64_t rows, float* out) override;

@@ -73,7 +73,9 @@ StreamManager::Pool StreamManager::make_pool(int count, std::string_view name, S
   Pool pool;
   for (int i = 0; i < count; ++i) {
     const std::string stream_name = fmt::format("{}-{}", name, i);
-    Result<std::unique_ptr<device::Stream>> stream = inline_streams ? device_->make_inline_stream(stream_name) : device_->make_stream(stream_name);
+    // Exchanges are what others wait for.
+    const auto urgency = priority < 0 || type == StreamType::kCommunication ? device::StreamPriority::kHigh : device::StreamPriority::kNormal;
+    Result<std::unique_ptr<device::Stream>> stream = inline_streams ? device_->make_inline_stream(stream_name) : device_->make_stream(stream_name, urgency);
     if (!stream) {
       throw std::runtime_error(stream.error().message);
     }

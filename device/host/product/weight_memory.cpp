@@ -29,7 +29,7 @@ void release_piece(std::byte* piece) {
   }
 }
 
-void release_buffer(void* data, std::size_t /*bytes*/) {
+void release_buffer(void* /*owner*/, void* data, std::size_t /*bytes*/) {
   // An address's upper bits are its piece.
   auto* at = static_cast<std::byte*>(data);
   release_piece(at - reinterpret_cast<std::uintptr_t>(at) % kPieceBytes);

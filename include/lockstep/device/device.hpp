@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -13,11 +15,14 @@
 
 namespace lockstep::device {
 
-/// A zeroed allocation of a device, aligned to 64 bytes at least; freed by the destructor.      Threads  a plain value owner.
+/// A zeroed allocation of a device, aligned to 64 bytes at least; freed by the destructor: work that uses it has to be done by then.
+/// Threads  a plain value owner.
 class Buffer {
  public:
+  using Release = void (*)(void* owner, void* data, std::size_t bytes);
   Buffer() = default;
-  Buffer(void* data, std::size_t bytes, void (*release)(void* data, std::size_t bytes)) : data_(data), bytes_(bytes), release_(release) {}
+  /// `owner` is what `release` is called with, null where it needs none; it outlives the buffer.
+  Buffer(void* data, std::size_t bytes, Release release, void* owner = nullptr) : data_(data), bytes_(bytes), release_(release), owner_(owner) {}
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
   Buffer(const Buffer&) = delete;
@@ -32,13 +37,22 @@ class Buffer {
  private:
   void* data_ = nullptr;
   std::size_t bytes_ = 0;
-  void (*release_)(void* data, std::size_t bytes) = nullptr;
+  Release release_ = nullptr;
+  void* owner_ = nullptr;
 };
 
 struct DeviceOptions {
   int local_rank = 0;
-  int core_count = 1;  ///< this rank's share of the host's cores
+  int local_size = 1;                            ///< ranks on this host
+  int core_count = 1;                            ///< this rank's share of the host's cores
+  bool share_device = false;                     ///< another rank may compute on the same device
+  std::int64_t memory_limit_bytes = 0;           ///< device memory that `allocate` may hold at once; 0 is all that there is
+  std::string plugin_folder{};                   ///< where backends that are plugins lie; empty is where they are installed
+  std::function<std::int64_t()> current_step{};  ///< names the step in a device's errors; none: they name none
 };
+
+/// Which of two streams the device serves first, where both could go on. Threads of the host have no such order.
+enum class StreamPriority { kNormal, kHigh };
 
 /// One device of one rank.      Ownership  owns nothing that it made; outlives it all.      Threads  `allocate`, `make_*`: any.
 class Device {
@@ -46,10 +60,14 @@ class Device {
   virtual ~Device() = default;
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
+  /// Memory for ops. The host may look into it only where the backend's `host_memory` is true: elsewhere Ops::upload and download are the way.
   [[nodiscard]] virtual Result<Buffer> allocate(std::size_t bytes) = 0;
+  /// Memory of the host, zeroed, that Ops::upload and download copy from and to without a detour.
+  [[nodiscard]] virtual Result<Buffer> allocate_host(std::size_t bytes) = 0;
   /// A stream that runs work on its own (a thread, a CUDA stream).
-  [[nodiscard]] virtual Result<std::unique_ptr<Stream>> make_stream(std::string_view name) = 0;
-  /// A stream that runs each task on the calling thread at once; its events are complete when recorded. For steps with one micro-batch.
+  [[nodiscard]] virtual Result<std::unique_ptr<Stream>> make_stream(std::string_view name, StreamPriority priority) = 0;
+  [[nodiscard]] Result<std::unique_ptr<Stream>> make_stream(std::string_view name) { return make_stream(name, StreamPriority::kNormal); }
+  /// A stream that runs each task on the calling thread at once; on a host its events are complete when recorded. For steps with one micro-batch.
   [[nodiscard]] virtual std::unique_ptr<Stream> make_inline_stream(std::string_view name) = 0;
   [[nodiscard]] virtual std::unique_ptr<Event> make_event() = 0;
   [[nodiscard]] virtual std::unique_ptr<Signal> make_signal() = 0;
@@ -63,13 +81,32 @@ class Device {
 /// One line of the table of device backends.
 struct DeviceBackend {
   std::string_view name;
-  Result<std::unique_ptr<Device>> (*make)(const DeviceOptions& options);
+  bool host_memory = true;  ///< the host may look into what `allocate` gives, and streams run tasks on a thread of their own
+  /// Whether `make` could work on this machine.      Errors  kUnsupported: what is missing, and what to do.
+  Status (*probe)(const DeviceOptions& options) = nullptr;
+  Result<std::unique_ptr<Device>> (*make)(const DeviceOptions& options) = nullptr;
 };
-/// All devices built in.
+/// All devices that this build knows.
 [[nodiscard]] std::span<const DeviceBackend> device_backends();
+/// The name by which choose_device looks for the best one.
+inline constexpr std::string_view kAutoDevice = "auto";
+/// What --device may be: kAutoDevice and the table's names.
+[[nodiscard]] std::span<const std::string_view> device_names();
 /// Errors  kInvalidArgument: an unknown name, with the known ones.
 [[nodiscard]] Result<const DeviceBackend*> find_device_backend(std::string_view name);
 /// Errors  as find_device_backend, and the backend's own.
 [[nodiscard]] Result<std::unique_ptr<Device>> make_device(std::string_view name, const DeviceOptions& options);
+
+struct DeviceWish {
+  std::string_view name;     ///< of device_names()
+  bool host_memory = false;  ///< only a device into whose memory the host may look will do
+};
+struct DeviceChoice {
+  const DeviceBackend* backend = nullptr;
+  std::string note{};  ///< why kAutoDevice chose no better one, for the log; empty where there is nothing to say
+};
+/// The device to compute on: the named one, or for kAutoDevice the first but "cpu" that is usable here, else "cpu".
+/// Errors  kInvalidArgument: an unknown name; kUnsupported: the named device cannot be used here, and why.
+[[nodiscard]] Result<DeviceChoice> choose_device(const DeviceWish& wish, const DeviceOptions& options);
 
 }  // namespace lockstep::device

@@ -1,6 +1,7 @@
 // Ops: the tensor operations that the model's stages are written over.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -68,7 +69,8 @@ struct AttentionShape {
 /// Tensor operations of one device, called from inside Stream::enqueue'd tasks: a host backend computes at once, a device backend launches on `stream`.
 /// Rounding  matrix products read bfloat16 and accumulate in float32; everything between is float32. Each output row depends on its own input row only, bit
 ///           for bit, whatever the number of rows ("One answer"): so batching, chunking and splitting cannot change a token.
-/// Shapes    row-major and dense; `rows` may be 0. All buffers come from Device::allocate.      Threads  one at a time per Ops object.
+/// Shapes    row-major and dense; `rows` may be 0. All buffers come from Device::allocate; spans lie in the host's memory and are read during the call.
+/// Threads   one at a time per Ops object.
 /// Errors    none: shapes are checked when the model is built; a wrong one here is our bug (LOCKSTEP_CHECK).
 /// Cost      no allocation after `prepare` for the same shapes.
 class Ops {
@@ -82,6 +84,10 @@ class Ops {
   /// Builds whatever `matmul` by this weight needs (JIT code, scratch) for up to `rows_max` rows, ahead of time.
   [[nodiscard]] virtual Status prepare(const WeightHandle& weight, std::int64_t rows_max) = 0;
 
+  /// Copies `bytes` from the host, which leaves them as they are until the stream has done it.      from  of Device::allocate_host, to  of Device::allocate.
+  virtual void upload(Stream& stream, const void* from, std::size_t bytes, void* to) = 0;
+  /// Copies `bytes` to the host, which looks at them after an event that was recorded later.      from  of Device::allocate, to  of Device::allocate_host.
+  virtual void download(Stream& stream, const void* from, std::size_t bytes, void* to) = 0;
   /// out[r] = table[token_ids[r]].      table [vocabulary, hidden], out [rows, hidden].
   virtual void embed(Stream& stream, std::span<const std::int32_t> token_ids, const BFloat16* table, std::int64_t hidden, float* out) = 0;
   /// out = x / rms(x) * weight.      x [rows, hidden], weight [hidden], out [rows, hidden].

@@ -1,32 +1,25 @@
 // Goal    A signal that the host fires orders streams as a recorded event does, armed ahead too, and carries errors.
 // Method  One suite over the table of backends; each order is made by what waits, never by time.
+#include <algorithm>
+#include <iterator>
 #include <memory>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "lockstep/device/device.hpp"
+#include "tests/conformance/device/device_fixture.hpp"
 
 namespace lockstep::device {
 namespace {
 
-Deadline patience() {
-  return Deadline::after(std::chrono::seconds(60));
-}
-
-class SignalConformance : public ::testing::TestWithParam<DeviceBackend> {
+class SignalConformance : public DeviceFixture, public ::testing::WithParamInterface<DeviceBackend> {
  protected:
-  void SetUp() override {
-    auto device = GetParam().make({.local_rank = 0, .core_count = 2});
-    ASSERT_TRUE(device) << device.error().message;
-    device_ = std::move(*device);
-    auto stream = device_->make_stream("a");
-    ASSERT_TRUE(stream) << stream.error().message;
-    stream_ = std::move(*stream);
-  }
-  std::unique_ptr<Device> device_;
-  std::unique_ptr<Stream> stream_;
+  void SetUp() override { open(GetParam()); }
 };
+
+/// Where tasks run on a thread of the stream's own, and so after the signal that they wait for.
+class TaskThreadSignalConformance : public SignalConformance {};
 
 TEST_P(SignalConformance, ASignalNeverArmedHoldsNobodyUp) {
   const auto signal = device_->make_signal();
@@ -62,7 +55,7 @@ TEST_P(SignalConformance, EachFireLetsThroughWhatWaitsForTheOldestThatIsArmed) {
   EXPECT_EQ(order, (std::vector<int>{0, 1}));
 }
 
-TEST_P(SignalConformance, AnErrorReachesAllThatAreArmedAndNoneArmedLater) {
+TEST_P(TaskThreadSignalConformance, AnErrorReachesAllThatAreArmedAndNoneArmedLater) {
   const auto signal = device_->make_signal();
   bool ran = false;
   const auto run = [&ran]() -> Status {
@@ -99,8 +92,35 @@ TEST_P(SignalConformance, AStreamThatWaitsForADestroyedSignalIsCancelled) {
   EXPECT_EQ(failed.error().code, ErrorCode::kCancelled);
 }
 
-INSTANTIATE_TEST_SUITE_P(AllBackends, SignalConformance, ::testing::ValuesIn(device_backends().begin(), device_backends().end()),
-                         [](const auto& parameters) { return std::string(parameters.param.name); });
+TEST_P(SignalConformance, AnErrorIsToldByTheStreamThatWaitedForIt) {
+  const auto signal = device_->make_signal();
+  for (int i = 0; i < 2; ++i) {
+    signal->arm();
+    stream_->wait_for(signal->event());
+  }
+  signal->fire(Error{ErrorCode::kPeerLost, "rank 1 is gone"});
+  signal->fire({});
+  const Status failed = stream_->synchronize(patience());
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().message, "rank 1 is gone");
+  signal->arm();
+  stream_->wait_for(signal->event());
+  signal->fire({});
+  EXPECT_TRUE(stream_->synchronize(patience()));
+}
+
+std::string test_name(const ::testing::TestParamInfo<DeviceBackend>& info) {
+  return std::string(info.param.name);
+}
+
+std::vector<DeviceBackend> with_task_threads() {
+  std::vector<DeviceBackend> backends;
+  std::ranges::copy_if(device_backends(), std::back_inserter(backends), &DeviceBackend::host_memory);
+  return backends;
+}
+
+INSTANTIATE_TEST_SUITE_P(AllBackends, SignalConformance, ::testing::ValuesIn(device_backends().begin(), device_backends().end()), test_name);
+INSTANTIATE_TEST_SUITE_P(HostBackends, TaskThreadSignalConformance, ::testing::ValuesIn(with_task_threads()), test_name);
 
 }  // namespace
 }  // namespace lockstep::device

@@ -2,6 +2,8 @@
 // Method  One suite over the table of backends, on thread streams and on inline streams.
 #include "lockstep/device/stream.hpp"
 
+#include <algorithm>
+#include <iterator>
 #include <latch>
 #include <stdexcept>
 #include <vector>
@@ -10,21 +12,14 @@
 
 #include "lockstep/device/device.hpp"
 #include "lockstep/forward_context.hpp"
+#include "tests/conformance/device/device_fixture.hpp"
 
 namespace lockstep::device {
 namespace {
 
-Deadline patience() {
-  return Deadline::after(std::chrono::seconds(60));
-}
-
-class StreamConformance : public ::testing::TestWithParam<std::tuple<DeviceBackend, bool>> {
+class StreamConformance : public DeviceFixture, public ::testing::WithParamInterface<std::tuple<DeviceBackend, bool>> {
  protected:
-  void SetUp() override {
-    auto device = std::get<0>(GetParam()).make({.local_rank = 0, .core_count = 2});
-    ASSERT_TRUE(device) << device.error().message;
-    device_ = std::move(*device);
-  }
+  void SetUp() override { open(std::get<0>(GetParam())); }
   [[nodiscard]] bool is_inline() const { return std::get<1>(GetParam()); }
   std::unique_ptr<Stream> make_stream() {
     if (is_inline()) {
@@ -39,8 +34,10 @@ class StreamConformance : public ::testing::TestWithParam<std::tuple<DeviceBacke
     EXPECT_TRUE(stream) << stream.error().message;
     return std::move(*stream);
   }
-  std::unique_ptr<Device> device_;
 };
+
+/// Where tasks run on a thread of the stream's own, they may wait for the host.
+class TaskThreadConformance : public StreamConformance {};
 
 Status fail_once() {
   return Error{ErrorCode::kUnsupported, "made to fail"};
@@ -114,7 +111,7 @@ TEST_P(StreamConformance, TwoStreamsTakeTurnsByEvents) {
   }
 }
 
-TEST_P(StreamConformance, AWaitIsForTheRecordThatCameBeforeItNotForALaterOne) {
+TEST_P(TaskThreadConformance, AWaitIsForTheRecordThatCameBeforeItNotForALaterOne) {
   const auto first = make_stream();
   const auto second = make_thread_stream();
   const auto waiter = make_thread_stream();
@@ -212,7 +209,7 @@ TEST_P(StreamConformance, TheEnqueuersForwardContextIsCurrentInsideTheTask) {
   EXPECT_FALSE(is_forward_context_available());
 }
 
-TEST_P(StreamConformance, WaitsEndByTheirDeadline) {
+TEST_P(TaskThreadConformance, WaitsEndByTheirDeadline) {
   const auto stream = make_thread_stream();
   const auto event = device_->make_event();
   std::latch go(1);
@@ -237,15 +234,23 @@ TEST_P(StreamConformance, AnEventOutlivesItsStream) {
     ASSERT_TRUE(stream->synchronize(patience()));
     stream->record(*event);
   }
-  EXPECT_TRUE(event->query());
   EXPECT_TRUE(event->wait(patience()));
+  EXPECT_TRUE(event->query());
+}
+
+std::string test_name(const ::testing::TestParamInfo<std::tuple<DeviceBackend, bool>>& info) {
+  return std::string(std::get<0>(info.param).name) + (std::get<1>(info.param) ? "_inline" : "_thread");
+}
+
+std::vector<DeviceBackend> with_task_threads() {
+  std::vector<DeviceBackend> backends;
+  std::ranges::copy_if(device_backends(), std::back_inserter(backends), &DeviceBackend::host_memory);
+  return backends;
 }
 
 INSTANTIATE_TEST_SUITE_P(AllBackends, StreamConformance,
-                         ::testing::Combine(::testing::ValuesIn(device_backends().begin(), device_backends().end()), ::testing::Bool()),
-                         [](const auto& parameters) {
-                           return std::string(std::get<0>(parameters.param).name) + (std::get<1>(parameters.param) ? "_inline" : "_thread");
-                         });
+                         ::testing::Combine(::testing::ValuesIn(device_backends().begin(), device_backends().end()), ::testing::Bool()), test_name);
+INSTANTIATE_TEST_SUITE_P(HostBackends, TaskThreadConformance, ::testing::Combine(::testing::ValuesIn(with_task_threads()), ::testing::Bool()), test_name);
 
 }  // namespace
 }  // namespace lockstep::device

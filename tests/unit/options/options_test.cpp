@@ -197,7 +197,7 @@ TEST_F(Options, NameThatIsNoChoiceIsAnsweredWithTheNearest) {
   environment_ = {{"LOCKSTEP_LOG_LEVEL", "warn"}};
   EXPECT_THAT(bad({}), HasSubstr(R"(--log-level: "warn" (set by LOCKSTEP_LOG_LEVEL) is not trace, debug, info, warning or error; did you mean "warning"?)"));
   environment_.clear();
-  EXPECT_THAT(bad({"--device", "abacus"}), HasSubstr(R"(--device: "abacus" (set on the command line) is not a device that this build has: cpu)"));
+  EXPECT_THAT(bad({"--device", "abacus"}), HasSubstr(R"(--device: "abacus" (set on the command line) is not a device: auto, cuda or cpu)"));
 }
 
 TEST_F(Options, OfTwoOnTheCommandLineTheLastCounts) {

@@ -23,9 +23,10 @@ class HeapDevice final : public device::Device {
     if (allocations_++ == failing_) {
       return Error{ErrorCode::kResourceExhausted, "the heap device was told to fail"};
     }
-    return device::Buffer(std::calloc(1, bytes), bytes, [](void* data, std::size_t) { std::free(data); });
+    return device::Buffer(std::calloc(1, bytes), bytes, [](void*, void* data, std::size_t) { std::free(data); });
   }
-  Result<std::unique_ptr<device::Stream>> make_stream(std::string_view) override { return unsupported(); }
+  Result<device::Buffer> allocate_host(std::size_t bytes) override { return allocate(bytes); }
+  Result<std::unique_ptr<device::Stream>> make_stream(std::string_view, device::StreamPriority) override { return unsupported(); }
   std::unique_ptr<device::Stream> make_inline_stream(std::string_view) override { return nullptr; }
   std::unique_ptr<device::Event> make_event() override { return nullptr; }
   std::unique_ptr<device::Signal> make_signal() override { return nullptr; }

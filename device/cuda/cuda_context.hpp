@@ -1,0 +1,36 @@
+// CudaContext: the device that a rank computes on, and how its errors read.
+#pragma once
+
+#include <cstdint>
+#include <cuda_runtime_api.h>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "lockstep/core/result.hpp"
+#include "lockstep/device/device.hpp"
+
+namespace lockstep::device::cuda {
+
+/// Shared by all that one CudaDevice made, and outlives it.      Threads  safe: nothing changes.
+class CudaContext {
+ public:
+  CudaContext(int index, std::string device_name, std::function<std::int64_t()> current_step)
+      : index_(index), device_name_(std::move(device_name)), current_step_(std::move(current_step)) {}
+
+  [[nodiscard]] int index() const { return index_; }
+  [[nodiscard]] const std::string& device_name() const { return device_name_; }
+
+  /// Makes this device the calling thread's: launches go to the thread's current device, and a new thread's is 0.
+  [[nodiscard]] Status bind() const { return check(cudaSetDevice(index_), "cudaSetDevice"); }
+  /// Nothing for cudaSuccess; else an error that names the call, the device, the stream and the step.
+  /// Errors  kResourceExhausted: out of memory; kInternal: all others, the device is not usable any more after most.
+  [[nodiscard]] Status check(cudaError_t code, std::string_view call, std::string_view stream = {}) const;
+
+ private:
+  const int index_;
+  const std::string device_name_;
+  const std::function<std::int64_t()> current_step_;  ///< may be none
+};
+
+}  // namespace lockstep::device::cuda

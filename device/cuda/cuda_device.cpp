@@ -1,0 +1,104 @@
+#include "device/cuda/cuda_device.hpp"
+
+#include <array>
+#include <cuda_runtime_api.h>
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "device/cuda/cuda_context.hpp"
+#include "device/cuda/device_choice.hpp"
+#include "device/cuda/memory/device_memory.hpp"
+#include "device/cuda/ops/cuda_ops.hpp"
+#include "device/cuda/streams/cuda_event.hpp"
+#include "device/cuda/streams/cuda_signal.hpp"
+#include "device/cuda/streams/cuda_stream.hpp"
+#include "lockstep/core/check.hpp"
+
+namespace lockstep::device::cuda {
+
+namespace {
+
+/// The first architecture that kernels are compiled for: bfloat16 arithmetic begins there.
+constexpr int kComputeCapabilityMin = 8;
+
+struct FoundDevice {
+  int index = 0;
+  cudaDeviceProp properties{};
+  std::string bus_id;
+};
+
+Result<FoundDevice> find_device(const DeviceOptions& options) {
+  int count = 0;
+  if (const cudaError_t code = cudaGetDeviceCount(&count); code != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+    return Error{ErrorCode::kUnsupported, fmt::format("no usable GPU: {} ({})", cudaGetErrorString(code), cudaGetErrorName(code))};
+  }
+  FoundDevice found;
+  LOCKSTEP_ASSIGN_OR_RETURN(found.index, choose_device_index(options, count));
+  const CudaContext unnamed(found.index, "unknown", {});
+  LOCKSTEP_RETURN_IF_ERROR(unnamed.check(cudaGetDeviceProperties(&found.properties, found.index), "cudaGetDeviceProperties"));
+  std::array<char, 32> bus_id{};
+  LOCKSTEP_RETURN_IF_ERROR(unnamed.check(cudaDeviceGetPCIBusId(bus_id.data(), static_cast<int>(bus_id.size()), found.index), "cudaDeviceGetPCIBusId"));
+  found.bus_id = bus_id.data();
+  if (found.properties.major < kComputeCapabilityMin) {
+    return Error{ErrorCode::kUnsupported, fmt::format("device {} ({}) has compute capability {}.{}, needed is {}.0 or newer", found.index,
+                                                      found.properties.name, found.properties.major, found.properties.minor, kComputeCapabilityMin)};
+  }
+  return found;
+}
+
+class CudaDevice final : public Device {
+ public:
+  CudaDevice(std::shared_ptr<const CudaContext> context, std::unique_ptr<DeviceClaim> claim, std::unique_ptr<DeviceMemory> memory, std::string architecture)
+      : context_(std::move(context)), claim_(std::move(claim)), memory_(std::move(memory)), architecture_(std::move(architecture)) {}
+
+  [[nodiscard]] Result<Buffer> allocate(std::size_t bytes) override { return memory_->allocate(bytes); }
+  [[nodiscard]] Result<Buffer> allocate_host(std::size_t bytes) override { return allocate_pinned(*context_, bytes); }
+  [[nodiscard]] Result<std::unique_ptr<Stream>> make_stream(std::string_view name, StreamPriority priority) override {
+    return CudaStream::create(context_, name, priority);
+  }
+  // A launch returns at once whichever thread makes it, so there is nothing that "inline" could spare.
+  [[nodiscard]] std::unique_ptr<Stream> make_inline_stream(std::string_view name) override {
+    return std::make_unique<CudaStream>(context_, name, StreamPriority::kNormal);
+  }
+  [[nodiscard]] std::unique_ptr<Event> make_event() override { return std::make_unique<CudaEvent>(context_); }
+  [[nodiscard]] std::unique_ptr<Signal> make_signal() override {
+    Result<std::shared_ptr<SignalState>> state = SignalState::create(*context_);
+    LOCKSTEP_CHECK(state.has_value(), "a signal's word: {}", state.error().message);
+    return std::make_unique<CudaSignal>(*state);
+  }
+  [[nodiscard]] Result<std::unique_ptr<Ops>> make_ops() override { return CudaOps::create(context_, *memory_, architecture_); }
+  [[nodiscard]] std::string_view name() const override { return "cuda"; }
+
+ private:
+  const std::shared_ptr<const CudaContext> context_;  ///< shared with streams and events, which may outlive the device
+  const std::unique_ptr<DeviceClaim> claim_;          ///< null where devices are shared
+  const std::unique_ptr<DeviceMemory> memory_;
+  const std::string architecture_;
+};
+
+}  // namespace
+
+Status probe_cuda_device(const DeviceOptions& options) {
+  if (const Result<FoundDevice> found = find_device(options); !found) {
+    return found.error();
+  }
+  return {};
+}
+
+Result<std::unique_ptr<Device>> create_cuda_device(const DeviceOptions& options) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const FoundDevice found, find_device(options));
+  std::unique_ptr<DeviceClaim> claim;
+  if (!options.share_device) {
+    LOCKSTEP_ASSIGN_OR_RETURN(claim, DeviceClaim::create(found.bus_id));
+  }
+  auto context = std::make_shared<const CudaContext>(found.index, found.properties.name, options.current_step);
+  LOCKSTEP_RETURN_IF_ERROR(context->bind());
+  LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<DeviceMemory> memory, DeviceMemory::create(context, options.memory_limit_bytes));
+  std::string architecture = fmt::format("cuda_sm_{}{}", found.properties.major, found.properties.minor);
+  return std::unique_ptr<Device>(std::make_unique<CudaDevice>(std::move(context), std::move(claim), std::move(memory), std::move(architecture)));
+}
+
+}  // namespace lockstep::device::cuda
