@@ -99,7 +99,9 @@ def run(hosts, micro_batches, rate):
     """The step on links without a limit, then with one: `rate` is a function of the first."""
     for name in hosts.hosts:
         hosts.unlimit(name)
-    group = hosts_group.HostsGroup(hosts, "--model", str(MODEL), "--load-format", "dummy", "--micro-batches", str(micro_batches), "--max-num-batched-tokens", str(ROWS))
+    # A folder of its own: the launcher would take the statuses of the group before for this one's.
+    group = hosts_group.HostsGroup(hosts, "--model", str(MODEL), "--load-format", "dummy", "--micro-batches", str(micro_batches), "--max-num-batched-tokens", str(ROWS),
+                                   "--stall-timeout", "20s", status_dir=f"/tmp/status{micro_batches}")  # fmt: skip
     try:
         ask_all(group, WARM_UP)
         free = measure(group, hosts)
@@ -116,7 +118,6 @@ def main():
     hosts_group.BINARY = sys.argv[1]
     hosts = network.Network(("a", "b"))
     try:
-        figures = {}
         free, overlapped, bits_per_s = run(hosts, 2, lambda step: int(BITS * step["sent_bytes"] / (step["step_ms"] / 1000)))
         whole_free, serial, _ = run(hosts, 1, lambda _: bits_per_s)
         four_free, four, _ = run(hosts, 4, lambda _: bits_per_s)
