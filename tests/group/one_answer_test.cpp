@@ -173,7 +173,10 @@ void check_case(const Subject& subject, const std::vector<Completion>& expected,
   const RankCounters counters = group.counters(parameters.world_size - 1);
   EXPECT_GE(counters.requests_in_step_max, 12) << what;
   EXPECT_EQ(counters.split_steps > 0, parameters.micro_batches != 1) << what;
-  EXPECT_EQ(counters.prefill_chunks_max >= 2, parameters.batched_tokens < subject.longest_prompt) << what;
+  // A prompt that fits is cut all the same when it would hold up running requests for long.
+  if (parameters.batched_tokens < subject.longest_prompt) {
+    EXPECT_GE(counters.prefill_chunks_max, 2) << what;
+  }
   EXPECT_EQ(counters.crossed_rows > 0, parameters.world_size > 1) << what;
 }
 

@@ -48,7 +48,8 @@ bool is_dispatch(std::span<const std::byte> message) {
     return false;
   }
   std::memcpy(&header, message.data(), sizeof(header));
-  return header.magic == static_cast<std::int32_t>(comm::ExchangeDirection::kDispatch);
+  return header.magic == static_cast<std::int32_t>(comm::ExchangeDirection::kDispatch) ||
+         header.magic == static_cast<std::int32_t>(comm::ExchangeDirection::kGather);
 }
 
 class FaultyCommunicator final : public comm::Communicator {
