@@ -5,7 +5,10 @@
 namespace lockstep::device {
 
 Buffer::Buffer(Buffer&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)), release_(std::exchange(other.release_, nullptr)), owner_(other.owner_) {}
+    : data_(std::exchange(other.data_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)),
+      release_(std::exchange(other.release_, nullptr)),
+      owner_(other.owner_) {}
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
   // Swapped through a temporary, so that the old memory is freed now and self-assignment is harmless.

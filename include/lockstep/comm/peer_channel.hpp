@@ -38,7 +38,8 @@ struct PeerChannelOptions {
   bool single_host = false;                                   ///< all members share this host: loopback will do
 };
 
-/// Whether a channel could listen there: the address is bound and let go. Both as in PeerChannelOptions.      Errors  kInvalidArgument as PeerChannel::create's.
+/// Whether a channel could listen there: the address is bound and let go. Both as in PeerChannelOptions.      Errors  kInvalidArgument as
+/// PeerChannel::create's.
 [[nodiscard]] Status check_peer_address(const std::string& bind_address, bool single_host);
 
 /// What is known of one peer.
