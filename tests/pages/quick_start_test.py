@@ -28,8 +28,12 @@ def shell_blocks():
 class QuickStart(unittest.TestCase):
     def run_block(self, text, folder, url):
         """Starts bash on the block, reads its output up to the URL that `url` matches, asks there, and ends it like Ctrl-C."""
-        environment = dict(os.environ, GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0="safe.directory", GIT_CONFIG_VALUE_0="*")
-        process = subprocess.Popen(["bash", "-e", "-c", text], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        # git clones from a repository of another user only where its own configuration says so.
+        settings = tempfile.NamedTemporaryFile("w", suffix=".gitconfig")
+        self.addCleanup(settings.close)
+        settings.write("[safe]\n  directory = *\n")
+        settings.flush()
+        process = subprocess.Popen(["bash", "-e", "-c", text], cwd=folder, env=dict(os.environ, GIT_CONFIG_GLOBAL=settings.name), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                    text=True, start_new_session=True)
         self.addCleanup(self.end, process)
         seen = []
