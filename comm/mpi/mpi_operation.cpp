@@ -57,6 +57,12 @@ std::uint64_t kind_of(ReduceOp op) {
   return kAllToAllKind + 1 + static_cast<std::uint64_t>(op);
 }
 
+/// A message to another host is preceded by its length, and cut into pieces that Open MPI's TCP sends without asking first (by default up to 64 KiB, its own
+/// header included). Of a longer one it sends a part and waits for the receiver's word, which queues behind whatever the receiver is sending: two hosts that
+/// exchange rows use a full-duplex link one way at a time then.
+constexpr std::size_t kFrameBytes = sizeof(std::uint64_t);
+constexpr std::size_t kPieceBytes = std::size_t{60} << 10U;
+
 /// Makes room without giving any back, nor clearing again what a smaller operation used in between.
 void grow(std::vector<std::byte>& buffer, std::size_t bytes) {
   if (buffer.size() < bytes) {
@@ -73,6 +79,10 @@ Status check_lengths(const Spans& spans, int rank, std::string_view what) {
     }
   }
   return {};
+}
+
+std::string too_long(int sender, std::size_t capacity, int receiver) {
+  return fmt::format("rank {} sent more than the {} bytes that rank {} receives at most: the two disagree about the plan", sender, capacity, receiver);
 }
 
 }  // namespace
@@ -99,6 +109,7 @@ void MpiOperation::reset(const MpiRuntime& runtime, std::uint64_t id, std::uint6
   status_ = Status{};
   reduced_.clear();
   slots_.assign(static_cast<std::size_t>(runtime.size()), Slot{});
+  is_framed_ = false;
   receivers_.clear();
   requests_.clear();
   transfers_.clear();
@@ -125,7 +136,8 @@ Status MpiOperation::start_direct_all_reduce() {
   grow(incoming_, bytes * slots_.size());
   for (int step = 1; step < runtime_->size(); ++step) {
     const int source = (runtime_->rank() + runtime_->size() - step) % runtime_->size();
-    LOCKSTEP_RETURN_IF_ERROR(post_receive(source, static_cast<std::size_t>(source) * bytes, bytes));
+    slots_[static_cast<std::size_t>(source)].offset = static_cast<std::size_t>(source) * bytes;
+    LOCKSTEP_RETURN_IF_ERROR(post_receive(source, slots_[static_cast<std::size_t>(source)].offset, bytes));
   }
   for (int step = 1; step < runtime_->size(); ++step) {
     LOCKSTEP_RETURN_IF_ERROR(post_send((runtime_->rank() + step) % runtime_->size(), contributed_.data(), bytes));
@@ -158,15 +170,14 @@ Status MpiOperation::reduce_received() {
   return {};
 }
 
-Status MpiOperation::post_receive(int source, std::size_t offset, std::size_t capacity) {
-  slots_[static_cast<std::size_t>(source)].offset = offset;
+Status MpiOperation::post_receive(int source, std::size_t offset, std::size_t capacity, std::size_t piece_bytes) {
   MPI_Request request = MPI_REQUEST_NULL;
   const int code = MPI_Irecv(incoming_.data() + offset, static_cast<int>(capacity), MPI_BYTE, source, tag_, runtime_->world(), &request);
   if (code != MPI_SUCCESS) {
     return mpi_error(code, runtime_->rank(), describe(), source);
   }
   requests_.push_back(request);
-  transfers_.push_back({.peer = source, .receives = true});
+  transfers_.push_back({.peer = source, .receives = true, .piece_bytes = piece_bytes});
   return {};
 }
 
@@ -191,16 +202,19 @@ Status MpiOperation::start_all_to_all(const MpiRuntime& runtime, std::uint64_t i
   LOCKSTEP_RETURN_IF_ERROR(post_receives(exchange));
   LOCKSTEP_RETURN_IF_ERROR(post_sends(exchange));
   statuses_.resize(requests_.size());
+  completed_.resize(requests_.size());
+  open_requests_ = requests_.size();
   status_ = copy_own(exchange);
   return {};
 }
 
 Status MpiOperation::post_receives(const AllToAll& exchange) {
   receivers_.assign(exchange.receive.begin(), exchange.receive.end());
+  const auto frame_bytes = [this](int source) { return runtime_->is_remote(source) ? kFrameBytes : 0; };
   std::size_t bytes = 0;
-  for (std::size_t source = 0; source < receivers_.size(); ++source) {
-    slots_[source].offset = bytes;
-    bytes += receivers_[source].size();
+  for (int source = 0; source < runtime_->size(); ++source) {
+    slots_[static_cast<std::size_t>(source)].offset = bytes + frame_bytes(source);
+    bytes += frame_bytes(source) + receivers_[static_cast<std::size_t>(source)].size();
   }
   grow(incoming_, bytes);
   for (int source = 0; source < runtime_->size(); ++source) {
@@ -208,15 +222,46 @@ Status MpiOperation::post_receives(const AllToAll& exchange) {
     if (source == runtime_->rank() || capacity == 0) {
       continue;
     }
-    LOCKSTEP_RETURN_IF_ERROR(post_receive(source, slots_[static_cast<std::size_t>(source)].offset, capacity));
+    const std::size_t frame = frame_bytes(source);
+    is_framed_ = is_framed_ || frame > 0;
+    const std::size_t first = frame > 0 ? std::min(frame + capacity, kPieceBytes) : capacity;
+    LOCKSTEP_RETURN_IF_ERROR(post_receive(source, slots_[static_cast<std::size_t>(source)].offset - frame, first));
   }
+  return {};
+}
+
+Status MpiOperation::post_rest(int source, std::size_t first_bytes) {
+  Slot& slot = slots_[static_cast<std::size_t>(source)];
+  std::uint64_t length = 0;
+  if (first_bytes >= kFrameBytes) {
+    std::memcpy(&length, incoming_.data() + slot.offset - kFrameBytes, kFrameBytes);
+  }
+  const std::size_t capacity = capacity_from(source);
+  if (first_bytes < kFrameBytes || first_bytes != std::min(kFrameBytes + std::min<std::uint64_t>(length, kCountMax), kPieceBytes)) {
+    return Error{ErrorCode::kDiverged,
+                 fmt::format("rank {}: {}: rank {} announced {} bytes with a first piece of {}; do all hosts run the same version?", runtime_->rank(),
+                             describe(), source, length, first_bytes),
+                 source};
+  }
+  if (length > capacity) {
+    return Error{ErrorCode::kDiverged, fmt::format("rank {}: {}; {}", runtime_->rank(), describe(), too_long(source, capacity, runtime_->rank())), source};
+  }
+  slot.received = length;
+  const std::size_t end = kFrameBytes + length;
+  for (std::size_t begin = kPieceBytes; begin < end; begin += kPieceBytes) {
+    const std::size_t piece = std::min(kPieceBytes, end - begin);
+    LOCKSTEP_RETURN_IF_ERROR(post_receive(source, slot.offset - kFrameBytes + begin, piece, piece));
+  }
+  open_requests_ += requests_.size() - statuses_.size();
+  statuses_.resize(requests_.size());
+  completed_.resize(requests_.size());
   return {};
 }
 
 Status MpiOperation::post_sends(const AllToAll& exchange) {
   std::size_t bytes = 0;
   for (const std::span<const std::byte> message : exchange.send) {
-    bytes += message.size();
+    bytes += kFrameBytes + message.size();
   }
   grow(outgoing_, bytes);
   std::byte* next = outgoing_.data();
@@ -227,9 +272,18 @@ Status MpiOperation::post_sends(const AllToAll& exchange) {
     if (message.empty()) {
       continue;
     }
-    std::ranges::copy(message, next);
-    LOCKSTEP_RETURN_IF_ERROR(post_send(peer, next, message.size()));
-    next += message.size();
+    const bool framed = runtime_->is_remote(peer);
+    is_framed_ = is_framed_ || framed;
+    const std::size_t frame = framed ? kFrameBytes : 0;
+    const std::uint64_t length = message.size();
+    std::memcpy(next, &length, frame);
+    std::ranges::copy(message, next + frame);
+    const std::size_t end = frame + message.size();
+    const std::size_t piece = framed ? kPieceBytes : end;
+    for (std::size_t begin = 0; begin < end; begin += piece) {
+      LOCKSTEP_RETURN_IF_ERROR(post_send(peer, next + begin, std::min(piece, end - begin)));
+    }
+    next += end;
   }
   return {};
 }
@@ -251,19 +305,78 @@ bool MpiOperation::poll() {
   if (complete_) {
     return true;
   }
+  if (is_framed_) {
+    poll_framed();
+    return complete_;
+  }
   int done = 0;
   const int code = MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, statuses_.data());
   if (code == MPI_SUCCESS && done == 0) {
     return false;
   }
   complete_ = true;
-  if (Status outcome = collect(code); status_) {
+  if (Status outcome = collect_all(code); status_) {
     status_ = std::move(outcome);
   }
   return true;
 }
 
-Status MpiOperation::collect(int code) {
+void MpiOperation::poll_framed() {
+  // A look takes one piece or two from each connection; where more have come, the link would wait for the next look.
+  int count = 1;
+  while (count > 0 && open_requests_ > 0) {
+    const int code = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, completed_.data(), statuses_.data());
+    if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) {
+      status_ = mpi_error(code, runtime_->rank(), describe());
+      complete_ = true;
+      return;
+    }
+    open_requests_ -= static_cast<std::size_t>(std::max(count, 0));
+    for (int i = 0; i < count; ++i) {
+      const MPI_Status status = statuses_[static_cast<std::size_t>(i)];  // a copy: the rest of a message adds statuses
+      const auto transfer = static_cast<std::size_t>(completed_[static_cast<std::size_t>(i)]);
+      if (Status outcome = collect(code, transfer, status); !outcome && status_) {
+        status_ = std::move(outcome);
+      }
+    }
+  }
+  // The others' parts are exchanged also when one message was refused, whose rest is never received: who is right can go on until it hears of the failure.
+  complete_ = open_requests_ == 0;
+}
+
+Status MpiOperation::collect(int code, std::size_t transfer_index, const MPI_Status& status) {
+  const Transfer transfer = transfers_[transfer_index];
+  // Only a call that failed fills the statuses' error fields.
+  if (code == MPI_ERR_IN_STATUS && status.MPI_ERROR != MPI_SUCCESS && status.MPI_ERROR != MPI_ERR_PENDING) {
+    Error error = mpi_error(status.MPI_ERROR, runtime_->rank(), describe(), transfer.peer);
+    if (error.code == ErrorCode::kDiverged) {
+      error.message += fmt::format("; {}", too_long(transfer.peer, capacity_from(transfer.peer), runtime_->rank()));
+    }
+    return error;
+  }
+  if (!transfer.receives) {
+    return {};
+  }
+  int count = 0;
+  if (const int count_code = MPI_Get_count(&status, MPI_BYTE, &count); count_code != MPI_SUCCESS) {
+    return mpi_error(count_code, runtime_->rank(), describe(), transfer.peer);
+  }
+  const auto bytes = static_cast<std::size_t>(count);
+  if (transfer.piece_bytes > 0) {
+    return bytes == transfer.piece_bytes ? Status{}
+                                         : Error{ErrorCode::kDiverged,
+                                                 fmt::format("rank {}: {}: a piece of {} bytes from rank {}, its message goes on with {}", runtime_->rank(),
+                                                             describe(), bytes, transfer.peer, transfer.piece_bytes),
+                                                 transfer.peer};
+  }
+  if (!is_all_reduce() && runtime_->is_remote(transfer.peer)) {
+    return post_rest(transfer.peer, bytes);
+  }
+  slots_[static_cast<std::size_t>(transfer.peer)].received = bytes;
+  return {};
+}
+
+Status MpiOperation::collect_all(int code) {
   if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) {
     return mpi_error(code, runtime_->rank(), describe());
   }
@@ -271,23 +384,7 @@ Status MpiOperation::collect(int code) {
     return mpi_error(statuses_.front().MPI_ERROR, runtime_->rank(), describe());
   }
   for (std::size_t i = 0; i < transfers_.size(); ++i) {
-    const Transfer transfer = transfers_[i];
-    // Only a call that failed fills the statuses' error fields.
-    if (code == MPI_ERR_IN_STATUS && statuses_[i].MPI_ERROR != MPI_SUCCESS && statuses_[i].MPI_ERROR != MPI_ERR_PENDING) {
-      Error error = mpi_error(statuses_[i].MPI_ERROR, runtime_->rank(), describe(), transfer.peer);
-      if (error.code == ErrorCode::kDiverged) {
-        error.message += fmt::format("; rank {} sent more than the {} bytes that rank {} receives at most: the two disagree about the plan", transfer.peer,
-                                     capacity_from(transfer.peer), runtime_->rank());
-      }
-      return error;
-    }
-    if (transfer.receives) {
-      int received = 0;
-      if (const int count_code = MPI_Get_count(&statuses_[i], MPI_BYTE, &received); count_code != MPI_SUCCESS) {
-        return mpi_error(count_code, runtime_->rank(), describe(), transfer.peer);
-      }
-      slots_[static_cast<std::size_t>(transfer.peer)].received = static_cast<std::size_t>(received);
-    }
+    LOCKSTEP_RETURN_IF_ERROR(collect(code, i, statuses_[i]));
   }
   if (code != MPI_SUCCESS) {
     return mpi_error(code, runtime_->rank(), describe());
@@ -309,12 +406,19 @@ std::string MpiOperation::describe() const {
 
 std::string MpiOperation::missing_peers() {
   std::string missing;
+  std::string last;
   for (std::size_t i = 0; i < transfers_.size(); ++i) {
     int done = 0;
     if (requests_[i] == MPI_REQUEST_NULL || MPI_Request_get_status(requests_[i], &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || done != 0) {
       continue;
     }
-    missing += fmt::format("{}{} rank {}", missing.empty() ? "" : ", ", transfers_[i].receives ? "nothing from" : "not taken by", transfers_[i].peer);
+    const Transfer& transfer = transfers_[i];
+    const std::string_view what = !transfer.receives ? "not taken by" : transfer.piece_bytes > 0 ? "not all from" : "nothing from";
+    std::string entry = fmt::format("{} rank {}", what, transfer.peer);
+    if (entry != last) {  // the pieces of a message lie side by side
+      missing += fmt::format("{}{}", missing.empty() ? "" : ", ", entry);
+      last = std::move(entry);
+    }
   }
   return missing;
 }

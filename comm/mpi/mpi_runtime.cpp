@@ -1,6 +1,9 @@
 #include "comm/mpi/mpi_runtime.hpp"
 
+#include <algorithm>
 #include <cstdio>
+#include <iterator>
+#include <numeric>
 #include <utility>
 
 #include <fmt/format.h>
@@ -71,6 +74,29 @@ Status MpiRuntime::start() {
     }
   }
   tag_max_ = found != 0 ? *tag_limit : 32767;  // the least that the standard grants
+  return find_remote_ranks();
+}
+
+Status MpiRuntime::find_remote_ranks() {
+  const auto size = static_cast<std::size_t>(size_);
+  std::vector<int> ranks(size);
+  std::iota(ranks.begin(), ranks.end(), 0);
+  std::vector<int> ranks_here(size, MPI_UNDEFINED);
+  MPI_Comm here = MPI_COMM_NULL;
+  MPI_Group here_group = MPI_GROUP_NULL;
+  MPI_Group world_group = MPI_GROUP_NULL;
+  // One after the other: each needs what the one before it made.
+  int code = MPI_Comm_split_type(world_, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &here);
+  code = code != MPI_SUCCESS ? code : MPI_Comm_group(here, &here_group);
+  code = code != MPI_SUCCESS ? code : MPI_Comm_group(world_, &world_group);
+  code = code != MPI_SUCCESS ? code : MPI_Group_translate_ranks(world_group, size_, ranks.data(), here_group, ranks_here.data());
+  code = code != MPI_SUCCESS ? code : MPI_Group_free(&world_group);
+  code = code != MPI_SUCCESS ? code : MPI_Group_free(&here_group);
+  code = code != MPI_SUCCESS ? code : MPI_Comm_free(&here);
+  if (code != MPI_SUCCESS) {
+    return mpi_error(code, rank_, "start");
+  }
+  std::ranges::transform(ranks_here, std::back_inserter(is_remote_), [](int rank) { return static_cast<std::uint8_t>(rank == MPI_UNDEFINED ? 1 : 0); });
   return {};
 }
 

@@ -1,7 +1,10 @@
 // MpiRuntime: MPI_Init_thread to MPI_Finalize, and our own copy of MPI_COMM_WORLD.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "comm/mpi/mpi_api.hpp"
 #include "lockstep/comm/communicator.hpp"
@@ -24,6 +27,8 @@ class MpiRuntime {
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] int size() const { return size_; }
   [[nodiscard]] int tag_max() const { return tag_max_; }
+  /// Whether the rank runs on another host, as MPI sees it: what goes there passes a network.
+  [[nodiscard]] bool is_remote(int rank) const { return is_remote_[static_cast<std::size_t>(rank)] != 0; }
   /// After a failure: MPI_Finalize waits for all ranks, so it is not called, and the process has to leave by _exit.
   void abandon() { abandoned_ = true; }
 
@@ -31,11 +36,13 @@ class MpiRuntime {
   MpiRuntime() = default;
   /// The blocking part of `create`.
   [[nodiscard]] Status start();
+  [[nodiscard]] Status find_remote_ranks();
 
   MPI_Comm world_ = MPI_COMM_NULL;
   int rank_ = 0;
   int size_ = 1;
   int tag_max_ = 0;
+  std::vector<std::uint8_t> is_remote_;  ///< [size]
   bool initialized_ = false;
   bool abandoned_ = false;
 };

@@ -51,6 +51,18 @@ TEST_P(AllToAllConformance, LargeMessagesArriveWholeBesideSmallOnes) {
   run_as_every_rank(GetParam(), [&](Communicator& communicator) { expect_exchange(communicator, sizes, sizes); });
 }
 
+TEST_P(AllToAllConformance, EveryLengthAroundAPieceArrivesWhole) {
+  // 60 KiB and what precedes a message in comm/mpi; with more room than is sent, so that only the sender knows how many pieces there are.
+  for (const std::size_t pieces : {1, 2}) {
+    for (const std::size_t less : {0, 1, 7, 8, 9}) {
+      const std::size_t size = pieces * 61440 - less;
+      const Exchange::Sizes sizes = [size](int, int) { return size; };
+      const Exchange::Sizes capacities = [](int, int) { return std::size_t{300'000}; };
+      run_as_every_rank(GetParam(), [&](Communicator& communicator) { expect_exchange(communicator, sizes, capacities); });
+    }
+  }
+}
+
 TEST_P(AllToAllConformance, TheWrongNumberOfBuffersIsRefusedAndTheGroupGoesOn) {
   const Exchange::Sizes one = [](int, int) { return std::size_t{1}; };
   run_as_every_rank(GetParam(), [&](Communicator& communicator) {

@@ -1,6 +1,7 @@
 // Goal    No wait outlives its deadline or its watch on any backend; after a failure outputs are untouched and the communicator says that it is broken.
 // Method  One rank stays silent, or sends too much. Time is a clock that advances whenever it is asked, so nothing depends on the machine's speed.
 #include <atomic>
+#include <string>
 
 #include <gmock/gmock.h>
 
@@ -119,10 +120,11 @@ TEST_P(CommFailure, WatchEndsAWaitLongBeforeItsLimit) {
   });
 }
 
-TEST_P(CommFailure, TooLongAMessageIsDivergedAndNamesSenderAndCapacity) {
-  run_as_every_rank(GetParam(), [](Communicator& communicator) {
-    const Exchange::Sizes sizes = [](int source, int destination) { return source == 1 && destination == 0 ? std::size_t{17} : std::size_t{16}; };
-    const Exchange exchange(communicator, sizes, size_of_pair);
+/// Rank 1 sends rank 0 so much more than `agreed`, which is what all others send.
+void expect_diverged_when_too_long(const GroupCase& group, std::size_t agreed, std::size_t excess) {
+  run_as_every_rank(group, [&](Communicator& communicator) {
+    const Exchange::Sizes sizes = [&](int source, int destination) { return agreed + (source == 1 && destination == 0 ? excess : 0); };
+    const Exchange exchange(communicator, sizes, [&](int, int) { return agreed; });
     std::vector<std::size_t> received(static_cast<std::size_t>(communicator.size()), 99);
     const Result<Ticket> ticket = communicator.start_all_to_all(exchange.spans());
     ASSERT_TRUE(ticket) << ticket.error().message;
@@ -134,11 +136,19 @@ TEST_P(CommFailure, TooLongAMessageIsDivergedAndNamesSenderAndCapacity) {
     ASSERT_FALSE(done);
     EXPECT_EQ(done.error().code, ErrorCode::kDiverged) << done.error().message;
     EXPECT_EQ(done.error().rank, 1);
-    EXPECT_THAT(done.error().message, AllOf(HasSubstr("rank 1"), HasSubstr("16 bytes")));
+    EXPECT_THAT(done.error().message, AllOf(HasSubstr("rank 1"), HasSubstr(std::to_string(agreed) + " bytes")));
     EXPECT_TRUE(exchange.is_untouched());
     EXPECT_EQ(received.front(), 99U);
     expect_broken(communicator);
   });
+}
+
+TEST_P(CommFailure, TooLongAMessageIsDivergedAndNamesSenderAndCapacity) {
+  expect_diverged_when_too_long(GetParam(), 16, 1);
+}
+
+TEST_P(CommFailure, FarTooLongAMessageIsDivergedAlsoWhereItComesInPieces) {
+  expect_diverged_when_too_long(GetParam(), 200'000, 1);
 }
 
 TEST_P(CommFailure, DifferentOperationsNeverGiveAValue) {
