@@ -77,6 +77,10 @@ RouteMatch Router::match(const HttpRequest& head) const {
   RouteMatch found;
   std::string allowed;
   bool open = false;
+  if (head.method == "OPTIONS" && head.path == "*") {  // asks for what the server as a whole can do
+    found.answer = HttpResponse{.status = 204, .content_type = "", .headers = {{"Allow", "GET, HEAD, POST, OPTIONS"}}};
+    return found;
+  }
   for (const Route& route : routes_) {
     if (!serves(route, head.path)) {
       continue;

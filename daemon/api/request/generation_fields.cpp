@@ -203,6 +203,7 @@ bool is_default_tier(const json::value& value) {
 constexpr std::array kUnsupportedFields{
     UnsupportedField{"store", is_false, "false: answers are not kept"},
     UnsupportedField{"service_tier", is_default_tier, "\"auto\""},
+    UnsupportedField{"moderation", is_never_neutral, "null: nothing looks at texts but the model"},
     UnsupportedField{"prompt_logprobs", is_never_neutral, "null"},
     UnsupportedField{"length_penalty", is_one, "1"},
     UnsupportedField{"bad_words", is_empty, "null"},

@@ -68,9 +68,13 @@ void Connection::continue_request(bool ended) {
       case RequestReader::Progress::kNeedsMore:
         if (ended) {
           close();
-        } else {
-          wire_.read(shared_from_this());
+          return;
         }
+        if (!reader_.has_begun()) {  // an empty line after the last request's body begins none
+          phase_ = Phase::kIdle;
+          deadline_ = idle_since_ + state_->options.limits.idle_timeout;
+        }
+        wire_.read(shared_from_this());
         return;
       case RequestReader::Progress::kRefused:
         reject(reader_.refusal());

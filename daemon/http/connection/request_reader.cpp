@@ -1,5 +1,6 @@
 #include "daemon/http/connection/request_reader.hpp"
 
+#include <algorithm>
 #include <iterator>
 #include <limits>
 
@@ -66,6 +67,22 @@ bool is_host(std::string_view value) {
   return value.find_first_of(" \t/?#@\\") == std::string_view::npos;
 }
 
+/// Whether each of the header's lines of that name, if there is any, says `value`: a proxy before us may have looked at another one than we do.
+bool says_only(const Fields& fields, http::field name, boost::beast::string_view value) {
+  const auto lines = fields.equal_range(name);
+  return std::all_of(lines.first, lines.second, [value](const auto& line) { return line.value().empty() || iequals(line.value(), value); });
+}
+
+/// Bytes of the empty lines that `input` begins with. Some clients send one after a body (RFC 9112, 2.2).
+std::size_t empty_line_bytes(std::string_view input) {
+  constexpr std::string_view kEmptyLine = "\r\n";
+  std::size_t bytes = 0;
+  while (input.substr(bytes).starts_with(kEmptyLine)) {
+    bytes += kEmptyLine.size();
+  }
+  return bytes;
+}
+
 /// What is wrong with a head that can be parsed.
 std::optional<RequestRefusal> flaw_of(const http::request_header<>& head) {
   const auto hosts = head.equal_range(http::field::host);
@@ -85,13 +102,16 @@ std::optional<RequestRefusal> flaw_of(const http::request_header<>& head) {
   if (head.version() < 11 && head.count(http::field::transfer_encoding) > 0) {
     return malformed("HTTP/1.0 has no Transfer-Encoding");
   }
-  const auto expect = head[http::field::expect];
-  if (!expect.empty() && !iequals(expect, "100-continue")) {
+  for (const http::field name : {http::field::authorization, http::field::content_type}) {
+    if (head.count(name) > 1) {
+      return malformed(fmt::format("there is more than one {} header: which of them counts is not defined", to_view(http::to_string(name))));
+    }
+  }
+  if (!says_only(head, http::field::expect, "100-continue")) {
     return RequestRefusal{
         .status = 417, .code = "unsupported_expectation", .message = "the only Expect that this server knows is 100-continue", .reason = "malformed"};
   }
-  const auto coding = head[http::field::content_encoding];
-  if (!coding.empty() && !iequals(coding, "identity")) {
+  if (!says_only(head, http::field::content_encoding, "identity")) {
     return RequestRefusal{.status = 415, .code = "unsupported_content_encoding", .message = "request bodies must not be compressed", .reason = "malformed"};
   }
   return std::nullopt;
@@ -116,6 +136,7 @@ void RequestReader::begin() {
   parser_->on_chunk_header(on_chunk_);
   chunks_ = 0;
   head_bytes_ = 0;
+  begun_ = false;
   head_taken_ = false;
   folded_ = false;
   request_ = {};
@@ -123,6 +144,14 @@ void RequestReader::begin() {
 
 RequestReader::Progress RequestReader::read(std::string_view input, std::size_t& taken) {
   taken = 0;
+  if (!begun_) {
+    taken = empty_line_bytes(input);
+    const std::string_view rest = input.substr(taken);
+    begun_ = !rest.empty() && rest != "\r";  // of the latter, what follows decides: an empty line, or no HTTP
+    if (!begun_) {
+      return Progress::kNeedsMore;
+    }
+  }
   // A head without a body is a whole request: what follows it is the next one's, and the parser must not see it.
   while (taken < input.size() && !(head_taken_ && parser_->is_done())) {
     parser_->eager(head_taken_);

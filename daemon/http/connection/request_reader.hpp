@@ -37,8 +37,10 @@ class RequestReader {
   /// Forgets the last request.
   void begin();
   /// Takes what it can of the request from the beginning of `input`; `taken` is how many bytes that were, the rest is to be shown again with more behind it.
-  /// kHead comes once per request, before any of the body is taken.
+  /// kHead comes once per request, before any of the body is taken. Empty lines before the request are taken and are no part of it.
   [[nodiscard]] Progress read(std::string_view input, std::size_t& taken);
+  /// Whether anything of the request has come.
+  [[nodiscard]] bool has_begun() const { return begun_; }
 
   [[nodiscard]] const RequestRefusal& refusal() const { return refusal_; }
   /// Valid from kHead on: all but the body.
@@ -64,6 +66,7 @@ class RequestReader {
   std::function<void(std::uint64_t, boost::beast::string_view, boost::system::error_code&)> on_chunk_;  ///< the parser keeps a reference
   std::size_t chunks_ = 0;
   std::size_t head_bytes_ = 0;  ///< that the parser has taken
+  bool begun_ = false;
   bool head_taken_ = false;
   bool folded_ = false;  ///< a line of the head continues another
   bool expects_continue_ = false;

@@ -4,14 +4,46 @@ Method  Two ranks; each case asks both forms of client and compares with what th
 
 import asyncio
 import math
+import pathlib
 import unittest
 
 import openai
-from client import MODEL, GroupTest, asynchronous, synchronous
+from client import MODEL, GroupTest, asynchronous, call, synchronous
+from openai.types import completion_create_params, embedding_create_params
+from openai.types.chat import completion_create_params as chat_create_params
 
 PROMPT = "In the beginning God created"
 MESSAGES = [{"role": "user", "content": "Who created the heaven?"}]
 SEEDED = {"temperature": 0.9, "seed": 11}
+
+API_PAGE = pathlib.Path(__file__).resolve().parents[3] / "docs" / "api.md"
+
+# What the client's types have and the server does not serve: every other parameter is a property of the request's schema in /openapi.json.
+IGNORED = {
+    "user": "u",
+    "metadata": {"a": "b"},
+    "parallel_tool_calls": True,
+    "prediction": {"type": "content", "content": "x"},
+    "prompt_cache_key": "k",
+    "prompt_cache_options": {"mode": "explicit"},
+    "prompt_cache_retention": "24h",
+    "safety_identifier": "s",
+}
+REFUSED = {
+    "audio": {"voice": "a", "format": "wav"},
+    "function_call": {"name": "f"},
+    "functions": [{"name": "f"}],
+    "modalities": ["text", "audio"],
+    "moderation": {"model": "omni-moderation-latest"},
+    "response_format": {"type": "json_object"},
+    "service_tier": "flex",
+    "store": True,
+    "suffix": "x",
+    "tool_choice": "required",
+    "tools": [{"type": "function", "function": {"name": "f"}}],
+    "verbosity": "low",
+    "web_search_options": {},
+}
 
 
 def text_of(chunks):
@@ -220,6 +252,31 @@ class Parameters(GroupTest):
     def test_chat_remembers_earlier_turns(self):
         turns = [*MESSAGES, {"role": "assistant", "content": "God."}, {"role": "user", "content": "And who was Moses?"}]
         self.assertGreater(self.chat(messages=turns).usage.prompt_tokens, self.chat().usage.prompt_tokens)
+
+    # Every parameter that the client has a type for
+
+    def schema(self, path):
+        document = call(self.group.port, "GET", "/openapi.json").json
+        content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        return document["components"]["schemas"][content["$ref"].rsplit("/", 1)[1]]["properties"] if "$ref" in content else content["properties"]
+
+    def test_each_parameter_of_the_client_is_served_or_ignored_or_refused_as_the_page_says(self):
+        page = API_PAGE.read_text(encoding="utf-8")
+        for path, types, ask in (
+            ("/v1/completions", completion_create_params.CompletionCreateParamsBase, self.complete),
+            ("/v1/chat/completions", chat_create_params.CompletionCreateParamsBase, self.chat),
+            ("/v1/embeddings", embedding_create_params.EmbeddingCreateParams, None),
+        ):
+            served = self.schema(path)
+            for name in types.__annotations__:
+                with self.subTest(path=path, name=name):
+                    self.assertTrue(f"`{name}`" in page, "docs/api.md does not name it")
+                    if name in REFUSED and ask:
+                        self.assertEqual(self.refusal(ask, extra={name: REFUSED[name]})["param"], name)
+                    elif name in IGNORED and ask:
+                        self.assertEqual(ask(extra={name: IGNORED[name]}).choices[0].to_dict(), ask().choices[0].to_dict())
+                    else:
+                        self.assertIn(name, served)
 
     # Streams, asynchronous, other routes
 

@@ -101,9 +101,17 @@ TEST_F(FrontDoor, UnknownExpectationIs417AndACompressedBodyIs415) {
   HttpClient expecting(port_);
   expecting.send("POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\nExpect: a-miracle\r\n\r\nabc");
   EXPECT_EQ(expecting.read_response().status, 417);
-  HttpClient compressed(port_);
-  compressed.send("POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\nContent-Encoding: gzip\r\n\r\nabc");
-  EXPECT_EQ(compressed.read_response().status, 415);
+  HttpClient expecting_more(port_);
+  expecting_more.send("POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\nExpect: 100-continue\r\nExpect: a-miracle\r\n\r\nabc");
+  EXPECT_EQ(expecting_more.read_response().status, 417);
+  for (const char* coding : {"gzip", "identity, gzip", "identity\r\nContent-Encoding: gzip", "gzip\r\nContent-Encoding: identity"}) {
+    HttpClient compressed(port_);
+    compressed.send("POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\nContent-Encoding: " + std::string(coding) + "\r\n\r\nabc");
+    EXPECT_EQ(compressed.read_response().status, 415) << coding;
+  }
+  HttpClient plain(port_);
+  plain.send("POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\nContent-Encoding: identity\r\n\r\nabc");
+  EXPECT_EQ(plain.read_response().status, 200);
 }
 
 TEST_F(FrontDoor, Http10ClientIsNotSentAContinue) {

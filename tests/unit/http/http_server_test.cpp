@@ -191,6 +191,10 @@ TEST_F(HttpServerTest, WhatIsNotHttpIs400) {
                            "POST /size HTTP/1.1\r\nHost: t\r\nContent-Length : 1\r\n\r\n",
                            "GET /page HTTP/1.1\r\n\r\n",
                            "GET /page HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+                           "GET /page HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n",
+                           "POST /size HTTP/1.1\r\nHost: t\r\nContent-Type: text/plain\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n",
+                           "\nGET /page HTTP/1.1\r\nHost: t\r\n\r\n",
+                           "\r\rGET /page HTTP/1.1\r\nHost: t\r\n\r\n",
                            "GET /page HTTP/1.1\r\nHost: a b\r\n\r\n",
                            "GET /page HTTP/1.1\r\nHost: a@b\r\n\r\n",
                            "GET /page HTTP/1.1\r\nHost: a/b\r\n\r\n",
@@ -262,6 +266,30 @@ TEST_F(HttpServerTest, RequestThatDoesNotArriveInTimeIs408) {
   HttpClient body(port_);
   body.send("POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\nabc");
   EXPECT_EQ(body.read_response().status, 408);
+}
+
+TEST_F(HttpServerTest, EmptyLinesBeforeARequestAreIgnored) {
+  serve_pages();
+  HttpClient client(port_);
+  client.send("\r\nGET /page HTTP/1.1\r\nHost: t\r\n\r\n");
+  EXPECT_EQ(client.read_response().body, "page");
+  client.send("POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\n\r\nabc\r\n\r\n\r\nGET /page HTTP/1.1\r\nHost: t\r\n\r\n\r");
+  EXPECT_EQ(client.read_response().body, "3");
+  EXPECT_EQ(client.read_response().body, "page");
+  client.send("\n");
+  EXPECT_EQ(client.get("/page").body, "page");
+}
+
+TEST_F(HttpServerTest, ConnectionWithNothingButAnEmptyLineIsIdleAndNotLate) {
+  HttpLimits limits;
+  limits.read_timeout = 20ms;
+  limits.idle_timeout = 60ms;
+  serve_pages(limits);
+  for (const char* text : {"\r\n", "\r"}) {
+    HttpClient client(port_);
+    client.send(text);
+    EXPECT_TRUE(client.read_end()) << "no 408: nobody has asked for anything";
+  }
 }
 
 TEST_F(HttpServerTest, IdleConnectionIsClosed) {

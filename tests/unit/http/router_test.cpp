@@ -81,6 +81,14 @@ TEST(Router, OptionsTellsTheMethodsOfAPath) {
   EXPECT_EQ(status_of(router, "OPTIONS", "/nowhere"), 401);
 }
 
+TEST(Router, OptionsOfTheWholeServerNeedsNoKeyAndNoPath) {
+  const RouteMatch match = router_with({"one"}).match({.method = "OPTIONS", .path = "*"});
+  ASSERT_TRUE(match.answer);
+  EXPECT_EQ(match.answer->status, 204);
+  EXPECT_EQ(match.answer->headers.at(0).value, "GET, HEAD, POST, OPTIONS");
+  EXPECT_EQ(status_of(Router(table()), "GET", "*"), 404);
+}
+
 TEST(Router, LabelIsThePathOfTheTable) {
   const Router router(table());
   EXPECT_EQ(router.match({.method = "GET", .path = "/list/anything"}).label, "/list/{id}");
