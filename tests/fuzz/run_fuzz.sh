@@ -11,7 +11,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 found=$(dirname "$target")/../fuzz/$name
 mkdir -p "$found/corpus" "$found/failures"
 
-options=(-max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -max_len=16384 -print_final_stats=1 -artifact_prefix="$found/failures/")
+options=(-max_total_time="$seconds" -timeout=60 -rss_limit_mb=2048 -max_len=16384 -print_final_stats=1 -artifact_prefix="$found/failures/")
 case $name in
   safetensors | tokenizer_file | model_config | request_body) options+=(-dict="$here/dictionaries/json.dict") ;;
   *) if [[ -f $here/dictionaries/$name.dict ]]; then options+=(-dict="$here/dictionaries/$name.dict"); fi ;;
