@@ -28,6 +28,7 @@
 #include "daemon/group/group_start.hpp"
 #include "daemon/group/rank_runner.hpp"
 #include "daemon/http/answer_worker.hpp"
+#include "daemon/lifecycle/held_signals.hpp"
 #include "daemon/lifecycle/life_monitor.hpp"
 #include "daemon/lifecycle/log.hpp"
 #include "daemon/lifecycle/service_notifier.hpp"
@@ -118,8 +119,8 @@ class Daemon {
         front_door_(io_, prepared_.options, prepared_.launch, std::move(prepared_.front_door), logger_),
         runner_(rank_parts(hooks), rank_events()) {}
 
-  /// Opens the ports, runs both threads, returns the exit status.
-  int run();
+  /// Opens the ports, runs both threads, returns the exit status. `held` are released once they are listened to.
+  int run(HeldSignals& held);
   void set_check_time(Duration duration) { metrics_->set_start_phase("check", duration); }
 
  private:
@@ -242,12 +243,13 @@ Status Daemon::open_http() {
   return front_door_.open(std::move(routes), metrics_->http_observer());
 }
 
-int Daemon::run() {
+int Daemon::run(HeldSignals& held) {
   if (const Status opened = open_http(); !opened) {
     logger_.error("{}", opened.error().message);
     return exit_code_of(opened.error().code);
   }
   signals_->start();
+  held.release();  // before the step thread is made: MPI must not inherit the mask, for itself or for what it starts
   life_->start();
   start_guard_.expires_after(prepared_.options.start_timeout + kStartGrace);
   start_guard_.async_wait([this](boost::system::error_code cancelled) {
@@ -361,9 +363,8 @@ void Daemon::run_on_asio(const std::function<void()>& task) {
   done.get_future().wait();
 }
 
-int run_rank(DaemonOptions options, const comm::LaunchInfo& launch, const DaemonHooks& hooks, const comm::EnvironmentReader& environment) {
+int run_rank(DaemonOptions options, const comm::LaunchInfo& launch, const DaemonHooks& hooks, const comm::EnvironmentReader& environment, HeldSignals& held) {
   const TimePoint started = std::chrono::steady_clock::now();
-  std::signal(SIGUSR2, SIG_IGN);  // until there is something to reload
   std::signal(SIGPIPE, SIG_IGN);  // a log pipe whose reader is gone must not end the group
   const std::shared_ptr<spdlog::logger> logger = make_logger(launch.rank, launch.world_size, options.log_level);
   Result<Prepared> prepared = prepare(std::move(options), launch, environment, *logger);
@@ -380,12 +381,13 @@ int run_rank(DaemonOptions options, const comm::LaunchInfo& launch, const Daemon
   }
   Daemon daemon(std::move(*prepared), hooks, environment, *logger);
   daemon.set_check_time(std::chrono::steady_clock::now() - started);
-  return daemon.run();
+  return daemon.run(held);
 }
 
 }  // namespace
 
 int run_daemon(int argc, char** argv, const DaemonHooks& hooks) {
+  HeldSignals held;
   const std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
   const comm::EnvironmentReader environment = comm::process_environment();
   auto parsed = parse_options(arguments, environment, LOCKSTEP_VERSION);
@@ -399,7 +401,11 @@ int run_daemon(int argc, char** argv, const DaemonHooks& hooks) {
     return exit_code_of(launch.error().code);
   }
   DaemonOptions& options = std::get<DaemonOptions>(parsed);
-  return wants_preflight(options) ? run_preflight(std::move(options), *launch, environment) : run_rank(std::move(options), *launch, hooks, environment);
+  if (wants_preflight(options)) {
+    held.release();  // nothing to drain
+    return run_preflight(std::move(options), *launch, environment);
+  }
+  return run_rank(std::move(options), *launch, hooks, environment, held);
 }
 
 }  // namespace lockstep::daemon

@@ -1,6 +1,5 @@
 #include "daemon/lifecycle/signal_policy.hpp"
 
-#include <csignal>
 #include <utility>
 
 #include <boost/asio/io_context.hpp>
@@ -16,7 +15,7 @@ class AsioSignalPolicy final : public SignalPolicy {
       : signals_(io), drain_timer_(io), drain_timeout_(drain_timeout), actions_(std::move(actions)) {}
 
   void start() override {
-    for (const int signal : {SIGUSR1, SIGTERM, SIGINT, SIGUSR2}) {
+    for (const int signal : kPolicySignals) {
       signals_.add(signal);
     }
     wait();

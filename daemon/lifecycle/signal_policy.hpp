@@ -1,6 +1,8 @@
 // SignalPolicy: what the process does when it is asked to end, and asked again.
 #pragma once
 
+#include <array>
+#include <csignal>
 #include <functional>
 #include <memory>
 
@@ -11,6 +13,8 @@ class io_context;
 }
 
 namespace lockstep::daemon {
+
+inline constexpr std::array kPolicySignals{SIGUSR1, SIGTERM, SIGINT, SIGUSR2};
 
 /// What the signals set off: the first three in this order, each at most once.
 struct SignalActions {

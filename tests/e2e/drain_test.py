@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 """Goal    A drain ends nothing that was accepted: streams run to their end on every rank, then all ranks leave with 0.
-Method  A long stream on each rank; the signal comes when the first event of each has arrived."""
+Method  A long stream on each rank; the signal comes when the first event of each has arrived, or before the rank could have opened a port."""
 
+import fcntl
+import os
+import pathlib
 import signal
+import subprocess
 import unittest
 
-from group import Group, Stream, status_of, wait_for
+from group import BINARY, LIMIT_SECONDS, Group, Stream, status_of, wait_for
 
 TOKENS = 400
 
@@ -57,6 +61,29 @@ class Drain(unittest.TestCase):
         self.group.process.send_signal(signal.SIGUSR1)
         self.assert_streams_end(streams)
         self.assert_group_ends()
+
+class EarlySignal(unittest.TestCase):
+    """The log's pipe is full, so that the rank stands at its first line, long before it has opened a port, until the pipe is read."""
+
+    def test_before_a_rank_listens_to_signals_is_a_drain_too(self):
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        os.write(writer, b"." * fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ))
+        rank = subprocess.Popen([BINARY, "--port", "0"], stdin=subprocess.DEVNULL, stderr=writer)
+        self.addCleanup(rank.kill)
+        os.close(writer)
+        wait_for(lambda: self.holds_or_handles(rank.pid, signal.SIGTERM), "the rank to expect signals")
+        rank.terminate()
+        with open(reader, "rb", closefd=False) as log:
+            said = log.read().decode().lstrip(".")
+        self.assertEqual(rank.wait(timeout=LIMIT_SECONDS), 0, said)
+        self.assertIn("asked to drain", said)
+
+    @staticmethod
+    def holds_or_handles(process, number):
+        lines = pathlib.Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
+        masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigBlk:", "SigCgt:"))]
+        return any(mask >> (number - 1) & 1 for mask in masks)
 
 
 if __name__ == "__main__":
