@@ -41,6 +41,7 @@ StepMetrics::StepMetrics(AtomicTable& table, std::string_view transport)
       whole_steps_(table.counter("lockstep_microbatch_steps_total", "", {{"decision", "whole"}})),
       wire_bytes_(table.counter("lockstep_wire_bytes_total", "Bytes that this rank put on the wire for expert exchanges.")),
       crossed_rows_(table.counter("lockstep_crossed_rows_total", "Rows that this rank sent to other ranks.")),
+      dropped_rows_(table.counter("lockstep_dropped_rows_total", "Rows computed of requests that had ended meanwhile; with --agreement pipelined alone.")),
       prompt_tokens_(table.counter("lockstep_prompt_tokens_total", "Prompt tokens computed.")),
       generated_tokens_(table.counter("lockstep_generated_tokens_total", "Tokens generated.")),
       running_(table.gauge("lockstep_requests_running", "Requests with KV blocks.")),
@@ -93,6 +94,7 @@ void StepMetrics::on_step(const scheduler::StepRecord& record) {
   combine_seconds_[1]->add(seconds(record.combine_exposed_time));
   wire_bytes_.add(static_cast<double>(record.wire_bytes));
   crossed_rows_.add(static_cast<double>(record.crossed_rows));
+  dropped_rows_.add(record.dropped_rows);
   prompt_tokens_.add(record.prefill_tokens);
   generated_tokens_.add(record.generated_tokens);
   (record.micro_batches > 1 ? split_steps_ : whole_steps_).add(1);

@@ -39,6 +39,7 @@ class StepMetrics final : public scheduler::StepObserver {
   AtomicNumber& whole_steps_;
   AtomicNumber& wire_bytes_;
   AtomicNumber& crossed_rows_;
+  AtomicNumber& dropped_rows_;
   AtomicNumber& prompt_tokens_;
   AtomicNumber& generated_tokens_;
   AtomicNumber& running_;

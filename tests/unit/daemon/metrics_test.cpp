@@ -46,6 +46,7 @@ TEST(Metrics, StepsAreCountedByKind) {
                                .prefill_tokens = 25,
                                .padded_tokens = 32,
                                .generated_tokens = 5,
+                               .dropped_rows = 2,
                                .micro_batches = 2,
                                .tokens_per_member = tokens,
                                .agreement_time = 20us,
@@ -80,6 +81,7 @@ TEST(Metrics, StepsAreCountedByKind) {
   EXPECT_THAT(text, HasSubstr("lockstep_comm_seconds_total{rank=\"1\",exposed=\"false\",op=\"combine\"} 0\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_wire_bytes_total{rank=\"1\"} 3000\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_crossed_rows_total{rank=\"1\"} 21\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_dropped_rows_total{rank=\"1\"} 6\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_coordination_duration_seconds_count{rank=\"1\",transport=\"mpi\"} 4\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_load_balance_ratio{rank=\"1\",resource=\"tokens\"} 0.66"));
 }
