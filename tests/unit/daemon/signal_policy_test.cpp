@@ -1,6 +1,6 @@
 // Goal: asked once, a rank drains; asked again, it stops; a third time, it leaves; and it stops by itself when draining takes too long.
 // Method: signals are handed to the policy, and one is really raised; the io_context is run by the test.
-#include "daemon/lifecycle/signal_policy.hpp"
+#include "daemon/lifecycle/signals/signal_policy.hpp"
 
 #include <chrono>
 #include <csignal>

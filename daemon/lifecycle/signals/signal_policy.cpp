@@ -1,4 +1,4 @@
-#include "daemon/lifecycle/signal_policy.hpp"
+#include "daemon/lifecycle/signals/signal_policy.hpp"
 
 #include <utility>
 

@@ -1,9 +1,9 @@
-#include "daemon/lifecycle/held_signals.hpp"
+#include "daemon/lifecycle/signals/held_signals.hpp"
 
 #include <csignal>
 #include <pthread.h>
 
-#include "daemon/lifecycle/signal_policy.hpp"
+#include "daemon/lifecycle/signals/signal_policy.hpp"
 
 namespace lockstep::daemon {
 namespace {
