@@ -175,8 +175,10 @@ ForwardTimingTracker& get_timing_tracker() {
     return *get_forward_context().timing_tracker;
   }
   // The one global of lockstep: the seed promises a tracker where no context is set. It is safe to share, and the daemon sets one for each step.
-  static ForwardTimingTracker process_wide;
-  return process_wide;
+  // Never destroyed: threads and destructors of statics may still record while the process ends.
+  // NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
+  static auto* const process_wide = new ForwardTimingTracker;
+  return *process_wide;
 }
 
 }  // namespace lockstep

@@ -131,7 +131,7 @@ struct ForwardContextOptions {
 [[nodiscard]] ForwardContext create_forward_context(const ForwardContextOptions& options);
 
 /// Makes `context` current on this thread until the end of the scope, then restores what was there: scopes nest.
-/// Ownership  borrows `context`.      Cost  two thread-local stores.
+/// Ownership  borrows `context` until the scope has ended and what was enqueued in it has run.      Threads  one: no coroutine may suspend in the scope.
 class [[nodiscard]] set_forward_context {  // NOLINT: the seed's name
  public:
   explicit set_forward_context(const ForwardContext& context) noexcept : previous_(_set_forward_context(&context)) {}

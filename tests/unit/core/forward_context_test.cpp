@@ -2,6 +2,7 @@
 // Method  Contexts told apart by their virtual_engine, on one and on several threads.
 #include "lockstep/forward_context.hpp"
 
+#include <cstdlib>
 #include <future>
 #include <stdexcept>
 #include <string>
@@ -175,6 +176,19 @@ TEST(GetTimingTracker, IsTheCurrentContextsOrElseTheProcessesOwn) {
     EXPECT_EQ(&get_timing_tracker(), &process_wide);
   }
   EXPECT_EQ(&get_timing_tracker(), &process_wide);
+}
+
+TEST(GetTimingTrackerDeathTest, OutlivesWhatStillRecordsWhenTheProcessEnds) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // in a new process: nobody has asked for the tracker there
+  const auto record_at_exit = [] {
+    std::atexit([] {  // called after the destructors of all statics that are made later
+      get_timing_tracker().record(8, 1.0);
+      std::_Exit(get_timing_tracker().get_stats(8)->count == 2 ? 0 : 1);
+    });
+    get_timing_tracker().record(8, 1.0);
+    std::exit(2);  // NOLINT(concurrency-mt-unsafe): one thread
+  };
+  EXPECT_EXIT(record_at_exit(), testing::ExitedWithCode(0), "");
 }
 
 }  // namespace
