@@ -52,6 +52,11 @@ std::exception_ptr result_count_error(const MicrobatcherOptions& options, std::s
       fmt::format("{}: the batch function returned {} results for {} items; it must return one for each, in order", options.name, results, items)));
 }
 
+std::exception_ptr no_outcome_error(const MicrobatcherOptions& options) {
+  return std::make_exception_ptr(MicrobatcherError(
+      ErrorCode::kInternal, fmt::format("{}: the batch function gave an item neither a value nor an exception: return one of them for each", options.name)));
+}
+
 std::exception_ptr cancelled_error() {
   return std::make_exception_ptr(boost::system::system_error(boost::asio::error::operation_aborted));
 }

@@ -23,6 +23,7 @@ namespace lockstep::detail {
 [[nodiscard]] std::exception_ptr stopped_error(const MicrobatcherOptions& options);
 [[nodiscard]] std::exception_ptr destroyed_error(const MicrobatcherOptions& options);
 [[nodiscard]] std::exception_ptr result_count_error(const MicrobatcherOptions& options, std::size_t results, std::size_t items);
+[[nodiscard]] std::exception_ptr no_outcome_error(const MicrobatcherOptions& options);
 [[nodiscard]] std::exception_ptr cancelled_error();
 
 /// Someone who waits until all accepted items have ended.

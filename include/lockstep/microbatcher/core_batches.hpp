@@ -7,6 +7,13 @@
 
 namespace lockstep::detail {
 
+/// Neither a value nor an exception, which would be told as a success or end the process.
+template <typename Out>
+[[nodiscard]] bool is_no_outcome(const BatchOutcome<Out>& outcome) {
+  const auto* const error = std::get_if<1>(&outcome);
+  return error != nullptr ? *error == nullptr : outcome.valueless_by_exception();
+}
+
 template <typename In, typename Out>
 template <typename T>
 void BatchCore<In, Out>::finish(std::exception_ptr error, std::vector<T> results) {
@@ -26,6 +33,9 @@ void BatchCore<In, Out>::finish(std::exception_ptr error, std::vector<T> results
       item.outcome.emplace(result_count_error(options_, results.size(), count));
     } else if constexpr (std::is_same_v<T, BatchOutcome<Out>>) {
       item.outcome.emplace(std::move(results[i]));
+      if (is_no_outcome(*item.outcome)) {
+        item.outcome.emplace(no_outcome_error(options_));
+      }
     } else {
       item.outcome.emplace(std::in_place_index<0>, std::move(results[i]));
     }

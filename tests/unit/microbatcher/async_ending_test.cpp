@@ -35,6 +35,45 @@ TEST_F(AsyncMicrobatcherTest, OneItemsFailureIsItsAloneWhenTheFunctionReturnsOut
   EXPECT_EQ(batcher.stats().failures, 1U);
 }
 
+/// Its copy throws, as one that allocates may.
+struct ThrowsWhenCopied {
+  ThrowsWhenCopied() = default;
+  ThrowsWhenCopied(const ThrowsWhenCopied& /*other*/) { throw std::bad_alloc(); }
+  ThrowsWhenCopied(ThrowsWhenCopied&& /*other*/) noexcept {}
+  ThrowsWhenCopied& operator=(const ThrowsWhenCopied&) = default;
+  ThrowsWhenCopied& operator=(ThrowsWhenCopied&&) = default;
+  ~ThrowsWhenCopied() = default;
+};
+
+TEST_F(AsyncMicrobatcherTest, AnOutcomeThatIsNeitherAValueNorAnExceptionIsAnErrorForItsItem) {
+  using Outcome = BatchOutcome<ThrowsWhenCopied>;
+  AsyncMicrobatcher<int, ThrowsWhenCopied> batcher(io_.get_executor(), [](const std::vector<int>& items) {
+    std::vector<Outcome> outcomes(items.size());
+    outcomes[0] = std::exception_ptr();
+    outcomes[1] = std::make_exception_ptr(std::domain_error("replaced"));
+    const ThrowsWhenCopied value;
+    EXPECT_THROW(outcomes[1].emplace<0>(value), std::bad_alloc);
+    EXPECT_TRUE(outcomes[1].valueless_by_exception());
+    return outcomes;
+  });
+  std::deque<std::exception_ptr> errors(3);
+  std::vector<int> calls(3);
+  for (std::size_t i = 0; i < errors.size(); ++i) {
+    batcher.submit(static_cast<int>(i), [&, i](std::exception_ptr error, ThrowsWhenCopied /*value*/) {
+      errors[i] = std::move(error);
+      ++calls[i];
+    });
+  }
+  step();
+  EXPECT_EQ(calls, (std::vector{1, 1, 1}));
+  for (const std::size_t i : {0U, 1U}) {
+    EXPECT_TRUE(is_microbatcher_error(errors[i], ErrorCode::kInternal));
+    EXPECT_EQ(what_of(errors[i]), "microbatcher: the batch function gave an item neither a value nor an exception: return one of them for each");
+  }
+  EXPECT_FALSE(errors[2]);
+  EXPECT_EQ(batcher.stats().failures, 2U);
+}
+
 TEST_F(AsyncMicrobatcherTest, AThrowingFunctionFailsItsWholeBatchAndTheNextGoesOn) {
   IntMicrobatcher batcher(io_.get_executor(), [](std::vector<int> items) -> std::vector<int> {
     if (items.front() == 1) {
