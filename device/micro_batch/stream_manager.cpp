@@ -1,12 +1,18 @@
 #include "lockstep/micro_batch/stream_manager.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <stdexcept>
 #include <thread>
 
 #include <fmt/format.h>
 
 namespace lockstep {
+
+namespace {
+/// A waiter looks at its deadline this often, because the deadline's clock may be a test's and its watch may change its mind.
+constexpr Duration kLookAgain = std::chrono::milliseconds(50);
+}  // namespace
 
 std::string_view stream_type_name(StreamType type) {
   switch (type) {
@@ -29,8 +35,16 @@ void StreamHandle::enqueue_task(device::Task task) {
 }
 
 Status StreamHandle::synchronize(const Deadline& deadline) {
-  const std::scoped_lock lock(mutex_);
-  return stream_->synchronize(deadline);
+  // Not under the lock while it waits: what the stream waits for may be a task of another one that has yet to enqueue here.
+  std::unique_lock lock(mutex_);
+  for (stream_->record(*all_run_); !all_run_->query(); stream_->record(*all_run_)) {
+    lock.unlock();
+    do {
+      LOCKSTEP_RETURN_IF_ERROR(deadline.check());
+    } while (!all_run_->reached_within(std::min(deadline.next_check() - std::chrono::steady_clock::now(), kLookAgain)));
+    lock.lock();
+  }
+  return stream_->synchronize(deadline);  // which has nothing to wait for
 }
 
 void StreamHandle::record_event(device::Event& event) {
@@ -79,7 +93,7 @@ StreamManager::Pool StreamManager::make_pool(int count, std::string_view name, S
     if (!stream) {
       throw std::runtime_error(stream.error().message);
     }
-    pool.push_back(std::make_unique<StreamHandle>(std::move(stream).value(), type, priority));
+    pool.push_back(std::make_unique<StreamHandle>(std::move(stream).value(), type, priority, device_->make_event()));
   }
   return pool;
 }

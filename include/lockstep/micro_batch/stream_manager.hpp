@@ -29,7 +29,9 @@ enum class StreamPolicy {
 /// Ownership  its stream.      Threads  any; a task must not enqueue on, or synchronize, the handle that it runs on.
 class StreamHandle {
  public:
-  StreamHandle(std::unique_ptr<device::Stream> stream, StreamType type, int priority) : stream_(std::move(stream)), type_(type), priority_(priority) {}
+  /// `all_run` is an event of the stream's device, for `synchronize`.
+  StreamHandle(std::unique_ptr<device::Stream> stream, StreamType type, int priority, std::unique_ptr<device::Event> all_run)
+      : stream_(std::move(stream)), type_(type), priority_(priority), all_run_(std::move(all_run)) {}
   StreamHandle(const StreamHandle&) = delete;
   StreamHandle& operator=(const StreamHandle&) = delete;
 
@@ -48,7 +50,8 @@ class StreamHandle {
     Counted<std::decay_t<F>> counted{std::forward<F>(callable), Outstanding(*this, estimated_work)};
     enqueue_task(device::Task(std::move(counted)));
   }
-  /// Blocks until everything enqueued has run.      Errors  the deadline's; the first error of a task, which is cleared: later work runs again.
+  /// Blocks until everything enqueued has run, also what others enqueue meanwhile.      Errors  the deadline's; the first error of a task, which is cleared:
+  /// later work runs again.
   [[nodiscard]] Status synchronize(const Deadline& deadline = Deadline::after(Duration::max()));
   void record_event(device::Event& event);
   /// Later work of this stream starts only after `event`'s last record.
@@ -94,6 +97,7 @@ class StreamHandle {
   std::unique_ptr<device::Stream> stream_;
   StreamType type_;
   int priority_;
+  std::unique_ptr<device::Event> all_run_;  ///< recorded under the lock, waited for without it
 };
 
 struct StreamManagerOptions {

@@ -1,5 +1,6 @@
 // Goal    Streams are handed out in turn or by outstanding work, count that work down whatever becomes of a task, and order each other by events.
 // Method  Tasks held by latches, so that what is outstanding is known; inline streams where no thread is needed.
+#include <atomic>
 #include <latch>
 #include <stdexcept>
 #include <string>
@@ -126,6 +127,44 @@ TEST(StreamHandle, AnEventOrdersOneStreamBehindAnother) {
   go.count_down();
   EXPECT_TRUE(comm.synchronize());
   EXPECT_EQ(order, (std::vector{1, 2}));
+}
+
+/// Tells when somebody waits.
+class WaitSeen final : public Watch {
+ public:
+  [[nodiscard]] Status failure() const override {
+    if (!seen_.exchange(true)) {
+      latch_.count_down();
+    }
+    return {};
+  }
+  [[nodiscard]] TimePoint last_progress() const override { return {}; }
+  void wait() const { latch_.wait(); }
+
+ private:
+  mutable std::atomic<bool> seen_ = false;
+  mutable std::latch latch_{1};
+};
+
+TEST(StreamHandle, TakesTasksWhileAnotherThreadWaitsForIt) {
+  StreamManager manager;
+  StreamHandle& compute = manager.get_compute_stream();
+  StreamHandle& comm = manager.get_comm_stream();
+  const WaitSeen watch;
+  bool ran = false;
+  const std::unique_ptr<device::Event> received = manager.make_event();
+  comm.enqueue([&]() -> Status {
+    watch.wait();
+    compute.enqueue([&ran]() -> Status {  // the compute stream waits for this task's end
+      ran = true;
+      return {};
+    });
+    return {};
+  });
+  comm.record_event(*received);
+  compute.wait_event(*received);
+  EXPECT_TRUE(compute.synchronize(Deadline::after(std::chrono::seconds(20), &watch)));
+  EXPECT_TRUE(ran);
 }
 
 TEST(StreamHandle, TakesTasksFromManyThreads) {
