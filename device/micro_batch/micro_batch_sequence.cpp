@@ -71,10 +71,10 @@ MicroBatchSequence::Scope::Scope(State& state, std::int32_t index, bool complete
   } catch (const MicroBatchCancelled&) {
     throw;  // another one failed; this one never began
   } catch (const std::exception& thrown) {
-    if (completes_ && slot.info.state == MicroBatchState::kPending) {  // claimed: no other thread will ever take it
-      state_.fail_locked(slot.info);
-      state_.cancel_locked(fmt::format("micro-batch {} could not be entered: {}", index, thrown.what()));
-    }
+    abandon_locked(slot.info, thrown.what());
+    throw;
+  } catch (...) {  // a caller's function may throw anything, and the threads at the barrier have to know
+    abandon_locked(slot.info, "something was thrown that is no std::exception");
     throw;
   }
   info_ = &slot.info;
@@ -82,6 +82,13 @@ MicroBatchSequence::Scope::Scope(State& state, std::int32_t index, bool complete
   // A thread without a context keeps none, unless another thread brought one to this micro-batch.
   previous_ = is_forward_context_available() ? &get_forward_context() : nullptr;
   _set_forward_context(slot.base != nullptr ? &slot.context : previous_);
+}
+
+void MicroBatchSequence::Scope::abandon_locked(MicroBatchInfo& info, std::string_view why) {
+  if (completes_ && info.state == MicroBatchState::kPending) {  // claimed: no other thread will ever take it
+    state_.fail_locked(info);
+    state_.cancel_locked(fmt::format("micro-batch {} could not be entered: {}", info.index, why));
+  }
 }
 
 MicroBatchSequence::Scope::~Scope() {
@@ -204,6 +211,13 @@ void MicroBatchSequence::note_output(std::int32_t index) {
   slot.has_output = true;
 }
 
+void MicroBatchSequence::lose_output(std::int32_t index) {
+  const std::scoped_lock lock(state_->mutex);
+  State::Slot& slot = state_->slot_locked(index);
+  slot.has_output = false;
+  state_->fail_locked(slot.info);
+}
+
 void MicroBatchSequence::check_outputs() {
   static_cast<void>(sync_streams());  // its error is kept, with those of earlier calls
   const std::scoped_lock lock(state_->mutex);
@@ -234,9 +248,12 @@ void MicroBatchSequence::check_outputs() {
 }
 
 void MicroBatchSequence::check_data_size(std::size_t elements, std::size_t elements_per_row) const {
-  const std::size_t expected = static_cast<std::size_t>(batch_size()) * elements_per_row;
-  if (elements != expected) {
-    throw std::invalid_argument(fmt::format("iterate_with_data: {} elements, expected batch_size * elements_per_row = {}", elements, expected));
+  const auto rows = static_cast<std::size_t>(batch_size());
+  // By division where there are rows: the product may overflow.
+  const bool fits = rows == 0 || elements_per_row == 0 ? elements == 0 : elements / rows == elements_per_row && elements % rows == 0;
+  if (!fits) {
+    throw std::invalid_argument(
+        fmt::format("iterate_with_data: {} elements, expected batch_size * elements_per_row, which is {} * {}", elements, rows, elements_per_row));
   }
 }
 

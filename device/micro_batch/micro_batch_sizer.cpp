@@ -66,7 +66,9 @@ void MicroBatchSizer::observe(std::int32_t rows, double duration_ms, double memo
   if (rows != size() || !std::isfinite(duration_ms)) {
     return;
   }
-  refresh(full_, memory_pressure);
+  if (std::isfinite(memory_pressure)) {
+    refresh(full_, memory_pressure);
+  }
   window_[samples_++ % kWindow] = duration_ms;
   adapt_to_time();
 }

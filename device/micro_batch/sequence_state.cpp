@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <numeric>
 
 #include <fmt/format.h>
@@ -112,7 +113,11 @@ void MicroBatchSequence::State::split_locked(std::int32_t first_index, std::int3
 void MicroBatchSequence::State::order_locked(const PriorityFn& priority) {
   priorities.resize(static_cast<std::size_t>(count));
   for (std::int32_t i = 0; i < count; ++i) {
-    priorities[static_cast<std::size_t>(i)] = priority(slots[static_cast<std::size_t>(i)].info);
+    const double given = priority(slots[static_cast<std::size_t>(i)].info);
+    if (std::isnan(given)) {
+      throw std::invalid_argument(fmt::format("the priority of micro-batch {} is not a number: there is no place for it in the order", i));
+    }
+    priorities[static_cast<std::size_t>(i)] = given;
   }
   // Not stable_sort, which allocates: the index breaks ties.
   std::sort(order.begin(), order.end(), [this](std::int32_t a, std::int32_t b) {

@@ -10,6 +10,7 @@
 #include <any>
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
 
 #include "lockstep/micro_batch/micro_batch_context.hpp"
 #include "lockstep/micro_batch/micro_batch_info.hpp"
@@ -25,6 +26,9 @@ template <typename Output = std::any>
 [[nodiscard]] std::unique_ptr<MicroBatchContext<Output>> create_micro_batch_context(std::int32_t batch_size, std::int32_t micro_batch_size = 8,
                                                                                     bool adaptive = true, MicroBatchOptions options = {}) {
   if (adaptive) {
+    if (options.num_micro_batches_min != 0) {
+      throw std::invalid_argument("num_micro_batches_min is an agreed number, and an adaptive context chooses its own: pass adaptive = false");
+    }
     return std::make_unique<AdaptiveMicroBatchContext<Output>>(AdaptiveMicroBatchOptions{.batch_size = batch_size,
                                                                                          .initial_micro_batch = micro_batch_size,
                                                                                          .min_micro_batch = options.min_micro_batch,
@@ -33,6 +37,7 @@ template <typename Output = std::any>
                                                                                          .stream_manager = options.stream_manager,
                                                                                          .stream_policy = options.stream_policy,
                                                                                          .narrow_forward_context = options.narrow_forward_context,
+                                                                                         .narrow_attention = options.narrow_attention,
                                                                                          .clock = options.clock});
   }
   options.batch_size = batch_size;

@@ -29,10 +29,15 @@ class MicroBatchContext : public MicroBatchSequence {
     const std::scoped_lock lock(outputs_mutex_);
     note_output(index);
     const auto slot = static_cast<std::size_t>(index);
-    if (slot >= outputs_.size()) {
-      outputs_.resize(std::max(slot + 1, static_cast<std::size_t>(num_micro_batches())));
+    try {
+      if (slot >= outputs_.size()) {
+        outputs_.resize(std::max(slot + 1, static_cast<std::size_t>(num_micro_batches())));
+      }
+      outputs_[slot].emplace(std::move(output));
+    } catch (...) {  // what moving an Output throws
+      lose_output(index);
+      throw;
     }
-    outputs_[slot] = std::move(output);
   }
   /// Waits for the streams, then moves the outputs out, in batch order whatever the order of recording. Once per batch.
   /// Errors  throws std::logic_error naming the micro-batches without output, which become FAILED; std::runtime_error: a stream's task failed.
@@ -47,7 +52,11 @@ class MicroBatchContext : public MicroBatchSequence {
     std::vector<std::ranges::range_value_t<Output>> joined;
     take_outputs([&joined](Output& output) {
       for (auto&& element : output) {
-        joined.push_back(std::move(element));
+        if constexpr (std::ranges::view<Output>) {
+          joined.push_back(element);  // it is another's
+        } else {
+          joined.push_back(std::move(element));
+        }
       }
     });
     return joined;
@@ -99,6 +108,7 @@ struct AdaptiveMicroBatchOptions {
   StreamPolicy stream_policy = StreamPolicy::round_robin;
   MemoryProbe memory_probe{};  ///< null: host_memory_probe()
   bool narrow_forward_context = true;
+  NarrowAttentionFn narrow_attention{};
   const Clock* clock = nullptr;
 };
 
@@ -119,6 +129,7 @@ class AdaptiveMicroBatchContext : public MicroBatchContext<Output> {
                                    .max_micro_batch = options.max_micro_batch,
                                    .stream_policy = options.stream_policy,
                                    .narrow_forward_context = options.narrow_forward_context,
+                                   .narrow_attention = options.narrow_attention,
                                    .clock = options.clock},
                                   {.sizer = MicroBatchSizer({.initial_micro_batch = options.initial_micro_batch,
                                                              .min_micro_batch = options.min_micro_batch,

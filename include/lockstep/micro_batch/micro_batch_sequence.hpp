@@ -51,6 +51,8 @@ class MicroBatchSequence {
     [[nodiscard]] const MicroBatchInfo& info() const { return *info_; }
 
    private:
+    void abandon_locked(MicroBatchInfo& info, std::string_view why);
+
     State& state_;
     const MicroBatchInfo* info_ = nullptr;
     const ForwardContext* previous_ = nullptr;
@@ -175,6 +177,8 @@ class MicroBatchSequence {
   [[nodiscard]] std::int32_t current_index() const;
   /// Errors  throws std::out_of_range, and std::logic_error for a second output or for a micro-batch that was never entered or has failed.
   void note_output(std::int32_t index);
+  /// The output that was noted could not be kept: the micro-batch is FAILED.
+  void lose_output(std::int32_t index);
   /// Synchronizes, then checks that each micro-batch has its output.      Errors  throws std::logic_error naming what is missing; std::runtime_error with
   /// the message of a stream's error.
   void check_outputs();

@@ -1,6 +1,7 @@
 // Goal    A batch is cut and walked as promised: each row once, in the order asked for, with states and times that tell what happened; bad input is refused.
 // Method  Values by hand, and random sizes whose seeds are printed; a clock that stands still unless told.
 #include <algorithm>
+#include <cmath>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -193,6 +194,24 @@ TEST(MicroBatchContext, DataOfAnotherSizeIsRefused) {
   EXPECT_THROW(static_cast<void>(context.iterate_with_data(data)), std::invalid_argument);
 }
 
+TEST(MicroBatchContext, DataWhoseSizeOverflowsIsRefused) {
+  MicroBatchContext context({.batch_size = 2});
+  const std::vector<int> none;
+  EXPECT_THROW(static_cast<void>(context.iterate_with_data(none, std::size_t{1} << 63U)), std::invalid_argument);
+}
+
+TEST(MicroBatchContext, APriorityThatIsNoNumberIsRefusedAndTheWalkMayBeginAgain) {
+  MicroBatchContext context({.batch_size = 3, .micro_batch_size = 1});
+  const auto first_over_size = [](const MicroBatchInfo& info) { return info.index == 1 ? std::nan("") : 1.0; };
+  try {
+    static_cast<void>(context.iterate(first_over_size));
+    ADD_FAILURE() << "accepted";
+  } catch (const std::invalid_argument& error) {
+    EXPECT_STREQ(error.what(), "the priority of micro-batch 1 is not a number: there is no place for it in the order");
+  }
+  EXPECT_EQ(walk(context), (std::vector<std::int32_t>{0, 1, 2}));
+}
+
 TEST(MicroBatchContext, AStepProgramEntersByIndexAnyNumberOfTimesUntilComplete) {
   MicroBatchContext context({.batch_size = 4, .micro_batch_size = 2});
   for (const std::int32_t index : {0, 1, 0, 1}) {
@@ -222,6 +241,21 @@ TEST(Factories, MakeWhatTheyAreAskedFor) {
   EXPECT_NE(dynamic_cast<AdaptiveMicroBatchContext<int>*>(adaptive.get()), nullptr);
   auto scope = micro_batch_scope(100, 10);
   EXPECT_EQ(walk(scope).size(), 10U);
+}
+
+TEST(Factories, LoseNoOption) {
+  const AttentionMetadataByLayer own;
+  const ForwardContext outer = create_forward_context({});
+  const set_forward_context scope(outer);
+  for (const bool adaptive : {false, true}) {
+    const auto context = create_micro_batch_context<int>(4, 2, adaptive, {.narrow_attention = [&own](const MicroBatchInfo& /*info*/) { return &own; }});
+    for ([[maybe_unused]] const MicroBatchInfo& info : context->iterate()) {
+      EXPECT_EQ(get_forward_context().attn_metadata, &own) << (adaptive ? "adaptive" : "plain");
+    }
+  }
+  EXPECT_EQ(create_micro_batch_context<int>(4, 2, false, {.num_micro_batches_min = 3})->num_micro_batches(), 3);
+  EXPECT_THROW(static_cast<void>(create_micro_batch_context<int>(4, 2, true, {.num_micro_batches_min = 3})), std::invalid_argument)
+      << "an agreed number, and a size that this rank chooses alone";
 }
 
 }  // namespace

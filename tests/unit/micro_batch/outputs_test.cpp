@@ -4,6 +4,7 @@
 #include <any>
 #include <numeric>
 #include <random>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -59,6 +60,41 @@ TEST(Outputs, ConcatenateInBatchOrder) {
     context.record_output(std::move(rows));
   }
   EXPECT_EQ(context.gather_and_concat(), (std::vector{0, 1, 2, 3, 4, 5, 6}));
+}
+
+TEST(Outputs, ThatAreViewsLeaveWhatTheyViewAlone) {
+  std::vector<std::string> rows{"first", "second", "third"};
+  MicroBatchContext<std::span<std::string>> context({.batch_size = 3, .micro_batch_size = 2});
+  for (auto [info, view] : context.iterate_with_data(rows)) {
+    context.record_output(view);
+  }
+  EXPECT_EQ(context.gather_and_concat(), (std::vector<std::string>{"first", "second", "third"}));
+  EXPECT_EQ(rows, (std::vector<std::string>{"first", "second", "third"}));
+}
+
+/// Its second move throws: the one into the context, after the one into the call.
+class ThrowsOnTheWay {
+ public:
+  explicit ThrowsOnTheWay(int moves_left) : moves_left_(moves_left) {}
+  ThrowsOnTheWay(ThrowsOnTheWay&& other) : moves_left_(other.moves_left_ - 1) {  // NOLINT: throws on purpose
+    if (moves_left_ < 0) {
+      throw std::domain_error("cannot be moved");
+    }
+  }
+  ThrowsOnTheWay& operator=(ThrowsOnTheWay&&) = delete;
+
+ private:
+  int moves_left_;
+};
+
+TEST(Outputs, OneThatCannotBeKeptIsMissingAndItsMicroBatchFailed) {
+  MicroBatchContext<ThrowsOnTheWay> context({.batch_size = 1});
+  {
+    const auto scope = context.scope(0);
+    EXPECT_THROW(context.record_output(ThrowsOnTheWay(1)), std::domain_error);
+  }
+  EXPECT_EQ(context.info(0).state, MicroBatchState::kFailed);
+  EXPECT_EQ(message_of<std::logic_error>([&] { static_cast<void>(context.gather_outputs()); }), "no outputs: of 1 micro-batches these failed: 0");
 }
 
 TEST(Outputs, AMissingOneIsNamedAndItsMicroBatchFailed) {

@@ -126,6 +126,17 @@ TEST(MicroBatchSizer, GrowsAgainWhenOthersHaveFreedMuchMemory) {
   EXPECT_GT(sizer.size(), 4);
 }
 
+TEST(MicroBatchSizer, AMemoryPressureThatIsNoNumberIsNotKept) {
+  MicroBatchSizer sizer({.initial_micro_batch = 8, .max_micro_batch = 16, .target_time_ms = 10});
+  sizer.observe(8, 4, 0.9);
+  ASSERT_EQ(sizer.size(), 4);
+  sizer.observe(4, 4, std::nan(""));
+  for (int i = 0; i < 10; ++i) {
+    sizer.observe(sizer.size(), 4, i < 5 ? 0.7 : 0.1);
+  }
+  EXPECT_EQ(sizer.size(), 16) << "others have freed much memory";
+}
+
 TEST(MicroBatchSizer, OneSlowSampleAmongFastOnesDoesNotMoveIt) {
   MicroBatchSizer sizer({});
   for (int i = 0; i < 50; ++i) {

@@ -108,6 +108,33 @@ TEST(Threads, AThrowInOneFreesTheOthersFromTheBarrierWithItsCause) {
   }
 }
 
+TEST(Threads, WhateverIsThrownOnEnteringFreesTheOthersFromTheBarrier) {
+  const ForwardContext outer = create_forward_context({});
+  MicroBatchContext<int> context({.batch_size = 2, .micro_batch_size = 1, .num_threads = 2, .narrow_attention = [](const MicroBatchInfo& info) {
+                                    if (info.index == 1) {
+                                      throw 7;  // NOLINT: no std::exception, on purpose
+                                    }
+                                    return static_cast<const AttentionMetadataByLayer*>(nullptr);
+                                  }});
+  std::atomic<int> cancelled = 0;
+  std::atomic<int> thrown = 0;
+  run_threads(2, [&](int /*thread*/) {
+    const set_forward_context scope(outer);
+    try {
+      for ([[maybe_unused]] const MicroBatchInfo& info : context.iterate()) {
+      }
+      context.wait_barrier();
+    } catch (const MicroBatchCancelled&) {
+      ++cancelled;
+    } catch (int) {
+      ++thrown;
+    }
+  });
+  EXPECT_EQ(thrown, 1);
+  EXPECT_EQ(cancelled, 1);
+  EXPECT_EQ(context.info(1).state, MicroBatchState::kFailed);
+}
+
 TEST(Threads, CancelFreesThoseAtTheBarrier) {
   MicroBatchContext context({.batch_size = 0, .num_threads = 3});
   std::atomic<int> freed = 0;
