@@ -7,6 +7,7 @@ function(lockstep_library name)
   add_library(lockstep::${name} ALIAS lockstep_${name})
   target_include_directories(lockstep_${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>
                                               PRIVATE ${PROJECT_SOURCE_DIR})
+  target_compile_features(lockstep_${name} INTERFACE cxx_std_20)  # for who has it installed: the headers need it, and CMake's default is older
   target_link_libraries(lockstep_${name} PUBLIC ${ARG_PUBLIC} PRIVATE $<BUILD_INTERFACE:lockstep_options> ${ARG_PRIVATE})
 endfunction()
 
