@@ -30,6 +30,13 @@ void check_microbatcher_options(const MicrobatcherOptions& options) {
 
 namespace detail {
 
+boost::asio::any_io_executor checked_executor(boost::asio::any_io_executor executor, const MicrobatcherOptions& options) {
+  if (!executor) {
+    throw std::invalid_argument(fmt::format("{}: the executor is empty; it must be one that runs, such as io_context's get_executor()", options.name));
+  }
+  return executor;
+}
+
 std::exception_ptr full_error(const MicrobatcherOptions& options) {
   return std::make_exception_ptr(
       MicrobatcherError(ErrorCode::kResourceExhausted,

@@ -40,7 +40,7 @@ class AsyncMicrobatcher {
  public:
   static_assert(std::default_initializable<Out>, "Asio hands over a value beside an error: wrap Out into std::optional");
 
-  /// Errors  throws std::invalid_argument for options out of range.
+  /// Errors  throws std::invalid_argument for options out of range, and for an empty executor.
   template <typename Fn>
   requires BatchFunction<Fn, In, Out> AsyncMicrobatcher(boost::asio::any_io_executor executor, Fn batch_fn, MicrobatcherOptions options = {})
       : core_(std::make_shared<detail::BatchCoreOf<In, Out, Fn>>(std::move(executor), std::move(batch_fn), std::move(options))) {

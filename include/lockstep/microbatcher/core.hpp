@@ -18,6 +18,8 @@
 
 namespace lockstep::detail {
 
+/// Errors  throws std::invalid_argument: an executor that is none.
+[[nodiscard]] boost::asio::any_io_executor checked_executor(boost::asio::any_io_executor executor, const MicrobatcherOptions& options);
 [[nodiscard]] std::shared_ptr<BatchTimer> make_asio_batch_timer(const boost::asio::any_io_executor& executor);
 [[nodiscard]] std::exception_ptr full_error(const MicrobatcherOptions& options);
 [[nodiscard]] std::exception_ptr stopped_error(const MicrobatcherOptions& options);
@@ -72,7 +74,7 @@ class BatchCore : public std::enable_shared_from_this<BatchCore<In, Out>> {
 
  protected:
   BatchCore(boost::asio::any_io_executor executor, MicrobatcherOptions options)
-      : executor_(std::move(executor)),
+      : executor_(checked_executor(std::move(executor), options)),
         posting_(executor_),
         options_(std::move(options)),
         timer_(options_.timer ? options_.timer : make_asio_batch_timer(executor_)) {

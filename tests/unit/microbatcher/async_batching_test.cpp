@@ -208,6 +208,15 @@ TEST_F(AsyncMicrobatcherTest, OptionsOutOfRangeAreRefusedByName) {
   EXPECT_EQ(message_of({.batch_wait_timeout = Duration(0)}), "accepted");
 }
 
+TEST_F(AsyncMicrobatcherTest, AnEmptyExecutorIsRefused) {
+  try {
+    const IntMicrobatcher batcher(boost::asio::any_io_executor(), times_ten(), {.name = "tokenizer"});
+    ADD_FAILURE() << "accepted";
+  } catch (const std::invalid_argument& error) {
+    EXPECT_STREQ(error.what(), "tokenizer: the executor is empty; it must be one that runs, such as io_context's get_executor()");
+  }
+}
+
 TEST_F(AsyncMicrobatcherTest, TheTimerOfTheExecutorEndsTheWaitWhenNoneIsGiven) {
   IntMicrobatcher batcher(io_.get_executor(), times_ten(), {.batch_wait_timeout = microseconds(50), .dispatch_when_idle = false});
   Ending ending;
