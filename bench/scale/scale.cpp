@@ -28,7 +28,9 @@ comm::StepProposal proposal_of(int member) {
           .padded_tokens = 128,
           .micro_batches = member % 3 + 1,
           .waiting = member % 5,
-          .free_kv_blocks = member};
+          .free_kv_blocks = member,
+          .used_kv_blocks = kMembersMax - member,
+          .waited_us = member % 7};
 }
 
 double microseconds(Duration duration) {

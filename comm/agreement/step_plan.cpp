@@ -159,6 +159,8 @@ constexpr std::array kBounds{
     Bounds{StepField::kGraphMode, 0, static_cast<std::int32_t>(GraphMode::kFull)},
     Bounds{StepField::kWaiting, 0, kNoLimit},
     Bounds{StepField::kFreeKvBlocks, 0, kNoLimit},
+    Bounds{StepField::kUsedKvBlocks, 0, kNoLimit},
+    Bounds{StepField::kWaitedUs, 0, kNoLimit},
     Bounds{StepField::kWish, 0, static_cast<std::int32_t>(ControlWish::kStop)},
 };
 
@@ -234,6 +236,17 @@ std::int64_t sum(StepMatrix row) {
   return total;
 }
 
+double balance(StepMatrix loads) {
+  const std::int32_t most = maximum(loads);
+  return most > 0 ? static_cast<double>(sum(loads)) / static_cast<double>(loads.size()) / most : 1.0;
+}
+
+/// Who comes last waits least.
+int late_member(StepMatrix waits) {
+  const auto [least, most] = std::ranges::minmax_element(waits);
+  return *most - *least >= kLateUs ? static_cast<int>(least - waits.begin()) : -1;
+}
+
 /// The minimum over the members with rows, and no more than the longest member has rows: an idle member does not cancel the split for the others, and no
 /// micro-batch is empty everywhere. 1 when nobody has rows.
 std::int32_t common_micro_batches(StepMatrix tokens, StepMatrix wanted) {
@@ -252,8 +265,8 @@ std::int32_t common_micro_batches(StepMatrix tokens, StepMatrix wanted) {
 
 std::string_view step_field_name(StepField field) {
   constexpr std::array<std::string_view, kStepFieldCount> kNames{
-      "step_low",      "step_high",     "epoch",      "config_hash_low", "config_hash_high", "tokens", "prefill_tokens", "requests",
-      "padded_tokens", "micro_batches", "graph_mode", "waiting",         "free_kv_blocks",   "wish",   "checksum"};
+      "step_low",      "step_high",  "epoch",   "config_hash_low", "config_hash_high", "tokens",    "prefill_tokens", "requests", "padded_tokens",
+      "micro_batches", "graph_mode", "waiting", "free_kv_blocks",  "used_kv_blocks",   "waited_us", "wish",           "checksum"};
   const auto index = static_cast<std::size_t>(field);
   return index < kNames.size() ? kNames[index] : "unknown";
 }
@@ -279,6 +292,8 @@ void encode_proposal(const StepProposal& proposal, int member_index, int member_
   set(StepField::kGraphMode, proposal.graph_mode);
   set(StepField::kWaiting, proposal.waiting);
   set(StepField::kFreeKvBlocks, proposal.free_kv_blocks);
+  set(StepField::kUsedKvBlocks, proposal.used_kv_blocks);
+  set(StepField::kWaitedUs, proposal.waited_us);
   set(StepField::kWish, proposal.wish);
   set(StepField::kChecksum, checksum_of_column({matrix, members}, member));
 }
@@ -302,6 +317,8 @@ Status decide(StepMatrix matrix, int member_count, StepPlan& plan) {
   plan.draining = strongest_wish >= static_cast<std::int32_t>(ControlWish::kDrain);
   plan.waiting_total = sum(rows[StepField::kWaiting]);
   plan.prefill_tokens_total = sum(rows[StepField::kPrefillTokens]);
+  plan.kv_balance = balance(rows[StepField::kUsedKvBlocks]);
+  plan.late_member = late_member(rows[StepField::kWaitedUs]);
   plan.action = decide_action(tokens_max > 0, plan.waiting_total > 0, rows[StepField::kWish]);
   return {};
 }

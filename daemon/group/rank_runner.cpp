@@ -43,9 +43,13 @@ Status RankRunner::run() {
   LOCKSTEP_RETURN_IF_ERROR(make_engine());
   {
     const PhaseTimer timer("load", events_);
-    LOCKSTEP_RETURN_IF_ERROR(engine_->load());
+    LOCKSTEP_RETURN_IF_ERROR(engine_->load_weights());
   }
   events_.on_loaded();
+  {
+    const PhaseTimer timer("warmup", events_);
+    LOCKSTEP_RETURN_IF_ERROR(engine_->warm_up());
+  }
   if (Status status = engine_->run(); !status) {
     return name_the_late(std::move(status).error());
   }

@@ -39,7 +39,7 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
         steps_table_(labels_),
         process_(labels_),
         forward_(labels_, options.forward_timings),
-        steps_(steps_table_, options.transport) {
+        steps_(steps_table_, options.transport, options.world_size) {
     add_infos(options);
     for (const std::string_view state : kUpStates) {
       up_state_.Add({{"state", std::string(state)}});

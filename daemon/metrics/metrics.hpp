@@ -30,7 +30,7 @@ struct MetricsOptions {
 
 /// The states of lockstep_up_state and the phases of lockstep_startup_phase_seconds.
 inline constexpr std::string_view kUpStates[] = {"init", "loading", "warming", "ready", "draining", "faulted"};
-inline constexpr std::string_view kStartPhases[] = {"check", "comm", "peers", "load"};
+inline constexpr std::string_view kStartPhases[] = {"check", "comm", "peers", "load", "warmup"};
 
 /// Ownership  owns all series. Every label set but HTTP's exists from the start, so that absent never means zero.
 /// Threads    step_observer() is the step thread's; all else the Asio thread's.

@@ -21,6 +21,7 @@ constexpr std::array kTokenBuckets{1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 
 
 constexpr std::array<const char*, 4> kKindNames{"prefill", "decode", "mixed", "idle"};
 constexpr std::array<const char*, 5> kReasonNames{"stop", "length", "cancelled", "error", "rank_lost"};
+constexpr std::array<const char*, scheduler::kMicroBatchReasonCount> kMicroBatchReasons{"option", "trial", "cost", "small", "peer"};
 
 double seconds(Duration duration) {
   return std::chrono::duration<double>(duration).count();
@@ -28,17 +29,20 @@ double seconds(Duration duration) {
 
 }  // namespace
 
-StepMetrics::StepMetrics(AtomicTable& table, std::string_view transport)
+StepMetrics::StepMetrics(AtomicTable& table, std::string_view transport, int world_size)
     : last_step_(table.gauge("lockstep_last_step_timestamp_seconds", "When this rank last finished a step, in seconds since 1970.")),
       agreement_seconds_(table.histogram(
           "lockstep_coordination_duration_seconds",
           "From this rank's proposal to the group's plan, waiting for the other ranks included; pipelined, without the step computed meanwhile.",
           kAgreementBuckets, {{"transport", std::string(transport)}})),
-      balance_(table.gauge("lockstep_load_balance_ratio",
-                           "Mean over maximum of the ranks' loads (tokens: rows computed) in the last step with work; 1 is even.", {{"resource", "tokens"}})),
-      split_steps_(table.counter("lockstep_microbatch_steps_total", "Steps with work, by whether they were split in micro-batches or taken whole.",
-                                 {{"decision", "split"}})),
-      whole_steps_(table.counter("lockstep_microbatch_steps_total", "", {{"decision", "whole"}})),
+      agreement_wait_seconds_(
+          table.counter("lockstep_coordination_wait_seconds_total",
+                        "Time for which this rank did nothing but wait for the group's plan. The rank that the others wait for waits least.")),
+      balance_(
+          table.gauge("lockstep_load_balance_ratio",
+                      "Mean over maximum of the ranks' loads (tokens: rows computed; kv: blocks of the KV cache in use) in the last step with work; 1 is even.",
+                      {{"resource", "tokens"}})),
+      kv_balance_(table.gauge("lockstep_load_balance_ratio", "", {{"resource", "kv"}})),
       wire_bytes_(table.counter("lockstep_wire_bytes_total", "Bytes that this rank put on the wire for expert exchanges.")),
       crossed_rows_(table.counter("lockstep_crossed_rows_total", "Rows that this rank sent to other ranks.")),
       dropped_rows_(table.counter("lockstep_dropped_rows_total", "Rows computed of requests that had ended meanwhile; with --agreement pipelined alone.")),
@@ -53,20 +57,14 @@ StepMetrics::StepMetrics(AtomicTable& table, std::string_view transport)
       inter_token_seconds_(table.histogram("lockstep_inter_token_seconds", "Between two tokens of a request.", kInterTokenBuckets)),
       queue_seconds_(table.histogram("lockstep_request_queue_seconds", "From a request's arrival to its first rows in a step.", kRequestBuckets)),
       request_seconds_(table.histogram("lockstep_request_duration_seconds", "From a request's arrival to its end.", kRequestBuckets)) {
-  for (std::size_t i = 0; i < kKinds; ++i) {
-    const LabelSet labels{{"kind", kKindNames[i]}};
-    steps_[i] = &table.counter("lockstep_steps_total", "Steps taken, by what this rank computed in them.", labels);
-    step_seconds_[i] = &table.histogram("lockstep_step_duration_seconds", "From the plan to delivery; steps in which the group agreed to sleep are not in it.",
-                                        kStepBuckets, labels);
-    step_tokens_[i] = &table.histogram("lockstep_step_tokens", "Rows of this rank in a step.", kTokenBuckets, labels);
-  }
-  for (const bool exposed : {false, true}) {
-    const char* const help =
-        "Time from the start of an exchange of rows to its end. exposed true: while nothing was computed; false: hidden under the computation of another "
-        "micro-batch.";
-    const auto index = static_cast<std::size_t>(exposed);
-    dispatch_seconds_[index] = &table.counter("lockstep_comm_seconds_total", help, {{"op", "dispatch"}, {"exposed", exposed ? "true" : "false"}});
-    combine_seconds_[index] = &table.counter("lockstep_comm_seconds_total", help, {{"op", "combine"}, {"exposed", exposed ? "true" : "false"}});
+  add_steps(table);
+  add_exchanges(table);
+  for (int peer = 0; peer < world_size; ++peer) {
+    late_.push_back(
+        &table.counter("lockstep_last_arrival_total",
+                       "Agreements to which that rank came last, and made another one wait for 0.1 ms or more; not those that end a sleep. Every rank "
+                       "counts the same.",
+                       {{"peer", std::to_string(peer)}}));
   }
   for (std::size_t i = 0; i < kReasons; ++i) {
     finished_[i] = &table.counter("lockstep_requests_finished_total", "Requests ended, by reason.", {{"reason", kReasonNames[i]}});
@@ -78,11 +76,45 @@ StepMetrics::StepMetrics(AtomicTable& table, std::string_view transport)
   }
 }
 
+void StepMetrics::add_steps(AtomicTable& table) {
+  for (std::size_t i = 0; i < kKinds; ++i) {
+    const LabelSet labels{{"kind", kKindNames[i]}};
+    steps_[i] = &table.counter("lockstep_steps_total", "Steps taken, by what this rank computed in them.", labels);
+    step_seconds_[i] = &table.histogram("lockstep_step_duration_seconds", "From the plan to delivery; steps in which the group agreed to sleep are not in it.",
+                                        kStepBuckets, labels);
+    step_tokens_[i] = &table.histogram("lockstep_step_tokens", "Rows of this rank in a step.", kTokenBuckets, labels);
+  }
+  for (const bool split : {false, true}) {
+    for (std::size_t reason = 0; reason < kMicroBatchReasons.size(); ++reason) {
+      micro_batch_steps_[static_cast<std::size_t>(split)][reason] = &table.counter(
+          "lockstep_microbatch_steps_total",
+          "Steps with work, by whether they were split in micro-batches or taken whole, and why: option, --micro-batches is a number; trial and cost, "
+          "auto tries, or has measured; small, fewer rows than micro-batches; peer, another rank's wish.",
+          {{"decision", split ? "split" : "whole"}, {"reason", kMicroBatchReasons[reason]}});
+    }
+  }
+}
+
+void StepMetrics::add_exchanges(AtomicTable& table) {
+  for (const bool exposed : {false, true}) {
+    const char* const help =
+        "Time from the start of an exchange of rows to its end. exposed true: while nothing was computed; false: hidden under the computation of another "
+        "micro-batch.";
+    const auto index = static_cast<std::size_t>(exposed);
+    dispatch_seconds_[index] = &table.counter("lockstep_comm_seconds_total", help, {{"op", "dispatch"}, {"exposed", exposed ? "true" : "false"}});
+    combine_seconds_[index] = &table.counter("lockstep_comm_seconds_total", help, {{"op", "combine"}, {"exposed", exposed ? "true" : "false"}});
+  }
+}
+
 void StepMetrics::on_step(const scheduler::StepRecord& record) {
   const auto kind = std::min(static_cast<std::size_t>(record.kind), kKinds - 1);
   steps_[kind]->add(1);
   last_step_.set(std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count());
   agreement_seconds_.observe(seconds(record.agreement_time));
+  agreement_wait_seconds_.add(seconds(record.agreement_wait));
+  if (record.late_member >= 0 && static_cast<std::size_t>(record.late_member) < late_.size()) {
+    late_[static_cast<std::size_t>(record.late_member)]->add(1);
+  }
   if (record.action != comm::StepAction::kRun) {
     return;  // agreed to sleep: nothing was computed whose duration could be told
   }
@@ -97,7 +129,13 @@ void StepMetrics::on_step(const scheduler::StepRecord& record) {
   dropped_rows_.add(record.dropped_rows);
   prompt_tokens_.add(record.prefill_tokens);
   generated_tokens_.add(record.generated_tokens);
-  (record.micro_batches > 1 ? split_steps_ : whole_steps_).add(1);
+  count_group(record);
+}
+
+void StepMetrics::count_group(const scheduler::StepRecord& record) {
+  const auto reason = std::min(static_cast<std::size_t>(record.micro_batch_reason), scheduler::kMicroBatchReasonCount - 1);
+  micro_batch_steps_[record.micro_batches > 1 ? 1 : 0][reason]->add(1);
+  kv_balance_.set(record.kv_balance);
   if (!record.tokens_per_member.empty()) {
     const auto most = static_cast<double>(std::ranges::max(record.tokens_per_member));
     const auto all = static_cast<double>(std::accumulate(record.tokens_per_member.begin(), record.tokens_per_member.end(), std::int64_t{0}));

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <string_view>
+#include <vector>
 
 #include "daemon/metrics/atomic_table.hpp"
 #include "lockstep/scheduler/step_observer.hpp"
@@ -12,7 +13,7 @@ namespace lockstep::daemon {
 /// Ownership  borrows the table.      Threads  the step thread writes, any thread reads through the table. No lock and no allocation after construction.
 class StepMetrics final : public scheduler::StepObserver {
  public:
-  StepMetrics(AtomicTable& table, std::string_view transport);
+  StepMetrics(AtomicTable& table, std::string_view transport, int world_size);
   void on_step(const scheduler::StepRecord& record) override;
   void on_queue(const scheduler::QueueRecord& record) override;
   void on_first_token(Duration since_arrival) override;
@@ -21,6 +22,11 @@ class StepMetrics final : public scheduler::StepObserver {
   void on_divergence(std::string_view field) override;
 
  private:
+  /// Series of what has labels.
+  void add_steps(AtomicTable& table);
+  void add_exchanges(AtomicTable& table);
+  void count_group(const scheduler::StepRecord& record);
+
   static constexpr std::size_t kKinds = 4;
   static constexpr std::size_t kReasons = 5;
   static constexpr std::array<std::string_view, 4> kGuards{"step", "epoch", "config_hash", "checksum"};
@@ -32,11 +38,13 @@ class StepMetrics final : public scheduler::StepObserver {
   std::array<AtomicNumber*, kGuards.size() + 1> mismatches_{};  ///< the last is every other field
   AtomicNumber& last_step_;
   AtomicHistogram& agreement_seconds_;
+  AtomicNumber& agreement_wait_seconds_;
+  std::vector<AtomicNumber*> late_;                  ///< [world_size], by rank
   std::array<AtomicNumber*, 2> dispatch_seconds_{};  ///< hidden, exposed
   std::array<AtomicNumber*, 2> combine_seconds_{};
   AtomicNumber& balance_;
-  AtomicNumber& split_steps_;
-  AtomicNumber& whole_steps_;
+  AtomicNumber& kv_balance_;
+  std::array<std::array<AtomicNumber*, scheduler::kMicroBatchReasonCount>, 2> micro_batch_steps_{};  ///< whole, split; by MicroBatchReason
   AtomicNumber& wire_bytes_;
   AtomicNumber& crossed_rows_;
   AtomicNumber& dropped_rows_;

@@ -59,6 +59,15 @@ bool means_rank_lost(ErrorCode code) {
   return code == ErrorCode::kTimeout || code == ErrorCode::kPeerLost || code == ErrorCode::kDiverged;
 }
 
+/// Why the plan has as many micro-batches as it has, where this rank wished for so many.
+MicroBatchReason reason_for(const MicroBatchWish& wish, const comm::StepPlan& plan) {
+  if (plan.micro_batches == wish.count) {
+    return wish.reason;
+  }
+  return plan.micro_batches < wish.count && plan.micro_batches == std::ranges::max(plan.tokens_per_member) ? MicroBatchReason::kFewRows
+                                                                                                           : MicroBatchReason::kPeer;
+}
+
 class StepEngine final : public Engine {
  public:
   StepEngine(const EngineOptions& options, EngineParts parts, std::string config_identity)
@@ -76,7 +85,8 @@ class StepEngine final : public Engine {
     }
   }
 
-  Status load() override;
+  Status load_weights() override;
+  Status warm_up() override;
   Status run() override;
   Status submit_all(std::span<GenerationRequest> requests) override;
   void cancel(RequestId id) override { inbox_.end(id, FinishReason::kCancelled); }
@@ -146,9 +156,10 @@ class StepEngine final : public Engine {
   // The step thread's own.
   std::int64_t step_ = 0;
   EngineInbox::Messages messages_;
-  StepBatch batch_;       ///< of step_
-  StepBatch next_batch_;  ///< of the step that is planned or proposed
-  comm::StepPlan plan_;   ///< of step_
+  StepBatch batch_;           ///< of step_
+  StepBatch next_batch_;      ///< of the step that is planned or proposed
+  MicroBatchWish next_wish_;  ///< of next_batch_
+  comm::StepPlan plan_;       ///< of step_
   TimePoint last_agreement_{};
   TimePoint plan_from_{};  ///< of next_batch_
   TimePoint planned_{};
@@ -159,7 +170,7 @@ class StepEngine final : public Engine {
   std::atomic<std::int64_t> kv_cache_tokens_{0};  ///< known after load
 };
 
-Status StepEngine::load() {
+Status StepEngine::load_weights() {
   const LoadWatch watch(*parts_.progress, parts_.watch);
   const model::ModelConfig& config = *parts_.config;
   const std::span<const std::int32_t> experts = placement_.experts_of(parts_.view.my_index);
@@ -201,6 +212,11 @@ Status StepEngine::load() {
                                   .transformer = transformer_.get(),
                                   .executor = executor_.get()},
                   options_.max_num_batched_tokens);
+  return {};
+}
+
+Status StepEngine::warm_up() {
+  LOCKSTEP_CHECK(executor_ != nullptr, "warm_up before load_weights");
   LOCKSTEP_RETURN_IF_ERROR(transformer_->warm_up());
   kv_cache_tokens_.store(std::int64_t{cache_->block_count()} * device::kKvBlockTokens, std::memory_order_release);
   return {};
@@ -224,7 +240,7 @@ Status StepEngine::submit_all(std::span<GenerationRequest> requests) {
 }
 
 Status StepEngine::run() {
-  LOCKSTEP_CHECK(executor_ != nullptr, "run before load");
+  LOCKSTEP_CHECK(kv_cache_tokens_.load(std::memory_order_relaxed) > 0, "run before warm_up");
   parts_.progress->advance(0, -1, comm::StepPhase::kAgreeing);
   // Other ranks may still be loading, which is no failure: their heartbeats show it, and the start's own time limit is the daemon's.
   Status status = proposer_.handshake();
@@ -318,14 +334,16 @@ void StepEngine::take_messages() {
 }
 
 Status StepEngine::propose(std::int64_t step) {
+  next_wish_ = choice_ ? choice_->propose(own_shape(next_batch_), step) : MicroBatchWish{.count = options_.micro_batches};
   return proposer_.propose({.step = step,
                             .tokens = next_batch_.rows(),
                             .prefill_tokens = next_batch_.prefill_tokens,
                             .requests = static_cast<std::int32_t>(next_batch_.entries.size()),
                             .padded_tokens = next_batch_.rows(),
-                            .micro_batches = choice_ ? choice_->propose(own_shape(next_batch_), step) : options_.micro_batches,
+                            .micro_batches = next_wish_.count,
                             .waiting = next_batch_.waiting,
                             .free_kv_blocks = cache_->free_count(),
+                            .used_kv_blocks = cache_->block_count() - cache_->free_count(),
                             .wish = messages_.wish});
 }
 
@@ -337,7 +355,11 @@ Status StepEngine::propose_when_awake(bool asleep) {
   }
   parts_.progress->advance(step_, -1, comm::StepPhase::kComputing);
   agree_from_ = parts_.clock->now();
-  return propose(step_);
+  LOCKSTEP_RETURN_IF_ERROR(propose(step_));
+  if (asleep) {
+    proposer_.came_out_of_sleep();
+  }
+  return {};
 }
 
 Status StepEngine::propose_ahead() {
@@ -354,6 +376,7 @@ Status StepEngine::propose_ahead() {
 Status StepEngine::agree(StepRecord& record) {
   LOCKSTEP_RETURN_IF_ERROR(proposer_.await_plan(plan_));
   std::swap(batch_, next_batch_);
+  const MicroBatchWish wish = next_wish_;
   BatchPlanner::fill_late_tokens(batch_);
   last_agreement_ = proposer_.agreed();
   observe_span(SpanKind::kPlan, plan_from_, planned_);
@@ -362,7 +385,11 @@ Status StepEngine::agree(StepRecord& record) {
   record.step = step_;
   record.action = plan_.action;
   record.agreement_time = proposer_.time_spent();
+  record.agreement_wait = proposer_.waited();
+  record.kv_balance = plan_.kv_balance;
+  record.late_member = plan_.late_member;
   record.micro_batches = plan_.micro_batches;
+  record.micro_batch_reason = reason_for(wish, plan_);
   record.padded_tokens = plan_.padded_tokens;
   record.tokens_per_member = plan_.tokens_per_member;
   return {};

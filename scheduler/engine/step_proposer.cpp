@@ -1,6 +1,8 @@
 #include "scheduler/engine/step_proposer.hpp"
 
 #include <algorithm>
+#include <chrono>
+#include <limits>
 #include <utility>
 
 #include <fmt/format.h>
@@ -9,6 +11,16 @@
 #include "lockstep/scheduler/step_observer.hpp"
 
 namespace lockstep::scheduler {
+
+namespace {
+
+/// As a word of the matrix holds it: the largest one stands for half an hour and more.
+std::int32_t whole_microseconds(Duration duration) {
+  const auto count = std::chrono::duration_cast<std::chrono::microseconds>(duration).count();
+  return static_cast<std::int32_t>(std::clamp<std::int64_t>(count, 0, std::numeric_limits<std::int32_t>::max()));
+}
+
+}  // namespace
 
 StepProposer::StepProposer(const EngineOptions& options, const EngineParts& parts, std::uint64_t config_hash)
     : options_(options), parts_(parts), config_hash_(config_hash), agreement_(*parts.communicator, parts.view) {}
@@ -35,6 +47,8 @@ Status StepProposer::propose(comm::StepProposal proposal) {
   tokens_ = proposal.tokens;
   proposal.epoch = parts_.view.epoch;
   proposal.config_hash = config_hash_;
+  proposal.waited_us = waited_us_;
+  out_of_sleep_ = false;
   if (parts_.observer != nullptr) {
     parts_.observer->on_collective({.kind = CollectiveKind::kAgreement, .step = step_});
   }
@@ -60,7 +74,8 @@ Status StepProposer::await_plan(comm::StepPlan& plan) {
   LOCKSTEP_CHECK(plan.step == step_, "agreed on step {} in step {}", plan.step, step_);
   proposed_ = false;
   agreed_ = parts_.clock->now();
-  time_spent_ += agreed_ - waited_from_;
+  time_spent_ += waited();
+  waited_us_ = out_of_sleep_ ? 0 : whole_microseconds(waited());
   return {};
 }
 

@@ -19,8 +19,10 @@ class StepProposer {
 
   /// The group's first exchange. Errors  as StepAgreement::handshake.
   [[nodiscard]] Status handshake();
-  /// Starts the agreement; fills in the guards. Collective, and announced to the observer.
+  /// Starts the agreement; fills in the guards and what was waited in the one before. Collective, and announced to the observer.
   [[nodiscard]] Status propose(comm::StepProposal proposal);
+  /// The last proposal was made out of a sleep: who waits then waits for others to wake, and nobody is late.
+  void came_out_of_sleep() { out_of_sleep_ = true; }
   [[nodiscard]] bool is_proposed() const { return proposed_; }
   /// Ends the agreement. Shows the rank as one that waits for the others: its own part is on its way.
   /// Errors  those of the communicator; kDiverged from decide(), or for a plan that does not fit this engine. The message names the step.
@@ -30,6 +32,8 @@ class StepProposer {
   [[nodiscard]] TimePoint agreed() const { return agreed_; }
   /// When this rank began to do nothing but wait for it.
   [[nodiscard]] TimePoint waited_from() const { return waited_from_; }
+  /// Of the last agreement: for how long this rank did nothing but wait for it.
+  [[nodiscard]] Duration waited() const { return agreed_ - waited_from_; }
   /// Of the last agreement: what it took of the step thread, waiting included.
   [[nodiscard]] Duration time_spent() const { return time_spent_; }
   /// Adds what it took elsewhere: tests under a step.
@@ -50,6 +54,8 @@ class StepProposer {
   std::int64_t step_ = 0;    ///< of the last proposal
   std::int32_t tokens_ = 0;  ///< of the last proposal
   bool proposed_ = false;
+  bool out_of_sleep_ = false;   ///< of the last proposal
+  std::int32_t waited_us_ = 0;  ///< of the last plan; 0 out of a sleep
   TimePoint agreed_{};
   TimePoint waited_from_{};
   Duration time_spent_{};

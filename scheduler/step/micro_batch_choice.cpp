@@ -23,18 +23,21 @@ MicroBatchChoice::MicroBatchChoice(std::int32_t rows_max) {
   }
 }
 
-std::int32_t MicroBatchChoice::propose(const BatchDescriptor& shape, std::int64_t step) const {
+MicroBatchWish MicroBatchChoice::propose(const BatchDescriptor& shape, std::int64_t step) const {
   const auto found = known_.find(shape);
   LOCKSTEP_CHECK(found != known_.end(), "no times are kept for {}", shape.key());
   const Known& known = found->second;
   if (has_nothing_to_hide(known)) {
-    return 1;
+    return {.count = 1, .reason = MicroBatchReason::kMeasured};
   }
   constexpr auto kCountTotal = static_cast<std::int64_t>(kCounts.size());
   if (is_new(known)) {
-    return kCounts[static_cast<std::size_t>(step % kCountTotal)];
+    return {.count = kCounts[static_cast<std::size_t>(step % kCountTotal)], .reason = MicroBatchReason::kTrial};
   }
-  return kCounts[is_probe(step) ? static_cast<std::size_t>(step / kProbeInterval % kCountTotal) : known.favourite];
+  if (is_probe(step)) {
+    return {.count = kCounts[static_cast<std::size_t>(step / kProbeInterval % kCountTotal)], .reason = MicroBatchReason::kTrial};
+  }
+  return {.count = kCounts[known.favourite], .reason = MicroBatchReason::kMeasured};
 }
 
 void MicroBatchChoice::record(const BatchDescriptor& shape, std::int32_t micro_batches, std::int64_t step, double duration_ms, double exchange_ms) {

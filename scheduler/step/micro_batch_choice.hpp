@@ -7,8 +7,15 @@
 #include <unordered_map>
 
 #include "lockstep/forward_context.hpp"
+#include "lockstep/scheduler/step_observer.hpp"
 
 namespace lockstep::scheduler {
+
+/// What a rank proposes, and why.
+struct MicroBatchWish {
+  std::int32_t count = 1;
+  MicroBatchReason reason = MicroBatchReason::kOption;
+};
 
 /// The part of --micro-batches auto that is a rank's own: its proposal. What is done is the agreement's to say, which takes the least that is proposed.
 /// Which number is tried follows from the step's, equal on all ranks: else two ranks would never try the same one in the same step.
@@ -28,7 +35,7 @@ class MicroBatchChoice {
   explicit MicroBatchChoice(std::int32_t rows_max);
 
   /// One of kCounts for a step of this shape; the step's number decides what is tried.
-  [[nodiscard]] std::int32_t propose(const BatchDescriptor& shape, std::int64_t step) const;
+  [[nodiscard]] MicroBatchWish propose(const BatchDescriptor& shape, std::int64_t step) const;
   /// A step of this shape took that long with so many micro-batches, of which its exchanges took `exchange_ms`, hidden or not. Other numbers than kCounts,
   /// which steps of very few rows have, are left out.
   void record(const BatchDescriptor& shape, std::int32_t micro_batches, std::int64_t step, double duration_ms, double exchange_ms);

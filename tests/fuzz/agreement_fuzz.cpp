@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -44,6 +45,8 @@ StepProposal next_proposal(Words& words) {
   proposal.waiting = words.next<std::uint16_t>();
   proposal.free_kv_blocks = words.next<std::uint16_t>();
   proposal.wish = static_cast<ControlWish>(words.next<std::uint8_t>() % 3);
+  proposal.used_kv_blocks = words.next<std::uint16_t>();
+  proposal.waited_us = words.next<std::int32_t>() & std::numeric_limits<std::int32_t>::max();
   return proposal;
 }
 
@@ -70,6 +73,8 @@ void check_plan(const StepPlan& plan, std::size_t members) {
   LOCKSTEP_CHECK(plan.micro_batches >= 1 && std::int64_t{plan.micro_batches} * plan.micro_batch_tokens >= longest, "{} micro-batches of {} tokens for {}",
                  plan.micro_batches, plan.micro_batch_tokens, longest);
   LOCKSTEP_CHECK(plan.padded_tokens >= longest && plan.waiting_total >= 0 && plan.prefill_tokens_total >= 0, "totals");
+  LOCKSTEP_CHECK(plan.kv_balance > 0 && plan.kv_balance <= 1, "balance {}", plan.kv_balance);
+  LOCKSTEP_CHECK(plan.late_member >= -1 && plan.late_member < static_cast<int>(members), "late member {} of {}", plan.late_member, members);
 }
 
 }  // namespace

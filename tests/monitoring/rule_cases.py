@@ -36,6 +36,14 @@ def exchange(exposed):
             series("lockstep_comm_seconds_total", "0+50x400", 'op="dispatch", exposed="partly"')]  # fmt: skip
 
 
+def late(steps, waited):
+    """Of 60 steps a minute rank 1 came last to so many; rank 0 waited so many seconds of each minute."""
+    return [series("lockstep_last_arrival_total", f"0+{steps}x400", 'peer="1"'), series("lockstep_last_arrival_total", "0+1x400", 'peer="0"'),
+            series("lockstep_steps_total", "0+50x400", 'kind="decode"'), series("lockstep_steps_total", "0+10x400", 'kind="idle"'),
+            series("lockstep_coordination_wait_seconds_total", f"0+{waited}x400"),
+            series("lockstep_coordination_wait_seconds_total", "0+0.1x400", base=SECOND)]  # fmt: skip
+
+
 # (alert, minute, what fires, what does not). A sample a minute.
 CASES = [
     ("LockstepRankMissing", 15, [*BUILD, UP_LOST], [UP_OTHER]),
@@ -44,6 +52,7 @@ CASES = [
     ("LockstepRankNotReady", 15, [series("lockstep_up_state", "0x400", 'state="ready"'), series("lockstep_up_state", "0x400", 'state="draining"')], READY),
     ("LockstepDiverged", 5, [series("lockstep_vote_mismatch_total", "0 0 1x400", 'field="epoch"')], [series("lockstep_vote_mismatch_total", "0x400", 'field="epoch"')]),
     ("LockstepAgreementSlow", 20, agreement(0.5), agreement(0.05)),
+    ("LockstepRankLate", 30, late(steps=57, waited=25), late(steps=57, waited=5)),
     ("LockstepExchangeExposed", 25, exchange(40), exchange(10)),
     ("LockstepKvCacheFull", 10, [series("lockstep_kv_cache_usage_ratio", "0.99x400"), series("lockstep_requests_waiting", "3x400")],
      [series("lockstep_kv_cache_usage_ratio", "0.99x400"), series("lockstep_requests_waiting", "0x400")]),

@@ -68,6 +68,9 @@ struct GroupHarness::Rank final : scheduler::OutputSink, scheduler::StepObserver
     counters.requests_in_step_max = std::max(counters.requests_in_step_max, record.requests);
     counters.dropped_rows += record.dropped_rows;
     counters.crossed_rows += record.crossed_rows;
+    counters.late_steps[record.late_member] += 1;
+    counters.micro_batch_steps[record.micro_batch_reason] += record.action == comm::StepAction::kRun ? 1 : 0;
+    counters.kv_balance_min = std::min(counters.kv_balance_min, record.kv_balance);
   }
   void on_queue(const scheduler::QueueRecord& record) override {
     const std::lock_guard lock(counters_mutex);

@@ -39,6 +39,9 @@ struct RankCounters {
   std::int32_t requests_in_step_max = 0;
   std::int32_t prefill_chunks_max = 0;  ///< of one finished request
   std::int64_t dropped_rows = 0;
+  std::map<int, std::int64_t> late_steps;                                 ///< by the member that came last
+  std::map<scheduler::MicroBatchReason, std::int64_t> micro_batch_steps;  ///< steps with work, by why they were split or not
+  double kv_balance_min = 1.0;
   std::uint64_t crossed_rows = 0;
   std::uint64_t collectives = 0;
   std::uint64_t collective_hash = 0;  ///< over (kind, step, layer, micro-batch) in order

@@ -13,7 +13,7 @@ namespace lockstep::comm {
 
 /// What `handshake` compares before anything whose size depends on a version. kProtocolVersion changes with every change of a wire format.
 inline constexpr std::int32_t kProtocolMagic = 0x4C4F434B;  // "LOCK"
-inline constexpr std::int32_t kProtocolVersion = 2;
+inline constexpr std::int32_t kProtocolVersion = 3;
 
 /// Ownership  borrows the communicator; both belong to the engine.      Threads  the engine's.
 class StepAgreement {

@@ -32,6 +32,8 @@ struct StepProposal {
   // State.
   std::int32_t waiting = 0;  ///< requests accepted and not finished that have no rows in this step
   std::int32_t free_kv_blocks = 0;
+  std::int32_t used_kv_blocks = 0;
+  std::int32_t waited_us = 0;  ///< microseconds for which this member had nothing to do but wait for the others, in the last agreement that has ended
   ControlWish wish = ControlWish::kNone;
 };
 
@@ -51,6 +53,8 @@ enum class StepField : std::int32_t {
   kGraphMode,
   kWaiting,
   kFreeKvBlocks,
+  kUsedKvBlocks,
+  kWaitedUs,
   kWish,
   kChecksum,
   kCount
@@ -71,6 +75,10 @@ enum class StepAction : std::int32_t {
   kStop,   ///< all leave after this step
 };
 
+/// The least time for which a late member must have made another one wait to be called late: an exchange itself takes some microseconds, for some longer than
+/// for others.
+inline constexpr std::int32_t kLateUs = 100;
+
 /// What all members do next: equal on all of them.
 struct StepPlan {
   StepAction action = StepAction::kSleep;
@@ -83,6 +91,8 @@ struct StepPlan {
   bool draining = false;                        ///< someone wishes to drain or stop: nobody admits new requests
   std::int64_t waiting_total = 0;
   std::int64_t prefill_tokens_total = 0;
+  double kv_balance = 1.0;  ///< mean over maximum of the members' used KV blocks; 1: even, or none is used
+  int late_member = -1;     ///< who came last to the agreement before, and made another wait for kLateUs at least; -1: nobody
 };
 
 /// Pure and stateless: no I/O, clock, randomness or memory between calls; the same matrix gives the same plan, or the same error, everywhere.

@@ -49,7 +49,7 @@ struct EngineOptions {
 /// What an engine is made of. Borrowed parts outlive it.
 struct EngineParts {
   const model::ModelConfig* config = nullptr;
-  model::WeightSource* weights = nullptr;  ///< used until `load` returns
+  model::WeightSource* weights = nullptr;  ///< used until `load_weights` returns
   device::Device* device = nullptr;
   comm::Communicator* communicator = nullptr;
   comm::GroupView view;
@@ -63,15 +63,22 @@ struct EngineParts {
 };
 
 /// Ownership  owns requests, KV cache, weights and streams.
-/// Threads    create, load, run: one thread (the step thread), in this order. submit, cancel, complete, request_drain, on_wake and the queries: any, never
-/// blocking on a step. Failure    `run` returns the first error after it ended every open request through the sink (kRankLost); the process then leaves the
-/// group.
+/// Threads    create, load_weights, warm_up, run: one thread (the step thread), in this order. submit, cancel, complete, request_drain, on_wake and the
+/// queries: any, never blocking on a step. Failure    `run` returns the first error after it ended every open request through the sink (kRankLost); the process
+/// then leaves the group.
 class Engine : public comm::WakeReceiver {
  public:
   /// Checks that parts and options fit each other and computes the configuration hash. Reads no weights.
   [[nodiscard]] static Result<std::unique_ptr<Engine>> create(const EngineOptions& options, EngineParts parts);
-  /// Reads and packs this rank's weights, allocates the KV cache, warms up.      Cost  the start's longest phase; polls `watch` between tensors.
-  [[nodiscard]] virtual Status load() = 0;
+  /// Reads and packs this rank's weights, allocates the KV cache.      Cost  the start's longest phase; polls `watch` between tensors.
+  [[nodiscard]] virtual Status load_weights() = 0;
+  /// Computes once in every shape that keeps something, so that no step allocates. Requests are accepted from then on.
+  [[nodiscard]] virtual Status warm_up() = 0;
+  /// Both, for those who do not tell them apart.
+  [[nodiscard]] Status load() {
+    LOCKSTEP_RETURN_IF_ERROR(load_weights());
+    return warm_up();
+  }
   /// Takes steps until the group has agreed to stop (success) or something failed. The first thing that it does is the handshake.
   [[nodiscard]] virtual Status run() = 0;
 

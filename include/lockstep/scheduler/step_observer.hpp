@@ -14,6 +14,16 @@ namespace lockstep::scheduler {
 
 enum class StepKind : std::uint8_t { kPrefill, kDecode, kMixed, kIdle };  ///< by this rank's rows; kIdle: it had none
 
+/// Why a step has as many micro-batches as it has, as this rank sees it.
+enum class MicroBatchReason : std::uint8_t {
+  kOption,    ///< --micro-batches is a number
+  kTrial,     ///< auto: tried, to know what it costs
+  kMeasured,  ///< auto: the fastest of those that were tried, or there is nothing to hide
+  kFewRows,   ///< there are fewer rows than micro-batches were wished for
+  kPeer,      ///< what another rank wishes for
+};
+inline constexpr std::size_t kMicroBatchReasonCount = 5;
+
 /// One finished step of this rank.
 struct StepRecord {
   std::int64_t step = 0;
@@ -26,10 +36,14 @@ struct StepRecord {
   std::int32_t dropped_rows = 0;  ///< of requests that had ended before they were computed
   std::int32_t requests = 0;
   std::int32_t micro_batches = 1;
+  MicroBatchReason micro_batch_reason = MicroBatchReason::kOption;
   std::int32_t nonempty_micro_batches = 0;
   std::span<const std::int32_t> tokens_per_member;  ///< [members]; valid during the call
   Duration agreement_time{};                        ///< of the step thread, from our proposal to the plan, waiting for others included; pipelined: less what
                                                     ///< the step before was computed in
+  Duration agreement_wait{};                        ///< of agreement_time, with nothing to do but wait for the others
+  double kv_balance = 1.0;                          ///< of the members' KV caches; see comm::StepPlan
+  int late_member = -1;                             ///< of the agreement before; see comm::StepPlan
   Duration dispatch_time{};                         ///< in dispatch, packing included, under compute or not
   Duration combine_time{};
   Duration dispatch_exposed_time{};  ///< of dispatch_time, while no stage computed

@@ -3,6 +3,7 @@
 // that no
 //         sound member writes (with a right checksum, as a broken peer would send it).
 #include <algorithm>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -58,6 +59,43 @@ TEST(Decide, PlansTheStepFromAllMembersColumns) {
   EXPECT_FALSE(plan.draining);
   EXPECT_EQ(plan.waiting_total, 3);
   EXPECT_EQ(plan.prefill_tokens_total, 2);
+}
+
+TEST(Decide, NamesWhoCameLastOnlyWhereOthersWaitedForIt) {
+  struct Case {
+    std::vector<std::int32_t> waited_us;
+    int late;
+  };
+  for (const Case& example : std::vector<Case>{{{900, 30, 880}, 1},
+                                               {{5, 5 + kLateUs, 5}, 0},  // two came late: the first of them stands for both
+                                               {{5, 4 + kLateUs, 5}, -1},
+                                               {{0, 0, 0}, -1},
+                                               {{700}, -1},
+                                               {{std::numeric_limits<std::int32_t>::max(), 0}, 1}}) {
+    std::vector<StepProposal> group = busy_group(example.waited_us.size());
+    for (std::size_t i = 0; i < group.size(); ++i) {
+      group[i].waited_us = example.waited_us[i];
+    }
+    StepPlan plan;
+    ASSERT_TRUE(decide_for(group, plan));
+    EXPECT_EQ(plan.late_member, example.late) << ::testing::PrintToString(example.waited_us);
+  }
+}
+
+TEST(Decide, TellsHowEvenlyTheKvCachesAreFilled) {
+  std::vector<StepProposal> group = busy_group(4);
+  StepPlan plan;
+  ASSERT_TRUE(decide_for(group, plan));
+  EXPECT_EQ(plan.kv_balance, 1.0) << "nothing is used";
+  group[1].used_kv_blocks = 40;
+  group[2].used_kv_blocks = 20;
+  ASSERT_TRUE(decide_for(group, plan));
+  EXPECT_EQ(plan.kv_balance, 0.375);
+  for (StepProposal& member : group) {
+    member.used_kv_blocks = 7;
+  }
+  ASSERT_TRUE(decide_for(group, plan));
+  EXPECT_EQ(plan.kv_balance, 1.0);
 }
 
 TEST(Decide, KeepsRunningWhileADrainIsWishedAndRowsRemain) {
@@ -213,6 +251,8 @@ TEST(Decide, NamesFieldMemberAndValueWhenAMemberWritesWhatNoSoundOneDoes) {
       {"graph_mode of member 2 is -1, expected 0 to 2", [](StepProposal& p) { p.graph_mode = static_cast<GraphMode>(-1); }},
       {"waiting of member 2 is -2147483648", [](StepProposal& p) { p.waiting = std::numeric_limits<std::int32_t>::min(); }},
       {"free_kv_blocks of member 2 is -1", [](StepProposal& p) { p.free_kv_blocks = -1; }},
+      {"used_kv_blocks of member 2 is -1", [](StepProposal& p) { p.used_kv_blocks = -1; }},
+      {"waited_us of member 2 is -7", [](StepProposal& p) { p.waited_us = -7; }},
       {"wish of member 2 is 3, expected 0 to 2", [](StepProposal& p) { p.wish = static_cast<ControlWish>(3); }},
       {"wish of member 2 is -1, expected 0 to 2", [](StepProposal& p) { p.wish = static_cast<ControlWish>(-1); }},
       {"member 2 has 2147483647", [](StepProposal& p) { p.tokens = std::numeric_limits<std::int32_t>::max(); }},

@@ -100,7 +100,9 @@ StepProposal proposal_of(std::int64_t step, int rank) {
           .micro_batches = 1 + static_cast<std::int32_t>(noise / 11 % 2),
           .graph_mode = static_cast<GraphMode>(noise / 13 % 3),
           .waiting = static_cast<std::int32_t>(noise / 17 % 2),
-          .free_kv_blocks = 5};
+          .free_kv_blocks = 5,
+          .used_kv_blocks = static_cast<std::int32_t>(noise / 19 % 9),
+          .waited_us = static_cast<std::int32_t>(noise / 23 % 300)};
 }
 
 TEST(StepAgreement, GivesEveryMemberThePlanOfAllProposalsAndAllocatesNothingAfterTheFirstStep) {

@@ -48,8 +48,12 @@ TEST(Metrics, StepsAreCountedByKind) {
                                .generated_tokens = 5,
                                .dropped_rows = 2,
                                .micro_batches = 2,
+                               .micro_batch_reason = scheduler::MicroBatchReason::kMeasured,
                                .tokens_per_member = tokens,
                                .agreement_time = 20us,
+                               .agreement_wait = 500ms,
+                               .kv_balance = 0.25,
+                               .late_member = 0,
                                .dispatch_time = 500ms,
                                .combine_time = 250ms,
                                .dispatch_exposed_time = 100ms,
@@ -60,6 +64,8 @@ TEST(Metrics, StepsAreCountedByKind) {
   metrics->step_observer().on_step(record);
   metrics->step_observer().on_step(record);
   record.micro_batches = 1;
+  record.micro_batch_reason = scheduler::MicroBatchReason::kPeer;
+  record.late_member = -1;
   record.kind = scheduler::StepKind::kDecode;
   metrics->step_observer().on_step(record);
   metrics->step_observer().on_step({.action = comm::StepAction::kSleep});
@@ -74,7 +80,13 @@ TEST(Metrics, StepsAreCountedByKind) {
   EXPECT_THAT(text, HasSubstr("lockstep_step_tokens_count{rank=\"1\",kind=\"mixed\"} 2\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_prompt_tokens_total{rank=\"1\"} 75\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_generated_tokens_total{rank=\"1\"} 15\n"));
-  EXPECT_THAT(text, HasSubstr("lockstep_microbatch_steps_total{rank=\"1\",decision=\"split\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_microbatch_steps_total{rank=\"1\",decision=\"split\",reason=\"cost\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_microbatch_steps_total{rank=\"1\",decision=\"whole\",reason=\"peer\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_microbatch_steps_total{rank=\"1\",decision=\"whole\",reason=\"option\"} 0\n")) << "asleep is not whole";
+  EXPECT_THAT(text, HasSubstr("lockstep_coordination_wait_seconds_total{rank=\"1\"} 1.5\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_last_arrival_total{rank=\"1\",peer=\"0\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_last_arrival_total{rank=\"1\",peer=\"1\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_load_balance_ratio{rank=\"1\",resource=\"kv\"} 0.25\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_comm_seconds_total{rank=\"1\",exposed=\"true\",op=\"dispatch\"} 0.3"));
   EXPECT_THAT(text, HasSubstr("lockstep_comm_seconds_total{rank=\"1\",exposed=\"false\",op=\"dispatch\"} 1.2"));
   EXPECT_THAT(text, HasSubstr("lockstep_comm_seconds_total{rank=\"1\",exposed=\"true\",op=\"combine\"} 0.75\n"));

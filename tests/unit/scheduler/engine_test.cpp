@@ -59,6 +59,8 @@ class Forging final : public comm::Communicator {
                                 .graph_mode = static_cast<GraphMode>(word(comm::StepField::kGraphMode)),
                                 .waiting = word(comm::StepField::kWaiting),
                                 .free_kv_blocks = word(comm::StepField::kFreeKvBlocks),
+                                .used_kv_blocks = word(comm::StepField::kUsedKvBlocks),
+                                .waited_us = word(comm::StepField::kWaitedUs),
                                 .wish = static_cast<comm::ControlWish>(word(comm::StepField::kWish))};
     forge_(proposal);
     std::vector<std::int32_t> forged(values.size());
@@ -175,6 +177,34 @@ TEST(Engine, APlanThatNoSoundMemberMakesStopsAllRanksAndNamesTheField) {
     }
     EXPECT_EQ(group.steps(0), group.steps(1)) << "in the same step";
     EXPECT_EQ(group.wait(1).finish, FinishReason::kRankLost);
+  }
+}
+
+TEST(Engine, TheObserverIsToldWhoIsLateWhyStepsAreSplitAndHowEvenTheKvCachesAre) {
+  GroupOptions options = group_of(2);
+  options.engine.micro_batches = 2;
+  options.wrap = [](int rank, std::unique_ptr<comm::Communicator> inner) -> std::unique_ptr<comm::Communicator> {
+    if (rank != 1) {
+      return inner;
+    }
+    // Rank 1 has always waited for a thousand seconds: whatever rank 0 took, it came last.
+    return std::make_unique<Forging>(std::move(inner), [](comm::StepProposal& proposal) { proposal.waited_us = 1'000'000'000; });
+  };
+  GroupHarness group(std::move(options));
+  group.wait_until_running();
+  ASSERT_TRUE(group.submit(0, greedy_request(1, {4, 5, 6, 7}, 12)));
+  group.wait(1);
+  group.drain(0);
+  for (const Status& status : group.join()) {
+    ASSERT_TRUE(status) << status.error().message;
+  }
+  for (const int rank : {0, 1}) {
+    const tests::RankCounters counters = group.counters(rank);
+    EXPECT_EQ(counters.late_steps, (std::map<int, std::int64_t>{{0, counters.steps}})) << "rank " << rank;
+    // The prompt's step is split as the option says; those of one row are not.
+    EXPECT_EQ(counters.micro_batch_steps.at(MicroBatchReason::kOption), 1);
+    EXPECT_EQ(counters.micro_batch_steps.at(MicroBatchReason::kFewRows), counters.running_steps - 1);
+    EXPECT_EQ(counters.kv_balance_min, 0.5) << "rank 0 alone has blocks in use";
   }
 }
 

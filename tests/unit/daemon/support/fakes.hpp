@@ -58,7 +58,8 @@ class FakeEngine final : public scheduler::Engine {
   void deliver(std::span<const scheduler::TokenEvent> events) { sink_->deliver(events); }
   void deliver(scheduler::RequestId id, std::int32_t token, std::optional<scheduler::FinishReason> finish = {}, const Error* error = nullptr);
 
-  Status load() override { return {}; }
+  Status load_weights() override { return {}; }
+  Status warm_up() override { return {}; }
   Status run() override { return {}; }
   Status submit_all(std::span<scheduler::GenerationRequest> requests) override;
   void cancel(scheduler::RequestId id) override;

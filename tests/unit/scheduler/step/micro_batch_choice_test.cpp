@@ -37,7 +37,7 @@ struct Ranks {
     for (int i = 0; i < steps; ++i, ++step) {
       std::int32_t agreed = 4;
       for (std::size_t rank = 0; rank < choices.size(); ++rank) {
-        agreed = std::min(agreed, choices[rank]->propose(step_shape(rows[rank], true), step));
+        agreed = std::min(agreed, choices[rank]->propose(step_shape(rows[rank], true), step).count);
       }
       ++counts[agreed];
       // A little noise, the same in each run.
@@ -110,10 +110,23 @@ TEST(MicroBatchChoice, WhereExchangesTakeNextToNothingNoStepIsSplitToTry) {
   }
 }
 
+TEST(MicroBatchChoice, SaysWhetherAStepIsATrial) {
+  Ranks ranks(1);
+  EXPECT_EQ(ranks.choices[0]->propose(step_shape(64, true), 1).reason, MicroBatchReason::kTrial);
+  ranks.take(126, {64}, kTwoIsBest);
+  int trials = 0;
+  for (std::int64_t step = 126; step < 189; ++step) {
+    const MicroBatchWish wish = ranks.choices[0]->propose(step_shape(64, true), step);
+    trials += wish.reason == MicroBatchReason::kTrial ? 1 : 0;
+    EXPECT_TRUE(wish.reason == MicroBatchReason::kTrial || wish.count == 2);
+  }
+  EXPECT_EQ(trials, 3) << "one of each number in a probe period";
+}
+
 TEST(MicroBatchChoice, NumbersThatAreNoneOfTheChoicesAreLeftOut) {
   Ranks ranks(1);
   ranks.choices[0]->record(step_shape(3, true), 3, 0, 1.0, 0.5);  // three rows cannot be in four micro-batches
-  EXPECT_EQ(ranks.choices[0]->propose(step_shape(3, true), 0), 1);
+  EXPECT_EQ(ranks.choices[0]->propose(step_shape(3, true), 0).count, 1);
 }
 
 }  // namespace
