@@ -1,6 +1,7 @@
 #include "scheduler/step/micro_batch_choice.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <optional>
 
@@ -34,10 +35,15 @@ MicroBatchWish MicroBatchChoice::propose(const BatchDescriptor& shape, std::int6
   if (is_new(known)) {
     return {.count = kCounts[static_cast<std::size_t>(step % kCountTotal)], .reason = MicroBatchReason::kTrial};
   }
-  if (is_probe(step)) {
-    return {.count = kCounts[static_cast<std::size_t>(step / kProbeInterval % kCountTotal)], .reason = MicroBatchReason::kTrial};
+  const MicroBatchWish best{.count = kCounts[known.favourite], .reason = MicroBatchReason::kMeasured};
+  if (!is_probe(step)) {
+    return best;
   }
-  return {.count = kCounts[known.favourite], .reason = MicroBatchReason::kMeasured};
+  const std::int64_t probe = step / kProbeInterval;
+  const auto tried = static_cast<std::size_t>(probe % kCountTotal);
+  // The same rounds on all ranks, so that they still try it in the same step. When the favourite becomes slow, what was far is so no more.
+  const bool spared = known.is_far[tried] && probe / kCountTotal % kFarPeriod != 0;
+  return spared ? best : MicroBatchWish{.count = kCounts[tried], .reason = MicroBatchReason::kTrial};
 }
 
 void MicroBatchChoice::record(const BatchDescriptor& shape, std::int32_t micro_batches, std::int64_t step, double duration_ms, double exchange_ms) {
@@ -71,6 +77,10 @@ void MicroBatchChoice::choose(const BatchDescriptor& shape, Known& known) {
     if (median(count) < kGain * median(known.favourite)) {
       known.favourite = count;
     }
+  }
+  for (std::size_t count = 0; count < kCounts.size(); ++count) {
+    const double ms = median(count);
+    known.is_far[count] = std::isfinite(ms) && ms > kFar * median(known.favourite);
   }
 }
 

@@ -22,7 +22,8 @@ struct MicroBatchWish {
 ///   unknown shape      whole and split in turn, until there are as many steps as give kSamplesMin of each number where all ranks try; what other ranks keep
 ///                      from being tried then waits for a probe
 ///   nothing to hide    whole: where whole steps exchange, or compute, so little that hiding it all would gain less than kGain asks for
-///   known shape        the fastest by the median, changed only for one that is kGain faster; every kProbePeriod steps one step of each, as any may change
+///   known shape        the fastest by the median, changed only for one that is kGain faster; every kProbePeriod steps one step of each, as any may change;
+///                      of one that took kFar times as long, every kFarPeriod-th of these only
 /// Threads  the engine's.      Cost  a look-up a step; the medians are taken after probes only. No allocation after construction.
 class MicroBatchChoice {
  public:
@@ -30,6 +31,8 @@ class MicroBatchChoice {
   static constexpr std::int64_t kProbePeriod = 63;
   static constexpr std::array<std::int32_t, 3> kCounts{1, 2, 4};
   static constexpr double kGain = 0.97;
+  static constexpr double kFar = 1.5;
+  static constexpr std::int64_t kFarPeriod = 8;
 
   /// For steps of up to rows_max rows.
   explicit MicroBatchChoice(std::int32_t rows_max);
@@ -43,6 +46,7 @@ class MicroBatchChoice {
  private:
   struct Known {
     std::array<std::uint64_t, kCounts.size()> samples{};  ///< by kCounts
+    std::array<bool, kCounts.size()> is_far{};            ///< by kCounts: kFar from the favourite, as of the last choice
     std::size_t favourite = 0;                            ///< index of kCounts
     double hideable_share = 1.0;                          ///< of whole steps: what would be gained if all exchange, or all else, were hidden
   };
