@@ -6,6 +6,7 @@
 
 #include "comm/local/local_backend.hpp"
 #include "comm/mpi/mpi_backend.hpp"
+#include "comm/nccl/nccl_backend.hpp"
 #include "lockstep/comm/communicator.hpp"
 
 namespace lockstep::comm {
@@ -15,6 +16,12 @@ std::span<const CommBackend> comm_backends() {
   static constexpr std::array kBackends{
       CommBackend{.name = "local", .device_buffers = false, .multi_process = false, .make = make_local_communicator},
       CommBackend{.name = "mpi", .device_buffers = false, .multi_process = true, .make = make_mpi_communicator},
+      CommBackend{.name = "nccl",
+                  .device_buffers = false,
+                  .multi_process = true,
+                  .needs_device = true,
+                  .make = make_nccl_communicator,
+                  .make_over = make_nccl_over_control},
   };
   return kBackends;
 }

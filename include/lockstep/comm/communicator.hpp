@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -55,14 +56,27 @@ class Communicator {
   [[nodiscard]] virtual Status wait_all_to_all(Ticket ticket, std::span<std::size_t> received_bytes, const Deadline& deadline) = 0;
 
   [[nodiscard]] virtual std::string_view transport() const = 0;
+  /// What carries all-reduces, where a backend may choose; and for the start's log why, empty where there was no choice.
+  [[nodiscard]] virtual std::string_view agreement_transport() const { return transport(); }
+  [[nodiscard]] virtual std::string agreement_reason() const { return {}; }
 
  protected:
   Communicator() = default;
 };
 
+/// Who carries all-reduces in a backend of devices, which has a communicator of the hosts beside it.
+enum class AgreementTransport {
+  kMeasured,  ///< the faster one, measured at the start; all ranks take the same
+  kDevice,
+  kHost,
+};
+
 struct CommOptions {
   LaunchInfo launch;
   Duration start_timeout = std::chrono::seconds(60);  ///< bounds what is blocking in the backend's start
+  AgreementTransport agreement = AgreementTransport::kMeasured;
+  std::string plugin_folder{};                   ///< where backends that are plugins lie; empty is where they are installed
+  std::function<std::int64_t()> current_step{};  ///< names the step in a device's errors; none: they name none
 };
 
 /// One line of the table of backends.
@@ -70,7 +84,10 @@ struct CommBackend {
   std::string_view name;
   bool device_buffers = false;  ///< send and receive spans may be device memory
   bool multi_process = false;
-  Result<std::unique_ptr<Communicator>> (*make)(const CommOptions& options);
+  bool needs_device = false;  ///< a GPU for each rank, and a plugin
+  Result<std::unique_ptr<Communicator>> (*make)(const CommOptions& options) = nullptr;
+  /// Where the backend works beside one of the hosts: makes it over that one, which it owns from then on. Null elsewhere.
+  Result<std::unique_ptr<Communicator>> (*make_over)(std::unique_ptr<Communicator> control, const CommOptions& options) = nullptr;
 };
 [[nodiscard]] std::span<const CommBackend> comm_backends();
 /// Errors  kInvalidArgument: an unknown name, with the known ones.

@@ -1,7 +1,9 @@
 #include "tests/conformance/comm/rank_runner.hpp"
 
 #include <algorithm>
+#include <barrier>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <thread>
 #include <unistd.h>
@@ -26,6 +28,25 @@ LaunchInfo launch_info() {
   return *info;
 }
 
+/// Where a backend could leave all-reduces to another one, it is the backend that is tested.
+CommOptions options_of(LaunchInfo launch) {
+  return {.launch = std::move(launch), .agreement = AgreementTransport::kDevice, .plugin_folder = LOCKSTEP_TEST_PLUGINS};
+}
+
+/// The backend of a device that the environment asks for; null: those that need none.
+const CommBackend* wanted_backend() {
+  const char* const name = std::getenv("LOCKSTEP_TEST_COMM");
+  if (name == nullptr) {
+    return nullptr;
+  }
+  const auto found = std::ranges::find(comm_backends(), name, &CommBackend::name);
+  if (found == comm_backends().end()) {
+    fmt::print(stderr, "LOCKSTEP_TEST_COMM is \"{}\", which is not in the table of communicators\n", name);
+    _exit(1);
+  }
+  return &*found;
+}
+
 /// The one communicator that a process can have of a backend, for all tests; ends with the program.
 class ProcessCommunicators : public ::testing::Environment {
  public:
@@ -34,7 +55,7 @@ class ProcessCommunicators : public ::testing::Environment {
     if (found != made_.end()) {
       return *found->second;
     }
-    Result<std::unique_ptr<Communicator>> made = make_communicator(backend, {.launch = launch_info()});
+    Result<std::unique_ptr<Communicator>> made = make_communicator(backend, options_of(launch_info()));
     if (!made) {
       fmt::print(stderr, "communicator {}: {}\n", backend, made.error().message);
       _exit(1);
@@ -75,32 +96,52 @@ void PrintTo(const GroupCase& group, std::ostream* out) {
 }
 
 std::string case_name(const ::testing::TestParamInfo<GroupCase>& info) {
-  return fmt::format("{}With{}Ranks", info.param.backend, info.param.ranks);
+  return fmt::format("{}{}With{}Ranks", info.param.backend, info.param.over_local ? "OverLocal" : "", info.param.ranks);
 }
 
 std::vector<GroupCase> group_cases() {
   const LaunchInfo info = launch_info();
-  if (info.world_size == 1) {
-    return {{.backend = "local", .ranks = 1}, {.backend = "local", .ranks = 2}, {.backend = "local", .ranks = 4}, {.backend = "local", .ranks = 7}};
-  }
+  const CommBackend* const wanted = wanted_backend();
   std::vector<GroupCase> cases;
+  if (info.world_size == 1) {
+    for (const int ranks : {1, 2, 4, 7}) {
+      cases.push_back({.backend = wanted == nullptr ? "local" : std::string(wanted->name), .ranks = ranks, .over_local = wanted != nullptr});
+    }
+    return cases;
+  }
   for (const CommBackend& backend : comm_backends()) {
-    if (backend.multi_process) {
+    if (backend.multi_process && (wanted == nullptr ? !backend.needs_device : &backend == wanted)) {
       cases.push_back({.backend = std::string(backend.name), .ranks = info.world_size});
     }
   }
   return cases;
 }
 
+namespace {
+
+/// One rank of a group of threads, over a communicator of the backend that it makes.
+void run_over_local(const GroupCase& group, std::unique_ptr<Communicator> local, const RankBody& body, std::barrier<>& all_done) {
+  const LaunchInfo launch{.rank = local->rank(), .world_size = group.ranks, .local_rank = local->rank(), .local_size = group.ranks};
+  const Result<std::unique_ptr<Communicator>> made = wanted_backend()->make_over(std::move(local), options_of(launch));
+  EXPECT_TRUE(made) << (made ? "" : made.error().message);
+  if (made) {
+    body(**made);
+  }
+  all_done.arrive_and_wait();  // as processes do: a rank that is silent in a test does not leave before the others are done with it
+}
+
+}  // namespace
+
 void run_as_every_rank(const GroupCase& group, const RankBody& body) {
-  if (is_multi_process(group.backend)) {
+  if (!group.over_local && is_multi_process(group.backend)) {
     body(process_communicators().of(group.backend));
     return;
   }
   LocalGroup local(group.ranks);
+  std::barrier all_done(group.ranks);
   std::vector<std::thread> threads;
   for (int rank = 0; rank < group.ranks; ++rank) {
-    threads.emplace_back([&, rank] { body(*local.communicator(rank)); });
+    threads.emplace_back([&, rank] { group.over_local ? run_over_local(group, local.communicator(rank), body, all_done) : body(*local.communicator(rank)); });
   }
   for (std::thread& thread : threads) {
     thread.join();

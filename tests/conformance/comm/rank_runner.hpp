@@ -19,11 +19,13 @@ namespace lockstep::comm::testing {
 struct GroupCase {
   std::string backend;
   int ranks = 1;
+  bool over_local = false;  ///< threads of this process, with a LocalGroup beside it
 };
 void PrintTo(const GroupCase& group, std::ostream* out);
 [[nodiscard]] std::string case_name(const ::testing::TestParamInfo<GroupCase>& info);
 
 /// Started alone: local with 1, 2, 4 and 7 ranks. Under a launcher: every backend of the table for several processes, with the ranks that there are.
+/// What needs a device runs where LOCKSTEP_TEST_COMM names it, and then alone: in one process as threads, with a local group beside it.
 [[nodiscard]] std::vector<GroupCase> group_cases();
 
 /// A suite's body sees one rank's communicator. Expectations may fail on any thread or process: each fails the ctest.

@@ -154,6 +154,14 @@ std::uint64_t Scheduler::draw_seed() {
   return policy_ == SchedulePolicy::kRandom ? random_() : 0;
 }
 
+unsigned Scheduler::draw(unsigned choices) {
+  const std::scoped_lock lock(mutex_);
+  if (policy_ != SchedulePolicy::kRandom) {
+    return policy_ == SchedulePolicy::kEarly ? 0 : choices - 1;
+  }
+  return static_cast<unsigned>(random_() % choices);
+}
+
 void Scheduler::serve(const std::shared_ptr<SimStream>& stream) {
   std::unique_lock lock(mutex_);
   while (true) {

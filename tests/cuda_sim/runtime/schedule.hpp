@@ -65,6 +65,8 @@ class Scheduler {
   void set_schedule(SchedulePolicy policy, std::uint64_t seed);
   /// A seed for one launch, from the schedule's.
   [[nodiscard]] std::uint64_t draw_seed();
+  /// One of `choices`: the first on the schedule early, the last on late, drawn on random.
+  [[nodiscard]] unsigned draw(unsigned choices);
 
  private:
   Scheduler() : policy_(settings().policy), random_(settings().seed) {}

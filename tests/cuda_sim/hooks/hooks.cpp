@@ -1,0 +1,36 @@
+#include "tests/cuda_sim/hooks/hooks.hpp"
+
+#include <memory>
+#include <string>
+
+#include "tests/cuda_sim/runtime/memory.hpp"
+#include "tests/cuda_sim/runtime/state.hpp"
+
+using namespace cuda_sim;  // the names are global, as the API's are
+
+extern "C" {
+
+bool cuda_sim_enqueue(cudaStream_t handle, const char* label, void (*run)(void* data), void* data) {
+  const std::shared_ptr<SimStream> stream = find_stream(handle, label);
+  if (!stream) {
+    return false;
+  }
+  Scheduler::instance().enqueue(*stream, {.label = label, .run = [run, data] { run(data); }, .awaits = nullptr, .calls_host = true});
+  return true;
+}
+
+void cuda_sim_with_device_memory(const char* label, void (*body)(void* data), void* data) {
+  const std::string name = label;
+  const DeviceAccess access(name);
+  body(data);
+}
+
+void cuda_sim_check_device_range(const void* data, std::size_t bytes, const char* call) {
+  check_device_range(data, bytes, call);
+}
+
+unsigned cuda_sim_draw(unsigned choices) {
+  return Scheduler::instance().draw(choices);
+}
+
+}  // extern "C"
