@@ -10,32 +10,13 @@
 
 #include <fmt/format.h>
 
+#include "lockstep/core/file_descriptor.hpp"
+
 namespace lockstep::daemon {
 namespace {
 
-class Descriptor {
- public:
-  explicit Descriptor(int value) : value_(value) {}
-  Descriptor(Descriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(value_, other.value_);
-    return *this;
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (value_ >= 0) {
-      ::close(value_);
-    }
-  }
-  [[nodiscard]] int get() const { return value_; }
-
- private:
-  int value_;
-};
-
 struct OpenFile {
-  Descriptor descriptor;
+  FileDescriptor descriptor;
   struct stat facts {};
 };
 
@@ -65,7 +46,7 @@ bool is_null_device(const struct stat& facts) {
 }
 
 Result<OpenFile> open_regular_file(const std::filesystem::path& file) {
-  OpenFile opened{.descriptor = Descriptor(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY))};
+  OpenFile opened{.descriptor = FileDescriptor(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY))};
   if (opened.descriptor.get() < 0) {
     return errno == ENXIO ? unusable("is a socket or a device, not a regular file") : failed("opened");
   }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "lockstep/core/deadline.hpp"
+#include "lockstep/core/file_descriptor.hpp"
 #include "lockstep/micro_batch/micro_batch_sizer.hpp"
 
 namespace lockstep {
@@ -57,13 +58,12 @@ std::optional<std::uint64_t> limit_bytes() {
 
 /// The second number of /proc/self/statm. Without a stream, which would allocate.
 std::optional<std::uint64_t> resident_bytes() {
-  const int file = ::open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-  if (file < 0) {
+  const FileDescriptor file(::open("/proc/self/statm", O_RDONLY | O_CLOEXEC));
+  if (file.get() < 0) {
     return std::nullopt;
   }
   char text[128];
-  const ssize_t bytes = ::read(file, text, sizeof(text));
-  ::close(file);
+  const ssize_t bytes = ::read(file.get(), text, sizeof(text));
   const std::string_view line(text, static_cast<std::size_t>(std::max<ssize_t>(bytes, 0)));
   const std::size_t space = line.find(' ');
   if (space == std::string_view::npos) {

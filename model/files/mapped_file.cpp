@@ -12,25 +12,11 @@
 
 #include <fmt/format.h>
 
+#include "lockstep/core/file_descriptor.hpp"
+
 namespace lockstep::model {
 
 namespace {
-
-class Descriptor {
- public:
-  explicit Descriptor(int value) : value_(value) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (value_ >= 0) {
-      ::close(value_);
-    }
-  }
-  [[nodiscard]] int get() const { return value_; }
-
- private:
-  int value_;
-};
 
 /// Hints go to whole pages, and what they fail to do is no failure.
 void advise(std::span<const std::byte> part, int advice) {
@@ -50,7 +36,7 @@ Error failure(const std::filesystem::path& path, const char* what, ErrorCode cod
 
 Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
   // Without O_NONBLOCK, opening a pipe that nobody writes to would block the start for ever.
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) {
     return failure(path, "cannot open", ErrorCode::kInvalidArgument);
   }
