@@ -270,9 +270,11 @@ Status NcclCommunicator::poll(const IsDone& is_done, std::string_view what, cons
 }
 
 Status NcclCommunicator::late(Status expired, std::string_view what, const Deadline& deadline) {
-  std::string reason = "; NCCL does not tell which ranks have not come";
+  // A watch that ended the wait has said who is at fault.
+  const bool is_unexplained = expired.error().code == ErrorCode::kTimeout;
+  std::string reason = is_unexplained ? "; NCCL does not tell which ranks have not come" : "";
   for (const std::unique_ptr<NcclOperation>& operation : pending_) {
-    if (operation->phase() == NcclOperation::Phase::kSizes) {
+    if (is_unexplained && operation->phase() == NcclOperation::Phase::kSizes) {
       // The hosts' communicator knows who has not sent its sizes; nothing behind this one is launched.
       const Status missing = operation->blame(*control_, deadline);
       reason = missing ? "" : fmt::format("; {} has no sizes: {}", operation->describe(), missing.error().message);

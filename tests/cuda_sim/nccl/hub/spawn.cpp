@@ -40,7 +40,7 @@ std::string program() {
 }
 
 std::string start() {
-  const std::string name = fmt::format("nccl-sim-{}-{:016x}", ::getpid(), random_key());
+  std::string name = fmt::format("nccl-sim-{}-{:016x}", ::getpid(), random_key());
   const int listener = listen_at(name);
   std::array<int, 2> alive{};  // the hub reads the end of file when this process, which keeps the other end, is gone
   if (::pipe2(alive.data(), O_CLOEXEC) != 0) {

@@ -1,0 +1,176 @@
+// Goal    What the NCCL communicator does besides the suite of all communicators: who carries agreements, how errors read, what happens without a device.
+// Method  Ranks as threads on the simulated device and NCCL, with a local group beside them for what the hosts' communicator does.
+#include <barrier>
+#include <filesystem>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include <gmock/gmock.h>
+
+#include "comm/nccl/nccl_backend.hpp"
+#include "comm/nccl/plugin/nccl_channel.hpp"
+#include "lockstep/comm/local_group.hpp"
+#include "tests/cuda_sim/collectives/ranks.hpp"
+
+namespace lockstep::comm {
+namespace {
+
+using nccl_sim::set_schedule;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+using Made = Result<std::unique_ptr<Communicator>>;
+
+Deadline patient() {
+  return Deadline::after(std::chrono::seconds(60));
+}
+
+/// `options` of each rank; `body` gets what was made of them.
+void run_group(int size, const std::function<void(int rank, CommOptions& options)>& adjust, const std::function<void(int rank, Made& made)>& body) {
+  LocalGroup local(size);
+  std::barrier all_done(size);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < size; ++rank) {
+    threads.emplace_back([&, rank] {
+      CommOptions options{.launch = {.rank = rank, .world_size = size, .local_rank = rank, .local_size = size}, .plugin_folder = LOCKSTEP_TEST_PLUGINS};
+      adjust(rank, options);
+      Made made = make_nccl_over_control(local.communicator(rank), options);
+      body(rank, made);
+      all_done.arrive_and_wait();
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+}
+
+std::int32_t sum_of(Communicator& communicator, std::int32_t value) {
+  const Result<Ticket> ticket = communicator.start_all_reduce(std::span(&value, 1), ReduceOp::kSum);
+  EXPECT_TRUE(ticket) << ticket.error().message;
+  std::int32_t result = -1;
+  const Status done = communicator.wait(*ticket, std::span(&result, 1), patient());
+  EXPECT_TRUE(done) << done.error().message;
+  return result;
+}
+
+TEST(NcclAgreement, TheMeasuredTransportIsTheSameOnAllRanksAndSaysWhy) {
+  set_schedule(nccl_sim::kRandom, 5);
+  std::vector<std::string> chosen(3);
+  run_group(
+      3, [](int, CommOptions&) {},
+      [&](int rank, Made& made) {
+        ASSERT_TRUE(made) << made.error().message;
+        chosen[static_cast<std::size_t>(rank)] = (*made)->agreement_transport();
+        EXPECT_THAT((*made)->agreement_reason(), AllOf(HasSubstr("us by local"), HasSubstr("us by nccl")));
+        EXPECT_EQ((*made)->transport(), "nccl");
+        EXPECT_EQ(sum_of(**made, 2), 6);
+      });
+  EXPECT_THAT(chosen, ::testing::Each(chosen.front()));
+}
+
+TEST(NcclAgreement, AnAgreementOfTheHostsGoesOnBesideExchangesInEveryOrderOfWaiting) {
+  set_schedule(nccl_sim::kLate);
+  run_group(
+      2, [](int, CommOptions& options) { options.agreement = AgreementTransport::kHost; },
+      [](int rank, Made& made) {
+        ASSERT_TRUE(made) << made.error().message;
+        Communicator& communicator = **made;
+        EXPECT_EQ(communicator.agreement_transport(), "local");
+        EXPECT_EQ(communicator.agreement_reason(), "");
+        const std::vector<std::byte> outgoing(40000, std::byte{static_cast<unsigned char>(rank + 1)});
+        std::vector<std::byte> incoming(40000);
+        std::vector<std::span<const std::byte>> send(2);
+        std::vector<std::span<std::byte>> receive(2);
+        send[static_cast<std::size_t>(1 - rank)] = outgoing;
+        receive[static_cast<std::size_t>(1 - rank)] = incoming;
+        const Result<Ticket> exchange = communicator.start_all_to_all({.send = send, .receive = receive});
+        ASSERT_TRUE(exchange) << exchange.error().message;
+        if (rank == 0) {
+          EXPECT_EQ(sum_of(communicator, 1), 2);  // while rank 1 waits for the exchange first: this wait has to launch it
+        }
+        std::vector<std::size_t> received(2);
+        const Status done = communicator.wait_all_to_all(*exchange, received, patient());
+        ASSERT_TRUE(done) << done.error().message;
+        EXPECT_EQ(received[static_cast<std::size_t>(1 - rank)], 40000U);
+        EXPECT_EQ(incoming.back(), std::byte{static_cast<unsigned char>(2 - rank)});
+        if (rank == 1) {
+          EXPECT_EQ(sum_of(communicator, 1), 2);
+        }
+      });
+}
+
+TEST(NcclError, NamesCallRankDeviceAndStep) {
+  set_schedule(nccl_sim::kRandom, 6);
+  run_group(
+      2,
+      [](int, CommOptions& options) {
+        options.agreement = AgreementTransport::kDevice;
+        options.current_step = [] { return std::int64_t{41}; };
+      },
+      [](int rank, Made& made) {
+        ASSERT_TRUE(made) << made.error().message;
+        const std::int32_t one = 1;
+        std::int32_t result = -7;
+        const Result<Ticket> ticket = (*made)->start_all_reduce(std::span(&one, 1), rank == 0 ? ReduceOp::kSum : ReduceOp::kMax);
+        ASSERT_TRUE(ticket) << ticket.error().message;
+        const Status done = (*made)->wait(*ticket, std::span(&result, 1), patient());
+        ASSERT_FALSE(done);
+        EXPECT_EQ(result, -7);
+        EXPECT_THAT(done.error().message, AllOf(HasSubstr("rank " + std::to_string(rank) + ": "), HasSubstr("failed on communicator \"agreement\""),
+                                                HasSubstr("device " + std::to_string(rank) + " (simulated device"), HasSubstr("step 41"),
+                                                HasSubstr("rank 0 calls ncclAllReduce"), HasSubstr("ncclMax")));
+      });
+}
+
+TEST(NcclStart, ARankWithoutADeviceEndsTheStartOfAllAtOnce) {
+  run_group(
+      2, [](int rank, CommOptions& options) { options.launch.local_rank = rank == 0 ? 0 : 99; },
+      [](int rank, Made& made) {
+        ASSERT_FALSE(made);
+        EXPECT_EQ(made.error().code, ErrorCode::kUnsupported);
+        EXPECT_THAT(made.error().message, rank == 0 ? HasSubstr("rank 1 cannot use NCCL") : HasSubstr("rank 1 is rank 99 of 2 on this host, and CUDA shows 8"));
+      });
+}
+
+TEST(NcclStart, AMissingPluginIsNamedWithTheFolder) {
+  const std::string nowhere = (std::filesystem::temp_directory_path() / "no-plugins-here").string();
+  const Made made = make_nccl_communicator({.launch = {}, .plugin_folder = nowhere});
+  ASSERT_FALSE(made);
+  EXPECT_EQ(made.error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(made.error().message, AllOf(HasSubstr("liblockstep_nccl.so"), HasSubstr(nowhere), HasSubstr("docs/gpu.md")));
+}
+
+TEST(NcclChannel, ShrinksToTheRanksThatStayWhileAnOperationHangs) {
+  set_schedule(nccl_sim::kLate);
+  const ncclUniqueId id = nccl_sim::unique_id();
+  nccl_sim::run_ranks(3, [&](nccl_sim::Rank& rank) {
+    const LaunchInfo launch{.rank = rank.rank, .world_size = 3, .local_rank = rank.rank, .local_size = 3};
+    const auto context = nccl::NcclContext::create({.launch = launch});
+    ASSERT_TRUE(context) << context.error().message;
+    auto channel = nccl::NcclChannel::start(*context, {.name = "agreement", .id = id, .rank = rank.rank, .size = 3, .urgent = true});
+    ASSERT_TRUE(channel) << channel.error().message;
+    ASSERT_TRUE((*channel)->wait_until_idle("start", patient()));
+    if (rank.rank == 0) {
+      rank.all->arrive_and_wait();
+      return;
+    }
+    const nccl_sim::Ints value(rank.pool, rank.stream, {1});
+    ASSERT_TRUE((*channel)->all_reduce(value.device(), 1, ReduceOp::kSum));
+    ASSERT_TRUE((*channel)->wait_until_idle("all-reduce", patient()));
+    const int excluded = 0;
+    const auto shrunk = (*channel)->shrink(std::span(&excluded, 1), patient());
+    ASSERT_TRUE(shrunk) << shrunk.error().message;
+    EXPECT_EQ((*shrunk)->rank(), rank.rank - 1);
+    EXPECT_EQ((*shrunk)->size(), 2);
+    const nccl_sim::Ints again(rank.pool, rank.stream, {rank.rank});
+    ASSERT_TRUE((*shrunk)->all_reduce(again.device(), 1, ReduceOp::kSum));
+    ASSERT_TRUE((*shrunk)->wait_until_idle("all-reduce", patient()));
+    EXPECT_TRUE((*shrunk)->drain(patient()));
+    EXPECT_EQ(again.read(), std::vector<std::int32_t>{3});
+    rank.all->arrive_and_wait();
+  });
+}
+
+}  // namespace
+}  // namespace lockstep::comm
