@@ -84,6 +84,7 @@ ROWS = [
     ("KV cache", [
         ("Used", "", "timeseries", "percentunit", [(gauge("lockstep_kv_cache_usage_ratio"), RANK)]),
         ("Blocks", "", "timeseries", "short", [(f"sum by (job, state) ({gauge('lockstep_kv_cache_blocks')})", "{{job}} {{state}}")]),
+        ("Preempted", "Requests that gave their blocks up and are computed again", "timeseries", "ops", [(rate("lockstep_preemptions_total", by="job, rank"), RANK)]),
     ]),
     ("HTTP and errors", [
         ("Answers by code", "", "timeseries", "reqps", [(rate("lockstep_http_requests_total", by="job, code"), "{{job}} {{code}}")]),

@@ -319,6 +319,7 @@ Status decide(StepMatrix matrix, int member_count, StepPlan& plan) {
   plan.prefill_tokens_total = sum(rows[StepField::kPrefillTokens]);
   plan.kv_balance = balance(rows[StepField::kUsedKvBlocks]);
   plan.late_member = late_member(rows[StepField::kWaitedUs]);
+  plan.requests_total = sum(rows[StepField::kRequests]);
   plan.action = decide_action(tokens_max > 0, plan.waiting_total > 0, rows[StepField::kWish]);
   return {};
 }

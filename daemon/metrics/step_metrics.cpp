@@ -46,10 +46,12 @@ StepMetrics::StepMetrics(AtomicTable& table, std::string_view transport, int wor
       wire_bytes_(table.counter("lockstep_wire_bytes_total", "Bytes that this rank put on the wire for expert exchanges.")),
       crossed_rows_(table.counter("lockstep_crossed_rows_total", "Rows that this rank sent to other ranks.")),
       dropped_rows_(table.counter("lockstep_dropped_rows_total", "Rows computed of requests that had ended meanwhile; with --agreement pipelined alone.")),
-      prompt_tokens_(table.counter("lockstep_prompt_tokens_total", "Prompt tokens computed.")),
+      prompt_tokens_(table.counter("lockstep_prompt_tokens_total", "Prompt tokens computed, and tokens computed again after a preemption.")),
       generated_tokens_(table.counter("lockstep_generated_tokens_total", "Tokens generated.")),
-      running_(table.gauge("lockstep_requests_running", "Requests with KV blocks.")),
-      waiting_(table.gauge("lockstep_requests_waiting", "Requests accepted that wait for room.")),
+      running_(table.gauge("lockstep_requests_running", "Requests admitted: they have KV blocks.")),
+      waiting_(table.gauge("lockstep_requests_waiting", "Requests accepted that wait for room, preempted ones included.")),
+      preemptions_(table.counter("lockstep_preemptions_total",
+                                 "Times that a request gave its blocks of the KV cache up for an older one; its tokens so far are computed again later.")),
       kv_ratio_(table.gauge("lockstep_kv_cache_usage_ratio", "Used part of the KV cache, 0 to 1.")),
       kv_used_(table.gauge("lockstep_kv_cache_blocks", "Blocks of the KV cache.", {{"state", "used"}})),
       kv_free_(table.gauge("lockstep_kv_cache_blocks", "", {{"state", "free"}})),
@@ -146,6 +148,7 @@ void StepMetrics::count_group(const scheduler::StepRecord& record) {
 void StepMetrics::on_queue(const scheduler::QueueRecord& record) {
   running_.set(record.running);
   waiting_.set(record.waiting);
+  preemptions_.set(static_cast<double>(record.preemptions));
   kv_used_.set(record.kv_blocks_used);
   kv_free_.set(record.kv_blocks_total - record.kv_blocks_used);
   kv_ratio_.set(record.kv_blocks_total > 0 ? static_cast<double>(record.kv_blocks_used) / record.kv_blocks_total : 0.0);

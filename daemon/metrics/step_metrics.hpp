@@ -52,6 +52,7 @@ class StepMetrics final : public scheduler::StepObserver {
   AtomicNumber& generated_tokens_;
   AtomicNumber& running_;
   AtomicNumber& waiting_;
+  AtomicNumber& preemptions_;
   AtomicNumber& kv_ratio_;
   AtomicNumber& kv_used_;
   AtomicNumber& kv_free_;

@@ -171,10 +171,9 @@ constexpr std::array kLines{
                "Longest prompt with its answer, in tokens. 0: the model's context; else at least 2"},
     OptionLine{kBatching, "default-max-tokens", count_from<&Options::default_max_tokens, 0>(), "0",
                "max_tokens of chats that leave it out. 0: the model's max_new_tokens, else what the context has left",
-               "`max_tokens` of chats that leave it out, or less where the context has less left. 0: the model's `max_new_tokens`, else what the context has "
-               "left, for which blocks of the KV cache are kept from the first step to the last"},
+               "`max_tokens` of chats that leave it out, or less where the context has less left. 0: the model's `max_new_tokens`, else what the context has left"},
     OptionLine{kBatching, "kv-cache-memory", byte_size<&Options::kv_cache_bytes>(), "256M", "Memory of the KV cache",
-               "Memory of the KV cache. A request waits until its prompt and `max_tokens` fit"},
+               "Memory of the KV cache. A request waits until its prompt fits; where answers outgrow it, the newest request waits and is computed again"},
     OptionLine{kBatching, "micro-batches", one_of<&Options::micro_batches, kMicroBatches>(), "1",
                "Into how many micro-batches a step may be split; auto measures which is faster",
                "`2` and `4` split large steps, so that one part computes while another's rows travel; `auto` measures for each size of step what is fastest"},

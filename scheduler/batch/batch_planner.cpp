@@ -9,8 +9,16 @@ namespace {
 /// What is left of the prompts is spread over about so many steps, ever smaller chunks: prompts of thousands of tokens still take the whole budget at first.
 constexpr std::int64_t kPromptSpread = 8;
 
+/// With fewer streams than this for each prompt, the prompts are many: nobody's stream is worth that they wait.
+constexpr std::int64_t kStreamsPerPrompt = 2;
+
 bool is_decoding(const Sequence& sequence) {
-  return sequence.planned >= sequence.prompt_tokens;
+  return sequence.planned >= sequence.prefill_tokens;
+}
+
+/// Whether it may want a block beside the ones that its tokens so far fill.
+bool may_grow(const Sequence& sequence) {
+  return KvCache::blocks_for(std::ssize(sequence.tokens)) < KvCache::blocks_for(sequence.rows_wanted());
 }
 
 }  // namespace
@@ -25,17 +33,64 @@ void BatchPlanner::add(std::unique_ptr<Sequence> sequence) {
 }
 
 void BatchPlanner::admit(TimePoint now) {
+  auto growing = static_cast<std::int32_t>(std::ranges::count_if(running_, [](const auto& sequence) { return may_grow(*sequence); }));
   while (!waiting_.empty() && running_count() < limits_.sequences_max) {
     Sequence& next = *waiting_.front();
-    const std::int32_t blocks = KvCache::blocks_for(std::int64_t{next.prompt_tokens} + next.request.max_tokens);
+    const std::int32_t blocks = KvCache::blocks_for(std::ssize(next.tokens));
+    growing += may_grow(next) ? 1 : 0;
+    // A block is left to each that may want one: else the newcomer would soon be preempted, and its prompt computed for nothing.
+    const std::int32_t left_free = running_.empty() ? 0 : growing;
     // The first one that does not fit holds up those behind it: else a long request could wait for ever.
-    if (!cache_.reserve(blocks, next.blocks)) {
+    if (!next.blocks.empty() || cache_.free_count() < blocks + left_free || !cache_.reserve(blocks, next.blocks)) {
       return;
     }
-    next.admitted = now;
+    next.admitted = next.was_preempted ? next.admitted : now;
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
   }
+}
+
+void BatchPlanner::free_preempted() {
+  for (const std::unique_ptr<Sequence>& sequence : waiting_) {
+    if (!sequence->was_preempted) {
+      return;
+    }
+    if (sequence->batches == 0 && !sequence->blocks.empty()) {
+      cache_.release(sequence->blocks);
+      sequence->restart();
+    }
+  }
+}
+
+bool BatchPlanner::expects_blocks() const {
+  const auto has_blocks = [](const std::unique_ptr<Sequence>& sequence) { return !sequence->blocks.empty(); };
+  const auto never_ran = std::ranges::find_if_not(waiting_, [](const auto& sequence) { return sequence->was_preempted; });
+  // A running one that has had all its rows ends when the last of them is computed.
+  return std::any_of(waiting_.begin(), never_ran, has_blocks) || std::ranges::any_of(removed_, has_blocks) ||
+         std::ranges::any_of(running_, [](const auto& sequence) { return sequence->pending() == 0; });
+}
+
+void BatchPlanner::preempt_newest() {
+  running_.back()->was_preempted = true;
+  waiting_.push_front(std::move(running_.back()));
+  running_.pop_back();
+  ++preemptions_;
+  free_preempted();
+}
+
+bool BatchPlanner::make_room(std::size_t index) {
+  Sequence& sequence = *running_[index];
+  const std::int32_t wanted = KvCache::blocks_for(std::int64_t{sequence.planned} + 1) - static_cast<std::int32_t>(sequence.blocks.size());
+  while (wanted > 0 && !cache_.reserve(wanted, sequence.blocks)) {
+    if (expects_blocks()) {
+      return false;  // a step later they are free, and nothing has to be computed twice
+    }
+    preempt_newest();
+    if (index == running_.size()) {
+      return false;
+    }
+  }
+  return true;
 }
 
 void BatchPlanner::append_rows(Sequence& sequence, std::int32_t rows, StepBatch& batch) {
@@ -43,7 +98,8 @@ void BatchPlanner::append_rows(Sequence& sequence, std::int32_t rows, StepBatch&
   const Pooling pooling = sequence.request.pooling;
   const bool is_last = rows == sequence.pending();
   const bool samples = is_last && sequence.request.max_tokens > 0;
-  const bool scores = sequence.request.scores_prompt && sequence.planned < sequence.prompt_tokens;
+  // Once something is generated, the whole prompt has been scored, also where it is computed again.
+  const bool scores = sequence.request.scores_prompt && sequence.planned < sequence.prompt_tokens && sequence.generated() == 0;
   const bool pools = pooling == Pooling::kMean || (is_last && pooling == Pooling::kLast);
   const bool is_late = sequence.planned + rows > static_cast<std::int32_t>(sequence.tokens.size());
   batch.entries.push_back(
@@ -60,7 +116,7 @@ void BatchPlanner::append_rows(Sequence& sequence, std::int32_t rows, StepBatch&
   if (samples && !scores) {
     batch.sample_rows.push_back(batch.rows() - 1);
   }
-  if (sequence.planned < sequence.prompt_tokens) {
+  if (!is_decoding(sequence)) {
     batch.prefill_tokens += rows;
     ++sequence.prefill_chunks;
   }
@@ -78,15 +134,45 @@ void BatchPlanner::fill_late_tokens(StepBatch& batch) {
 }
 
 std::int32_t BatchPlanner::prompt_budget(const PromptsBesideStreams& beside, const StepBatch& batch) const {
-  const std::int32_t free = limits_.tokens_max - batch.rows();
-  if (batch.rows() == 0 && !beside.streams_elsewhere) {
-    return free;
-  }
+  const std::int64_t streams = batch.rows() + beside.streams_elsewhere;
+  std::int64_t prompts = beside.prompts_elsewhere;
   std::int64_t left = 0;
   for (const std::unique_ptr<Sequence>& sequence : running_) {
+    prompts += is_decoding(*sequence) ? 0 : 1;
     left += is_decoding(*sequence) ? 0 : sequence->pending();
   }
-  return static_cast<std::int32_t>(std::min<std::int64_t>(free, std::max<std::int64_t>(left / kPromptSpread, beside.tokens)));
+  const std::int64_t free = limits_.tokens_max - batch.rows();
+  return static_cast<std::int32_t>(streams < kStreamsPerPrompt * prompts ? free : std::min(free, std::max<std::int64_t>(left / kPromptSpread, beside.tokens)));
+}
+
+void BatchPlanner::add_next_tokens(StepBatch& batch) {
+  // By index: whoever is preempted leaves from the end.
+  for (std::size_t i = 0; i < running_.size(); ++i) {
+    if (!is_decoding(*running_[i]) || running_[i]->pending() == 0) {
+      continue;
+    }
+    if (batch.rows() < limits_.tokens_max && make_room(i)) {
+      append_rows(*running_[i], 1, batch);
+    } else if (i < running_.size()) {
+      ++batch.waiting;
+    }
+  }
+}
+
+void BatchPlanner::add_prompt_chunks(const PromptsBesideStreams& beside, StepBatch& batch) {
+  std::int32_t budget = prompt_budget(beside, batch);
+  for (const std::unique_ptr<Sequence>& sequence : running_) {
+    if (is_decoding(*sequence)) {
+      continue;
+    }
+    const std::int32_t rows = std::min(budget, sequence->pending());
+    if (rows > 0) {
+      append_rows(*sequence, rows, batch);
+      budget -= rows;
+    } else {
+      ++batch.waiting;
+    }
+  }
 }
 
 void BatchPlanner::plan(TimePoint now, const PromptsBesideStreams& beside, StepBatch& batch) {
@@ -99,25 +185,12 @@ void BatchPlanner::plan(TimePoint now, const PromptsBesideStreams& beside, StepB
   batch.blocks_per_table = limits_.blocks_per_table;
   batch.prefill_tokens = 0;
   batch.waiting = 0;
+  free_preempted();
   admit(now);
-  batch.waiting = waiting_count();
   // Next tokens before prompt chunks: a long prompt must not stop the running streams.
-  for (const bool decoding : {true, false}) {
-    std::int32_t budget = decoding ? limits_.tokens_max : prompt_budget(beside, batch);
-    for (const std::unique_ptr<Sequence>& sequence : running_) {
-      const std::int32_t pending = sequence->pending();
-      if (pending == 0 || is_decoding(*sequence) != decoding) {
-        continue;
-      }
-      const std::int32_t rows = std::min(budget, pending);
-      if (rows > 0) {
-        append_rows(*sequence, rows, batch);
-        budget -= rows;
-      } else {
-        ++batch.waiting;
-      }
-    }
-  }
+  add_next_tokens(batch);
+  add_prompt_chunks(beside, batch);
+  batch.waiting += waiting_count();
 }
 
 Sequence* BatchPlanner::remove(RequestId id) {

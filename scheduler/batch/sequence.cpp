@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "scheduler/batch/kv_cache.hpp"
+
 namespace lockstep::scheduler {
 
 namespace {
@@ -17,6 +19,7 @@ std::unique_ptr<Sequence> accept_request(GenerationRequest& request, const model
   auto sequence = std::make_unique<Sequence>();
   sequence->arrival = arrival;
   sequence->prompt_tokens = static_cast<std::int32_t>(request.prompt_token_ids.size());
+  sequence->prefill_tokens = sequence->prompt_tokens;
   sequence->tokens.reserve(request.prompt_token_ids.size() + static_cast<std::size_t>(request.max_tokens));
   sequence->tokens.assign(request.prompt_token_ids.begin(), request.prompt_token_ids.end());
   request.prompt_token_ids = {};
@@ -34,6 +37,7 @@ std::unique_ptr<Sequence> accept_request(GenerationRequest& request, const model
     sequence->pooled.assign(static_cast<std::size_t>(config.hidden_size), 0.0F);
   }
   sequence->request = std::move(request);
+  sequence->blocks.reserve(static_cast<std::size_t>(KvCache::blocks_for(sequence->rows_wanted())));
   return sequence;
 }
 

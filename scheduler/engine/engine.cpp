@@ -115,8 +115,8 @@ class StepEngine final : public Engine {
   /// Takes messages and plans; sleeps while the group sleeps and there is nothing to do. True when a peer's wake ended the sleep.
   [[nodiscard]] Result<bool> plan_or_sleep(bool asleep);
   void take_messages();
-  /// Whether other members had rows of running requests in the last step that was agreed on; a hint, since they may have ended.
-  [[nodiscard]] bool streams_elsewhere() const;
+  /// Running requests and prompts that other members had rows of in the last step that was agreed on; a hint, since they may have ended.
+  [[nodiscard]] PromptsBesideStreams rows_elsewhere() const;
   void plan_next();
   /// Proposes `next_batch_` for `step`.
   [[nodiscard]] Status propose(std::int64_t step);
@@ -311,14 +311,17 @@ Result<bool> StepEngine::plan_or_sleep(bool asleep) {
   }
 }
 
-bool StepEngine::streams_elsewhere() const {
+PromptsBesideStreams StepEngine::rows_elsewhere() const {
   const std::int64_t tokens = std::accumulate(plan_.tokens_per_member.begin(), plan_.tokens_per_member.end(), std::int64_t{0});
-  return tokens - batch_.rows() > plan_.prefill_tokens_total - batch_.prefill_tokens;
+  // A stream has one row; whoever else has rows has them of a prompt.
+  const std::int64_t streams = (tokens - plan_.prefill_tokens_total) - (batch_.rows() - batch_.prefill_tokens);
+  const std::int64_t requests = plan_.requests_total - std::ssize(batch_.entries);
+  return {.streams_elsewhere = streams, .prompts_elsewhere = requests - streams, .tokens = prompt_pace_.tokens()};
 }
 
 void StepEngine::plan_next() {
   plan_from_ = parts_.clock->now();
-  planner_->plan(plan_from_, {.streams_elsewhere = streams_elsewhere(), .tokens = prompt_pace_.tokens()}, next_batch_);
+  planner_->plan(plan_from_, rows_elsewhere(), next_batch_);
   planned_ = parts_.clock->now();
 }
 
@@ -456,7 +459,8 @@ void StepEngine::observe(const StepRecord& record) {
   parts_.observer->on_queue({.running = planner_->running_count(),
                              .waiting = planner_->waiting_count(),
                              .kv_blocks_used = cache_->block_count() - cache_->free_count(),
-                             .kv_blocks_total = cache_->block_count()});
+                             .kv_blocks_total = cache_->block_count(),
+                             .preemptions = planner_->preemptions()});
 }
 
 }  // namespace

@@ -59,13 +59,15 @@ bool StepOutput::take_token(const StepBatch::Entry& entry, std::span<const float
 }
 
 Result<bool> StepOutput::score(const StepBatch::Entry& entry, TimePoint now) {
-  const Sequence& sequence = *entry.sequence;
+  Sequence& sequence = *entry.sequence;
   const RequestId id = sequence.request.id;
   const std::int32_t first_scored = sequence.computed - entry.rows + 1;  // position of the token that follows the first row
   const std::int32_t scored = std::min(entry.rows, sequence.prompt_tokens - first_scored);
   const std::int32_t wanted = scored + (entry.samples ? 1 : 0);
+  // What came back before a preemption does not come twice.
+  const std::int32_t first_row = std::clamp(sequence.scored + 1 - first_scored, 0, scored);
   std::int32_t made = 0;
-  for (std::int32_t row = 0; row < wanted; row += made) {
+  for (std::int32_t row = first_row; row < wanted; row += made) {
     LOCKSTEP_ASSIGN_OR_RETURN(made, parts_.executor->make_logits(entry.first_row + row, wanted - row));
     for (std::int32_t i = row; i < std::min(row + made, scored); ++i) {
       const std::int32_t token = sequence.tokens[static_cast<std::size_t>(first_scored + i)];
@@ -76,6 +78,7 @@ Result<bool> StepOutput::score(const StepBatch::Entry& entry, TimePoint now) {
         return false;
       }
       events_.push_back({.request = id, .token = token, .of_prompt = true, .log_probability = *log_probability, .likeliest = likeliest});
+      ++sequence.scored;
     }
   }
   if (entry.samples) {

@@ -91,8 +91,9 @@ struct StepPlan {
   bool draining = false;                        ///< someone wishes to drain or stop: nobody admits new requests
   std::int64_t waiting_total = 0;
   std::int64_t prefill_tokens_total = 0;
-  double kv_balance = 1.0;  ///< mean over maximum of the members' used KV blocks; 1: even, or none is used
-  int late_member = -1;     ///< who came last to the agreement before, and made another wait for kLateUs at least; -1: nobody
+  double kv_balance = 1.0;          ///< mean over maximum of the members' used KV blocks; 1: even, or none is used
+  int late_member = -1;             ///< who came last to the agreement before, and made another wait for kLateUs at least; -1: nobody
+  std::int64_t requests_total = 0;  ///< with rows in this step
 };
 
 /// Pure and stateless: no I/O, clock, randomness or memory between calls; the same matrix gives the same plan, or the same error, everywhere.

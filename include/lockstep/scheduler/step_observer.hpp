@@ -79,6 +79,7 @@ struct QueueRecord {
   std::int32_t waiting = 0;
   std::int32_t kv_blocks_used = 0;
   std::int32_t kv_blocks_total = 0;
+  std::int64_t preemptions = 0;  ///< since the start: requests that gave their blocks up and were computed again
 };
 
 /// Times of one finished request.

@@ -29,6 +29,7 @@ StepPlan reference(const std::vector<StepProposal>& members) {
     plan.padded_tokens = std::max(plan.padded_tokens, member.padded_tokens);
     plan.waiting_total += member.waiting;
     plan.prefill_tokens_total += member.prefill_tokens;
+    plan.requests_total += member.requests;
     modes.insert(static_cast<std::int32_t>(member.graph_mode));
     plan.draining = plan.draining || member.wish != ControlWish::kNone;
     stop = stop || member.wish == ControlWish::kStop;
@@ -58,7 +59,7 @@ StepPlan reference(const std::vector<StepProposal>& members) {
 bool same(const StepPlan& a, const StepPlan& b) {
   return a.action == b.action && a.step == b.step && a.tokens_per_member == b.tokens_per_member && a.padded_tokens == b.padded_tokens &&
          a.micro_batches == b.micro_batches && a.micro_batch_tokens == b.micro_batch_tokens && a.graph_mode == b.graph_mode && a.draining == b.draining &&
-         a.waiting_total == b.waiting_total && a.prefill_tokens_total == b.prefill_tokens_total;
+         a.waiting_total == b.waiting_total && a.prefill_tokens_total == b.prefill_tokens_total && a.requests_total == b.requests_total;
 }
 
 struct Choices {

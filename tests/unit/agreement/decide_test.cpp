@@ -59,6 +59,7 @@ TEST(Decide, PlansTheStepFromAllMembersColumns) {
   EXPECT_FALSE(plan.draining);
   EXPECT_EQ(plan.waiting_total, 3);
   EXPECT_EQ(plan.prefill_tokens_total, 2);
+  EXPECT_EQ(plan.requests_total, 6);
 }
 
 TEST(Decide, NamesWhoCameLastOnlyWhereOthersWaitedForIt) {

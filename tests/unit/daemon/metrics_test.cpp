@@ -107,7 +107,7 @@ TEST(Metrics, SampleOnABucketsBoundIsInIt) {
 TEST(Metrics, RequestsAndQueuesShow) {
   const auto metrics = make_metrics();
   metrics->step_observer().on_request_finished({.reason = scheduler::FinishReason::kLength, .queue_time = 1ms, .total_time = 3s});
-  metrics->step_observer().on_queue({.running = 3, .waiting = 4, .kv_blocks_used = 5, .kv_blocks_total = 20});
+  metrics->step_observer().on_queue({.running = 3, .waiting = 4, .kv_blocks_used = 5, .kv_blocks_total = 20, .preemptions = 2});
   metrics->step_observer().on_inter_token(7ms);
   const std::string text = metrics->text();
   EXPECT_THAT(text, HasSubstr("lockstep_requests_finished_total{rank=\"1\",reason=\"length\"} 1\n"));
@@ -116,6 +116,7 @@ TEST(Metrics, RequestsAndQueuesShow) {
   EXPECT_THAT(text, HasSubstr("lockstep_requests_waiting{rank=\"1\"} 4\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_kv_cache_usage_ratio{rank=\"1\"} 0.25\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_kv_cache_blocks{rank=\"1\",state=\"free\"} 15\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_preemptions_total{rank=\"1\"} 2\n"));
 }
 
 TEST(Metrics, MismatchesAreCountedByGuard) {

@@ -56,6 +56,7 @@ inline std::unique_ptr<Sequence> make_sequence(RequestId id, std::int32_t prompt
   sequence->request.id = id;
   sequence->request.max_tokens = max_tokens;
   sequence->prompt_tokens = prompt_tokens;
+  sequence->prefill_tokens = prompt_tokens;
   sequence->tokens.resize(static_cast<std::size_t>(prompt_tokens));
   std::iota(sequence->tokens.begin(), sequence->tokens.end(), 100);
   return sequence;

@@ -29,8 +29,8 @@ class BatchPlannerTest : public ::testing::Test {
     planner_ = std::make_unique<BatchPlanner>(limits, cache_.back());
   }
   /// Plans, and checks that the batch's parts fit each other.
-  const StepBatch& plan(bool streams_elsewhere = false) {
-    planner_->plan(kNow, {.streams_elsewhere = streams_elsewhere, .tokens = kPromptTokens}, batch_);
+  const StepBatch& plan(std::int64_t streams_elsewhere = 0, std::int64_t prompts_elsewhere = 0) {
+    planner_->plan(kNow, {.streams_elsewhere = streams_elsewhere, .prompts_elsewhere = prompts_elsewhere, .tokens = kPromptTokens}, batch_);
     std::int32_t row = 0;
     for (const StepBatch::Entry& entry : batch_.entries) {
       EXPECT_EQ(entry.first_row, row);
@@ -65,6 +65,14 @@ class BatchPlannerTest : public ::testing::Test {
       result.push_back(entry.sequence->request.id);
     }
     return result;
+  }
+  /// Sequences 1 to `count`, past their prompts.
+  void add_streams(std::int32_t count) {
+    for (std::int32_t i = 1; i <= count; ++i) {
+      planner_->add(make_sequence(static_cast<RequestId>(i), 8, 80));
+    }
+    plan();
+    complete();
   }
   KvCache& cache() { return cache_.back(); }
 
@@ -148,48 +156,63 @@ TEST_F(BatchPlannerTest, RunningRequestsGoBeforePromptsAndPromptsShareWhatIsLeft
 }
 
 TEST_F(BatchPlannerTest, BesideRunningStreamsShortPromptsAreSpreadOverSteps) {
-  make({.sequences_max = 4, .tokens_max = 512, .blocks_per_table = 40}, 120);
-  planner_->add(make_sequence(1, 30, 8));
+  make({.sequences_max = 8, .tokens_max = 512, .blocks_per_table = 40}, 120);
+  add_streams(4);
+  planner_->add(make_sequence(5, 40, 8));
+  planner_->add(make_sequence(6, 40, 8));
   plan();
-  complete();
-  planner_->add(make_sequence(2, 40, 8));
-  planner_->add(make_sequence(3, 40, 8));
-  plan();
-  EXPECT_THAT(ids(), ElementsAre(1, 2, 3));
-  EXPECT_EQ(batch_.entries[1].rows, 40);
-  EXPECT_EQ(batch_.entries[2].rows, kPromptTokens - 40);
+  EXPECT_THAT(ids(), ElementsAre(1, 2, 3, 4, 5, 6));
+  EXPECT_EQ(batch_.entries[4].rows, 40);
+  EXPECT_EQ(batch_.entries[5].rows, kPromptTokens - 40);
   EXPECT_EQ(batch_.waiting, 0);
   complete();
-  planner_->add(make_sequence(4, 100, 8));
+  planner_->add(make_sequence(7, 100, 8));
   plan();
-  EXPECT_THAT(ids(), ElementsAre(1, 2, 3, 4));
+  EXPECT_THAT(ids(), ElementsAre(1, 2, 3, 4, 5, 6, 7));
   EXPECT_EQ(batch_.prefill_tokens, kPromptTokens);
+}
+
+TEST_F(BatchPlannerTest, PromptsThatAreMoreThanHalfOfTheStreamsHaveTheWholeBudget) {
+  make({.sequences_max = 8, .tokens_max = 512, .blocks_per_table = 40}, 240);
+  add_streams(4);
+  for (RequestId id = 5; id <= 7; ++id) {
+    planner_->add(make_sequence(id, 200, 8));
+  }
+  plan();
+  EXPECT_EQ(batch_.prefill_tokens, 508) << "three prompts, four streams";
+  complete();
+  plan();
+  EXPECT_EQ(batch_.prefill_tokens, kPromptTokens) << "one prompt is left, and six streams run";
+}
+
+TEST_F(BatchPlannerTest, StreamsAndPromptsOfOtherMembersCountAsOnesOwn) {
+  make({.sequences_max = 8, .tokens_max = 512, .blocks_per_table = 40}, 240);
+  planner_->add(make_sequence(1, 300, 8));
+  EXPECT_EQ(plan(/*streams_elsewhere=*/1).rows(), 300);
+  complete();
+  EXPECT_TRUE(remove(1));
+  planner_->add(make_sequence(2, 300, 8));
+  EXPECT_EQ(plan(/*streams_elsewhere=*/2).rows(), kPromptTokens);
+  complete();
+  EXPECT_EQ(plan(/*streams_elsewhere=*/6, /*prompts_elsewhere=*/2).rows(), kPromptTokens);
+  complete();
+  EXPECT_EQ(plan(/*streams_elsewhere=*/5, /*prompts_elsewhere=*/2).rows(), 300 - 2 * kPromptTokens);
 }
 
 TEST_F(BatchPlannerTest, BesideRunningStreamsLongPromptsTakeAnEighthOfWhatIsLeftUpToTheBudget) {
   make({.sequences_max = 3, .tokens_max = 512, .blocks_per_table = 600}, 1200);
-  planner_->add(make_sequence(1, 8, 80));
-  plan();
-  complete();
-  planner_->add(make_sequence(2, 8000, 8));
+  add_streams(2);
+  planner_->add(make_sequence(3, 8000, 8));
   plan();
   EXPECT_EQ(batch_.rows(), 512);  // an eighth would be 1,000
   complete();
-  std::int32_t left = 8000 - 511;
+  std::int32_t left = 8000 - 510;
   while (left > 0) {
     plan();
-    ASSERT_EQ(batch_.prefill_tokens, std::min({left, 511, std::max(left / 8, kPromptTokens)})) << left << " left";
+    ASSERT_EQ(batch_.prefill_tokens, std::min({left, 510, std::max(left / 8, kPromptTokens)})) << left << " left";
     left -= batch_.prefill_tokens;
     complete();
   }
-}
-
-TEST_F(BatchPlannerTest, StreamsOfOtherMembersAreHeldUpNoMoreThanOnesOwn) {
-  make({.sequences_max = 3, .tokens_max = 512, .blocks_per_table = 40}, 120);
-  planner_->add(make_sequence(1, 300, 8));
-  EXPECT_EQ(plan(true).rows(), kPromptTokens);
-  complete();
-  EXPECT_EQ(plan(false).rows(), 300 - kPromptTokens);  // nobody has streams any more
 }
 
 TEST_F(BatchPlannerTest, ALaterRequestThatDecodesGoesBeforeAnEarlierPrompt) {
@@ -221,9 +244,9 @@ TEST_F(BatchPlannerTest, TheBudgetIsNeverExceededWhenEveryRequestWantsMore) {
 
 TEST_F(BatchPlannerTest, ARequestThatDoesNotFitHoldsUpThoseBehindIt) {
   make({.sequences_max = 4, .tokens_max = 64, .blocks_per_table = 4}, 4);
-  planner_->add(make_sequence(1, 16, 16));  // 2 blocks
-  planner_->add(make_sequence(2, 32, 16));  // 3 blocks: not yet
-  planner_->add(make_sequence(3, 4, 4));    // 1 block: would fit
+  planner_->add(make_sequence(1, 32, 1));  // 2 blocks
+  planner_->add(make_sequence(2, 48, 1));  // 3 blocks: not yet
+  planner_->add(make_sequence(3, 4, 4));   // 1 block: would fit
   plan();
   EXPECT_THAT(ids(), ElementsAre(1));
   EXPECT_EQ(planner_->running_count(), 1);
@@ -250,14 +273,23 @@ TEST_F(BatchPlannerTest, NoMoreSequencesAreAdmittedThanTheLimit) {
   EXPECT_THAT(ids(), ElementsAre(1, 3));
 }
 
-TEST_F(BatchPlannerTest, AdmissionReservesBlocksForPromptAndAnswer) {
+TEST_F(BatchPlannerTest, ASequenceHasBlocksForItsPromptAndOneMoreWhenItHasFilledTheLast) {
   make({.sequences_max = 4, .tokens_max = 64, .blocks_per_table = 4}, 8);
-  planner_->add(make_sequence(1, 15, 1));  // 16 tokens: 1 block
-  planner_->add(make_sequence(2, 15, 2));  // 17 tokens: 2 blocks
+  planner_->add(make_sequence(1, 16, 40));
+  planner_->add(make_sequence(2, 17, 40));
   plan();
   EXPECT_EQ(cache().free_count(), 5);
   EXPECT_EQ(std::ssize(batch_.entries[0].sequence->blocks), 1);
   EXPECT_EQ(std::ssize(batch_.entries[1].sequence->blocks), 2);
+  for (int step = 0; step < 16; ++step) {
+    complete();
+    plan();
+    EXPECT_EQ(std::ssize(batch_.entries[0].sequence->blocks), 2) << "its seventeenth token is in the second";
+    EXPECT_EQ(std::ssize(batch_.entries[1].sequence->blocks), step < 15 ? 2 : 3);
+  }
+  EXPECT_EQ(batch_.block_tables[0], batch_.entries[0].sequence->blocks[0]);
+  EXPECT_EQ(batch_.block_tables[1], batch_.entries[0].sequence->blocks[1]);
+  EXPECT_EQ(planner_->preemptions(), 0);
 }
 
 TEST_F(BatchPlannerTest, BlockTablesHoldEachEntrysBlocksInOrderAndZerosBehind) {
