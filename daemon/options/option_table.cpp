@@ -169,9 +169,10 @@ constexpr std::array kLines{
                "Requests accepted and not finished; more are answered with 429"},
     OptionLine{kBatching, "max-model-len", count_from<&Options::max_model_len, 0>(), "0",
                "Longest prompt with its answer, in tokens. 0: the model's context; else at least 2"},
-    OptionLine{kBatching, "default-max-tokens", count_from<&Options::default_max_tokens, 0>(), "0",
-               "max_tokens of chats that leave it out. 0: the model's max_new_tokens, else what the context has left",
-               "`max_tokens` of chats that leave it out, or less where the context has less left. 0: the model's `max_new_tokens`, else what the context has left"},
+    OptionLine{
+        kBatching, "default-max-tokens", count_from<&Options::default_max_tokens, 0>(), "0",
+        "max_tokens of chats that leave it out. 0: the model's max_new_tokens, else what the context has left",
+        "`max_tokens` of chats that leave it out, or less where the context has less left. 0: the model's `max_new_tokens`, else what the context has left"},
     OptionLine{kBatching, "kv-cache-memory", byte_size<&Options::kv_cache_bytes>(), "256M", "Memory of the KV cache",
                "Memory of the KV cache. A request waits until its prompt fits; where answers outgrow it, the newest request waits and is computed again"},
     OptionLine{kBatching, "micro-batches", one_of<&Options::micro_batches, kMicroBatches>(), "1",
