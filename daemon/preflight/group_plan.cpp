@@ -27,14 +27,17 @@ struct WeightBytes {
   std::int64_t per_expert = 0;  ///< over all layers
 };
 
-WeightBytes count_weights(const model::ModelConfig& config, double bytes_per_weight) {
-  const auto packed = [&](std::int64_t elements) { return static_cast<std::int64_t>(std::ceil(static_cast<double>(elements) * bytes_per_weight)); };
+WeightBytes count_weights(const model::ModelConfig& config, const Prepared& prepared) {
+  const auto packed = [&prepared](std::int64_t elements) {
+    const double bytes_per_weight = elements < kLargeMatrixWeights ? prepared.bytes_per_weight : prepared.bytes_per_large_weight;
+    return static_cast<std::int64_t>(std::ceil(static_cast<double>(elements) * bytes_per_weight));
+  };
   WeightBytes bytes;
-  std::int64_t expert_elements = 0;
+  std::int64_t expert_bytes = 0;
   for (const model::TensorRequirement& tensor : model::required_tensors(config)) {
     const std::int64_t elements = element_count(tensor.shape);
     if (tensor.name.find(".mlp.experts.") != std::string::npos) {
-      expert_elements += elements;
+      expert_bytes += packed(elements);
     } else if (tensor.shape.size() == 1) {
       bytes.shared += elements * std::int64_t{sizeof(float)};
     } else if (tensor.name == "model.embed_tokens.weight") {
@@ -44,7 +47,7 @@ WeightBytes count_weights(const model::ModelConfig& config, double bytes_per_wei
       bytes.shared += packed(elements);
     }
   }
-  bytes.per_expert = config.expert_count == 0 ? 0 : packed(expert_elements / config.expert_count);
+  bytes.per_expert = config.expert_count == 0 ? 0 : expert_bytes / config.expert_count;
   return bytes;
 }
 
@@ -65,7 +68,7 @@ GroupPlan make_group_plan(const Prepared& prepared) {
   const model::ModelConfig& config = prepared.model.config;
   const comm::LaunchInfo& launch = prepared.launch;
   const comm::Placement placement = comm::Placement::contiguous(config.expert_count, comm::GroupView::initial(launch.world_size, 0));
-  const WeightBytes weights = count_weights(config, prepared.bytes_per_weight);
+  const WeightBytes weights = count_weights(config, prepared);
   GroupPlan plan;
   for (int rank = 0; rank < launch.world_size; ++rank) {
     const auto experts = placement.experts_of(rank);

@@ -1,10 +1,13 @@
 #include "daemon/preflight/prepared.hpp"
 
-#include <array>
+#include <algorithm>
 #include <cstddef>
 #include <filesystem>
 #include <memory>
+#include <random>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "daemon/group/group_start.hpp"
 #include "daemon/preflight/environment_checks.hpp"
@@ -29,16 +32,28 @@ Status choose_device(Prepared& prepared, spdlog::logger& logger) {
   return {};
 }
 
-/// Asks the device itself, by packing a small matrix: the layout is its own affair.
+/// Bytes that `ops` packs a matrix into, for each of its weights: the layout is the device's own affair.
+Result<double> packed_bytes_per_weight(device::Ops& ops, std::span<const BFloat16> weights, std::int64_t columns) {
+  const auto count = static_cast<std::int64_t>(weights.size());
+  LOCKSTEP_ASSIGN_OR_RETURN(const device::WeightHandle weight,
+                            ops.pack_weight({.type = device::DataType::kBFloat16,
+                                             .data = reinterpret_cast<const std::byte*>(weights.data()),  // the values' own bytes
+                                             .rows = count / columns,
+                                             .columns = columns}));
+  return static_cast<double>(weight->bytes()) / static_cast<double>(count);
+}
+
 Status ask_device(Prepared& prepared) {
-  constexpr std::int64_t kSide = 64;
-  const std::array<std::byte, kSide * kSide * sizeof(BFloat16)> zeros{};
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<device::Device> device, device::make_device(prepared.options.device, device_options(prepared)));
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<device::Ops> ops, device->make_ops());
-  LOCKSTEP_ASSIGN_OR_RETURN(const device::WeightHandle weight,
-                            ops->pack_weight({.type = device::DataType::kBFloat16, .data = zeros.data(), .rows = kSide, .columns = kSide}));
-  prepared.bytes_per_weight = static_cast<double>(weight->bytes()) / static_cast<double>(kSide * kSide);
   prepared.facts.instructions = ops->instruction_set();
+  constexpr std::int64_t kColumns = 64;
+  std::vector<BFloat16> weights(kLargeMatrixWeights);
+  std::mt19937 random;  // NOLINT(cert-msc32-c,cert-msc51-cpp): the same sample each time
+  std::normal_distribution<float> trained(0.0F, 0.02F);
+  std::ranges::generate(weights, [&] { return BFloat16(trained(random)); });
+  LOCKSTEP_ASSIGN_OR_RETURN(prepared.bytes_per_weight, packed_bytes_per_weight(*ops, std::span(weights).first(kColumns * kColumns), kColumns));
+  LOCKSTEP_ASSIGN_OR_RETURN(prepared.bytes_per_large_weight, packed_bytes_per_weight(*ops, weights, kColumns));
   return {};
 }
 

@@ -16,6 +16,9 @@
 
 namespace lockstep::daemon {
 
+/// From so many weights on, a matrix is taken for large.
+inline constexpr std::int64_t kLargeMatrixWeights = std::int64_t{512} * 256;
+
 /// The launcher's name in LaunchInfo of a group that is only thought of (--assume-ranks).
 inline constexpr std::string_view kAssumedLauncher = "nobody yet (--assume-ranks)";
 
@@ -27,6 +30,7 @@ struct Prepared {
   FrontDoorParts front_door;
   StartFacts facts;
   double bytes_per_weight = 0;         ///< of a packed matrix on this device
+  double bytes_per_large_weight = 0;   ///< of one of kLargeMatrixWeights and more, with values as trained ones are: devices may hold those in fewer bits
   std::int64_t host_memory_bytes = 0;  ///< for all ranks of the host
 };
 

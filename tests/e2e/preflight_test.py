@@ -99,7 +99,7 @@ class Preflight(unittest.TestCase):
         self.assertRegex(done.stderr, r"warning .*LOCKSTEP_MAX_NUM_SEQ is set, but no option has that name: .*did you mean LOCKSTEP_MAX_NUM_SEQS\?")
 
     def test_check_names_memory_that_is_not_there(self):
-        model = str(self.model(vocab_size=1 << 22, hidden_size=1 << 16))
+        model = str(self.model(vocab_size=1 << 22, hidden_size=1 << 16, moe_intermediate_size=1 << 16))
         self.refused(run(BINARY, "--check", "--load-format", "dummy", "--model", model), "weights and KV cache of the 1 rank on this host take", "TiB")
         done = run(BINARY, "--dry-run", "--load-format", "dummy", "--model", model)
         self.assertEqual(done.returncode, 0, done.stderr)

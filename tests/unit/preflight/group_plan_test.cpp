@@ -31,6 +31,7 @@ Prepared small(int world_size) {
                            .layer_is_sparse = {1, 0}};
   prepared.options.max_num_seqs = 2;
   prepared.bytes_per_weight = 2;
+  prepared.bytes_per_large_weight = 2;
   prepared.host_memory_bytes = 1 << 20;
   return prepared;
 }
@@ -56,6 +57,17 @@ TEST(GroupPlan, TiedEmbeddingsArePackedOnceMore) {
   const std::int64_t untied = make_group_plan(prepared).ranks[0].weight_bytes;
   prepared.model.config.tied_embeddings = true;
   EXPECT_EQ(make_group_plan(prepared).ranks[0].weight_bytes, untied);
+}
+
+TEST(GroupPlan, LargeMatricesAreCountedAsTheDeviceHoldsThemAndSmallOnesAsBefore) {
+  Prepared prepared = small(1);
+  prepared.model.config.expert_width = kLargeMatrixWeights / 8 - 1;  // of hidden size 8: one row less than large
+  const std::int64_t plain = make_group_plan(prepared).ranks[0].weight_bytes;
+  prepared.bytes_per_large_weight = 1.5;
+  EXPECT_EQ(make_group_plan(prepared).ranks[0].weight_bytes, plain);
+  prepared.model.config.expert_width += 1;
+  constexpr std::int64_t kExperts = 5 * 3 * kLargeMatrixWeights;  // in one layer: gate, up and down of each
+  EXPECT_EQ(make_group_plan(prepared).ranks[0].weight_bytes, plain - 5 * 3 * (kLargeMatrixWeights - 8) * 2 + kExperts * 3 / 2);
 }
 
 TEST(GroupPlan, KvCacheHoldsNoMoreThanRequestsCanUse) {
