@@ -46,17 +46,17 @@ void Connection::next_request() {
   idle_since_ = now();
   deadline_ = idle_since_ + (wire_.is_securing() ? state_->options.limits.read_timeout : state_->options.limits.idle_timeout);
   if (!wire_.input().empty()) {
-    begin_request();
+    begin_request(false);
   } else {
     wire_.read(shared_from_this());
   }
 }
 
-void Connection::begin_request() {
+void Connection::begin_request(bool ended) {
   phase_ = Phase::kReading;
   deadline_ = now() + state_->options.limits.read_timeout;
   reader_.begin();
-  continue_request(false);
+  continue_request(ended);
 }
 
 void Connection::continue_request(bool ended) {
@@ -175,7 +175,7 @@ void Connection::on_input(bool ended) {
   switch (phase_) {
     case Phase::kIdle:
       if (!wire_.input().empty()) {
-        begin_request();
+        begin_request(ended);
       } else if (ended) {
         close();
       } else {  // TLS has shaken hands

@@ -48,7 +48,7 @@ class Connection final : public WireOwner, public std::enable_shared_from_this<C
   void on_broken() override { close(); }
 
   void next_request();
-  void begin_request();
+  void begin_request(bool ended);
   void continue_request(bool ended);
   /// False: the request has been answered, or is to be read no further.
   [[nodiscard]] bool accept_head();

@@ -292,6 +292,15 @@ TEST_F(HttpServerTest, ConnectionWithNothingButAnEmptyLineIsIdleAndNotLate) {
   }
 }
 
+TEST_F(HttpServerTest, HalfAnEmptyLineBeforeTheEndEndsTheConnection) {
+  serve_pages();
+  HttpClient client(port_);
+  client.send("POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\n\r\nabc\r");
+  EXPECT_EQ(client.read_response().body, "3");
+  client.end_sending();
+  EXPECT_TRUE(client.read_end());
+}
+
 TEST_F(HttpServerTest, IdleConnectionIsClosed) {
   HttpLimits limits;
   limits.idle_timeout = 40ms;

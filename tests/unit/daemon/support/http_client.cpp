@@ -137,6 +137,10 @@ ClientResponse HttpClient::post(std::string_view path, std::string_view body, st
   return read_response();
 }
 
+void HttpClient::end_sending() {
+  ::shutdown(socket_, SHUT_WR);
+}
+
 void HttpClient::close() {
   if (socket_ >= 0) {
     ::close(socket_);

@@ -35,6 +35,8 @@ class HttpClient {
   std::string read_until(std::string_view mark);
   /// True once the server has closed the connection.
   bool read_end();
+  /// Nothing more will be sent; what comes can still be read.
+  void end_sending();
   void close();
   /// Makes close() send a reset.
   void reset();
