@@ -1,17 +1,18 @@
 // Which Content-Type a JSON body may have.
 #pragma once
 
+#include <algorithm>
 #include <string_view>
 
 #include "daemon/http/error_body.hpp"
 
 namespace lockstep::daemon {
 
-/// application/json, with or without parameters; also none.
+/// application/json in letters of any case, with or without parameters; also none.
 [[nodiscard]] inline bool is_json_content_type(std::string_view content_type) {
   constexpr std::string_view kJson = "application/json";
-  return content_type.empty() ||
-         (content_type.starts_with(kJson) && (content_type.size() == kJson.size() || content_type[kJson.size()] == ';' || content_type[kJson.size()] == ' '));
+  const auto is_same = [](char letter, char lower) { return (letter >= 'A' && letter <= 'Z' ? letter - 'A' + 'a' : letter) == lower; };
+  return content_type.empty() || std::ranges::equal(content_type.substr(0, content_type.find_first_of("; \t")), kJson, is_same);
 }
 
 [[nodiscard]] inline ApiError wrong_content_type() {

@@ -50,10 +50,14 @@ Failure parse_object(std::string_view body, json::object& result) {
   json::parse_options options;
   options.max_depth = kDepthMax;
   boost::system::error_code error;
-  json::value root = json::parse(json::string_view(body.data(), body.size()), error, {}, options);
+  json::parser parser({}, options);
+  const std::size_t good_bytes = parser.write(body.data(), body.size(), error);
   if (error) {
-    return ApiError{.status = 400, .message = fmt::format("the body is not JSON: {}", error.message()), .code = "malformed_json"};
+    return ApiError{.status = 400,
+                    .message = fmt::format("the body is not JSON in UTF-8: {} after byte {} of {}", error.message(), good_bytes, body.size()),
+                    .code = "malformed_json"};
   }
+  json::value root = parser.release();
   if (!root.is_object()) {
     return ApiError{.status = 400, .message = fmt::format("the body must be a JSON object, not {}", kind_name(root)), .code = "malformed_json"};
   }

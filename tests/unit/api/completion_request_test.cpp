@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "tests/unit/daemon/support/fakes.hpp"
@@ -298,6 +299,19 @@ TEST(CompletionRequest, TooManyStopTokensAreRefused) {
     list += ",1";
   }
   EXPECT_TRUE(parse(R"({"prompt":"a","stop_token_ids":[)" + list + "]}"));
+}
+
+TEST(CompletionRequest, WhatIsNotJsonIsRefusedWithItsPlace) {
+  for (const auto& [body, place] : std::vector<std::pair<std::string, std::string>>{{R"({"prompt": x})", "after byte 11 of 13"},
+                                                                                    {"{\"prompt\": \"ab\xff\"}", "after byte 14 of 17"},
+                                                                                    {R"({"prompt": "a"} more)", "after byte 16 of 20"},
+                                                                                    {R"({"prompt": "a")", "after byte 14 of 14"},
+                                                                                    {"", "after byte 0 of 0"}}) {
+    const std::optional<ApiError> error = parse(body);
+    ASSERT_TRUE(error) << body;
+    EXPECT_EQ(error->code, "malformed_json");
+    EXPECT_THAT(error->message, ::testing::HasSubstr(place)) << body;
+  }
 }
 
 TEST(CompletionRequest, ErrorsDoNotEchoTheClientsText) {

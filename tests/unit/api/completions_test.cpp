@@ -225,7 +225,12 @@ TEST_F(Completions, OtherContentTypesAreRefused) {
   serve(true);
   HttpClient client(port_);
   EXPECT_EQ(client.post("/v1/completions", R"({"prompt":"a"})", "text/plain").status, 415);
-  EXPECT_EQ(client.post("/v1/completions", R"({"prompt":"a"})", "application/json; charset=utf-8").status, 200);
+  for (const char* other : {"application/jsonx", "application", "json", "application/json/"}) {
+    EXPECT_EQ(client.post("/v1/completions", R"({"prompt":"a"})", other).status, 415) << other;
+  }
+  for (const char* json : {"application/json; charset=utf-8", "application/json;charset=utf-8", "Application/JSON"}) {
+    EXPECT_EQ(client.post("/v1/completions", R"({"prompt":"a"})", json).status, 200) << json;
+  }
 }
 
 }  // namespace
