@@ -1,4 +1,5 @@
-# The Debian packages, by `cpack --config CPackConfig.cmake` in a build folder: lockstep (daemon, units, pages, dashboard) and liblockstep-dev (the library).
+# The Debian packages, by `cpack --config CPackConfig.cmake` in a build folder: lockstep (daemon, units, pages, dashboard), liblockstep-dev (the library) and,
+# where a CUDA toolkit was found, lockstep-cuda (plugins: whatever is installed as component `cuda`).
 # What lies outside of the prefix (/etc, /usr/lib/systemd) is in the component `system`, which `cmake --install` leaves out: it is for packages alone.
 set(lockstep_systemd "${PROJECT_SOURCE_DIR}/systemd")
 
@@ -76,4 +77,18 @@ set(CPACK_DEBIAN_DEV_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEV_DESCRIPTION "lockstep as a library: micro-batches, microbatchers, forward context
  Headers, static libraries, and files by which CMake and pkg-config find them.")
 set(CPACK_DEBIAN_DEV_PACKAGE_DEPENDS "libfmt-dev, libdnnl-dev")
+
+# Without --shlibdeps: NVIDIA's libraries are in no package of Debian's, and the rest is what lockstep depends on already (a test compares). They are only
+# recommended, as they may have come without a package; lockstepd says which one it misses. The same version, because a plugin of another build is refused.
+if(TARGET lockstep_cuda)
+  list(APPEND CPACK_COMPONENTS_ALL cuda)
+  set(CPACK_COMPONENT_CUDA_GROUP cuda)
+  set(CPACK_DEBIAN_CUDA_PACKAGE_NAME lockstep-cuda)
+  set(CPACK_DEBIAN_CUDA_PACKAGE_SECTION contrib/net)
+  set(CPACK_DEBIAN_CUDA_DESCRIPTION "lockstep on NVIDIA GPUs: plugins that lockstepd opens when it is asked for them
+ The runtime library of CUDA 13 and a driver of branch 580 or newer come from NVIDIA.")
+  set(CPACK_DEBIAN_CUDA_PACKAGE_SHLIBDEPS OFF)
+  set(CPACK_DEBIAN_CUDA_PACKAGE_DEPENDS "lockstep (= ${PROJECT_VERSION})")
+  set(CPACK_DEBIAN_CUDA_PACKAGE_RECOMMENDS "cuda-cudart-13-0 | libcudart13, libnccl2")
+endif()
 include(CPack)

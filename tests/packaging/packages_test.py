@@ -10,7 +10,10 @@ import tempfile
 import unittest
 
 BUILD = pathlib.Path(os.environ["LOCKSTEP_BUILD"])
+HAS_PLUGINS = os.environ["LOCKSTEP_PLUGINS"] == "1"
 LIMIT_SECONDS = 300
+# What plugins are linked to and Debian does not have: NVIDIA's installers bring it.
+OF_NVIDIA = {"libcudart.so.13", "libnccl.so.2"}
 
 EXPECTED = """
 /etc/default/lockstep /etc/lockstep/lockstep.conf /usr/bin/lockstep-run /usr/bin/lockstepd /usr/lib/lockstep/lockstep-service
@@ -45,8 +48,8 @@ class Packages(unittest.TestCase):
     def field(self, package, name):
         return run("dpkg-deb", "-f", str(self.packages[package]), name).strip()
 
-    def test_are_two(self):
-        self.assertEqual(sorted(self.packages), ["liblockstep-dev", "lockstep"])
+    def test_are_two_and_a_third_where_plugins_are_built(self):
+        self.assertEqual(sorted(self.packages), ["liblockstep-dev", "lockstep", *(["lockstep-cuda"] if HAS_PLUGINS else [])])
 
     def test_of_the_daemon_holds_what_is_listed_and_no_library(self):
         paths = set(self.listing("lockstep"))
@@ -86,6 +89,44 @@ class Packages(unittest.TestCase):
             run("dpkg-deb", "-x", str(self.packages["lockstep"]), folder)
             plan = run(f"{folder}/usr/bin/lockstepd", "--dry-run", "--assume-ranks", "2", "--config", f"{folder}/etc/lockstep/lockstep.conf")
         self.assertIn("tiny-moe", plan)
+
+    @unittest.skipUnless(HAS_PLUGINS, "no CUDA toolkit: no plugins")
+    def test_of_the_plugins_holds_all_of_them_and_nothing_else(self):
+        built = {path.name for path in (BUILD / "plugins").glob("*.so")}
+        self.assertIn("liblockstep_cuda.so", built)
+        self.assertEqual({pathlib.Path(path).name for path in self.listing("lockstep-cuda")}, built)
+        self.assertFalse(built & {pathlib.Path(path).name for path in self.listing("lockstep")})
+        self.assertEqual(self.field("lockstep-cuda", "Depends"), f"lockstep (= {self.field('lockstep', 'Version')})")
+
+    @unittest.skipUnless(HAS_PLUGINS, "no CUDA toolkit: no plugins")
+    def test_of_the_plugins_needs_no_library_that_the_daemon_does_not_depend_on(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for package in ("lockstep", "lockstep-cuda"):
+                run("dpkg-deb", "-x", str(self.packages[package]), folder)
+            plugins = [path for path in pathlib.Path(folder).rglob("liblockstep_*.so")]
+            of_daemon = self.needed(f"{folder}/usr/bin/lockstepd")
+            for plugin in plugins:
+                self.assertEqual(self.needed(plugin) - of_daemon - OF_NVIDIA, set(), plugin)
+
+    def needed(self, program):
+        return set(re.findall(r"NEEDED +(\S+)", run("objdump", "-p", str(program))))
+
+    @unittest.skipUnless(HAS_PLUGINS, "no CUDA toolkit: no plugins")
+    def test_of_the_plugins_lies_where_the_daemon_looks(self):
+        with tempfile.TemporaryDirectory() as folder:
+            run("dpkg-deb", "-x", str(self.packages["lockstep"]), folder)
+            alone = self.opened(folder)
+            run("dpkg-deb", "-x", str(self.packages["lockstep-cuda"]), folder)
+            plugin = next(path for path in self.listing("lockstep-cuda") if path.endswith("liblockstep_cuda.so"))
+            together = self.opened(folder)
+        self.assertNotIn(f"{folder}{plugin}", alone)
+        self.assertIn(f"{folder}{plugin}", together)
+
+    def opened(self, folder):
+        """The files that lockstepd found when it was asked for the plugin, by the loader's own word."""
+        command = [f"{folder}/usr/bin/lockstepd", "--check", "--device", "cuda"]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False, env={**os.environ, "LD_DEBUG": "files"})
+        return {os.path.normpath(line.split("file=")[1].split()[0]) for line in told.stderr.splitlines() if "file=" in line}
 
 
 if __name__ == "__main__":
