@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """How much of the expert exchange micro-batches hide, between two hosts of one core each; prints JSON. Started by sections.py; see tests/hosts/network.py.
 
-Prompts of one step each, so that every step computes the same number of rows on both hosts. Per step, as the traces of both ranks show it:
+Steps of several prompts each, so that every step computes the same number of rows on both hosts, and the halves of a step take about as long. Per step, as the
+traces of both ranks show it:
 compute    the step in micro-batches on links without a limit
 exchange   what the link sent in a limited step, by its own counter, over its rate; the rate is set to make it equal to `compute`
 overlapped, serial    the step in micro-batches, and whole, on limited links
 exposed    time in exchanges while nothing was computed
 """
 
+import contextlib
 import json
+import os
 import pathlib
 import statistics
 import sys
@@ -20,20 +23,22 @@ import hosts_group  # noqa: E402
 import network  # noqa: E402
 
 MODEL = ROOT / "bench/models/wide"
-ROWS = 512
-PROMPTS = 8  # for each host and measurement; the first and the last step may find one host ahead
-WARM_UP = 2
+PROMPT_ROWS = 256
+PROMPTS_OF_A_STEP = 4
+ROWS = PROMPT_ROWS * PROMPTS_OF_A_STEP
+STEPS = 8  # of each host and measurement; the first and the last may be smaller, or find one host ahead
+WARM_UP_STEPS = 2
 BITS = 8
 COUNTED = slice(1, -1)
 
 
 def prompt(rank, number):
     """Token ids as text: a dummy model has no tokenizer."""
-    return " ".join(str((number * 7919 + position * 104729 + rank * 31) % 4000 + 3) for position in range(ROWS))
+    return " ".join(str((number * 7919 + position * 104729 + rank * 31) % 4000 + 3) for position in range(PROMPT_ROWS))
 
 
-def ask_all(group, count):
-    """Every host gets `count` prompts at once; all answers."""
+def ask_all(group, steps):
+    """Every host gets prompts of so many steps at once; all answers."""
     answers = {}
 
     def ask(rank, number):
@@ -42,7 +47,7 @@ def ask_all(group, count):
         if status != 200:
             raise RuntimeError(f"rank {rank}: {status} {answer}")
 
-    threads = [threading.Thread(target=ask, args=(rank, number)) for rank in range(len(group.addresses)) for number in range(count)]
+    threads = [threading.Thread(target=ask, args=(rank, number)) for rank in range(len(group.addresses)) for number in range(steps * PROMPTS_OF_A_STEP)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -85,14 +90,21 @@ def steps_of(group, rank, count):
     return measured[-count:]
 
 
+def keep_priority(group):
+    """Linux shares cores among sessions first, and the launcher begins new ones: without this `nice` is lost on the way to the ranks."""
+    for rank in range(len(group.addresses)):
+        with contextlib.suppress(OSError):  # a kernel without such groups, or a container that may not
+            pathlib.Path(f"/proc/{group.pid(rank)}/autogroup").write_text(str(os.nice(0)))
+
+
 def measure(group, hosts):
     """Medians over steps and ranks; what each step made the busier link send."""
     sent = [hosts.bytes_sent(name) for name in hosts.hosts]
-    answers = ask_all(group, PROMPTS)
+    answers = ask_all(group, STEPS)
     sent = [hosts.bytes_sent(name) - before for name, before in zip(hosts.hosts, sent)]
-    steps = [step for rank in range(len(group.addresses)) for step in steps_of(group, rank, PROMPTS)[COUNTED]]
+    steps = [step for rank in range(len(group.addresses)) for step in steps_of(group, rank, STEPS)[COUNTED]]
     return {"step_ms": statistics.median(step for step, _ in steps), "exposed_ms": statistics.median(exposed for _, exposed in steps),
-            "sent_bytes": max(sent) / PROMPTS, "answers": answers}  # fmt: skip
+            "sent_bytes": max(sent) / STEPS, "answers": answers}  # fmt: skip
 
 
 def run(hosts, micro_batches, rate):
@@ -103,7 +115,8 @@ def run(hosts, micro_batches, rate):
     group = hosts_group.HostsGroup(hosts, "--model", str(MODEL), "--load-format", "dummy", "--micro-batches", str(micro_batches), "--max-num-batched-tokens", str(ROWS),
                                    "--stall-timeout", "20s", status_dir=f"/tmp/status{micro_batches}")  # fmt: skip
     try:
-        ask_all(group, WARM_UP)
+        keep_priority(group)
+        ask_all(group, WARM_UP_STEPS)
         free = measure(group, hosts)
         bits_per_s = rate(free)
         for name in hosts.hosts:
