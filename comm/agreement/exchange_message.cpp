@@ -33,7 +33,7 @@ Status check_equal(const ExpectedMessage& expected, std::string_view field, std:
 }
 
 Status check_counts(const ExchangeHeader& header, const ExpectedMessage& expected) {
-  if (expected.direction != ExchangeDirection::kDispatch) {
+  if (expected.direction != ExchangeDirection::kDispatch && expected.direction != ExchangeDirection::kWeightedDispatch) {
     LOCKSTEP_RETURN_IF_ERROR(check_equal(expected, "pairs", header.pairs, expected.pairs_max));
     return check_equal(expected, "rows", header.rows, expected.rows_max);
   }
@@ -128,6 +128,18 @@ void write_experts(std::span<std::byte> message, std::span<const std::int32_t> e
   if (!experts.empty()) {
     std::memcpy(message.subspan(sizeof(ExchangeHeader), experts.size_bytes()).data(), experts.data(), experts.size_bytes());
   }
+}
+
+void write_weight(std::span<std::byte> message, ExchangeDirection direction, std::int32_t pairs, std::int32_t index, float weight) {
+  std::memcpy(message.subspan(weights_offset(direction, pairs) + static_cast<std::size_t>(index) * sizeof(weight), sizeof(weight)).data(), &weight,
+              sizeof(weight));
+}
+
+float read_weight(std::span<const std::byte> message, ExchangeDirection direction, std::int32_t pairs, std::int32_t index) {
+  float weight = 0;
+  std::memcpy(&weight, message.subspan(weights_offset(direction, pairs) + static_cast<std::size_t>(index) * sizeof(weight), sizeof(weight)).data(),
+              sizeof(weight));
+  return weight;
 }
 
 std::int32_t read_expert(std::span<const std::byte> message, std::int32_t pair) {

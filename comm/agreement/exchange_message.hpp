@@ -14,9 +14,18 @@ namespace lockstep::comm {
 enum class ExchangeDirection : std::int32_t {
   kDispatch = 0x4C445350,  ///< "LDSP": header, pairs, rows
   kGather = 0x4C475448,    ///< "LGTH": header, the experts of every row of the sender, all its rows
-  kCombine = 0x4C434D42,   ///< "LCMB": header, one row per pair of the dispatch that it answers
+  kCombine = 0x4C434D42,   ///< "LCMB": header, one row per pair of the dispatch that it answers, or per row that has pairs (CombineMode)
+  // With what a member needs to weigh and sum by itself: the weights (float32) follow the pairs, or the experts.
+  kWeightedDispatch = 0x4C575344,  ///< "LWSD"
+  kWeightedGather = 0x4C575448,    ///< "LWTH"
 };
 
+[[nodiscard]] constexpr bool is_gather(ExchangeDirection direction) {
+  return direction == ExchangeDirection::kGather || direction == ExchangeDirection::kWeightedGather;
+}
+[[nodiscard]] constexpr bool is_weighted(ExchangeDirection direction) {
+  return direction == ExchangeDirection::kWeightedDispatch || direction == ExchangeDirection::kWeightedGather;
+}
 [[nodiscard]] std::string_view direction_name(ExchangeDirection direction);
 
 /// 32-bit words in the host's byte order: a peer of another byte order fails at the magic.
@@ -45,26 +54,21 @@ struct ExpectedMessage {
   ExchangePosition position{};
   std::int32_t sender = 0;
   std::int32_t receiver = 0;
-  std::int32_t rows_max = 0;   ///< of a dispatch: the sender's agreed tokens; of a gather exactly these; of a combine: exactly the pairs asked for
-  std::int32_t pairs_max = 0;  ///< likewise
+  std::int32_t rows_max = 0;   ///< of a dispatch: the sender's agreed tokens; of a gather exactly these; of a combine: exactly the rows asked for
+  std::int32_t pairs_max = 0;  ///< likewise, of a combine those that its rows are of
   std::size_t row_bytes = 0;
 };
 
 [[nodiscard]] std::size_t message_bytes(ExchangeDirection direction, std::int32_t rows, std::int32_t pairs, std::size_t row_bytes);
 /// In each direction of what is listed between header and rows, one for each pair.
-[[nodiscard]] constexpr std::size_t pair_bytes(ExchangeDirection direction) {
-  switch (direction) {
-    case ExchangeDirection::kDispatch:
-      return sizeof(RoutedPair);
-    case ExchangeDirection::kGather:
-      return sizeof(std::int32_t);
-    case ExchangeDirection::kCombine:
-      return 0;
-  }
-  return 0;
+[[nodiscard]] constexpr std::size_t listed_bytes(ExchangeDirection direction) {
+  return direction == ExchangeDirection::kCombine ? 0 : is_gather(direction) ? sizeof(std::int32_t) : sizeof(RoutedPair);
+}
+[[nodiscard]] constexpr std::size_t weights_offset(ExchangeDirection direction, std::int32_t pairs) {
+  return sizeof(ExchangeHeader) + static_cast<std::size_t>(pairs) * listed_bytes(direction);
 }
 [[nodiscard]] constexpr std::size_t first_row_offset(ExchangeDirection direction, std::int32_t pairs) {
-  return sizeof(ExchangeHeader) + static_cast<std::size_t>(pairs) * pair_bytes(direction);
+  return weights_offset(direction, pairs) + (is_weighted(direction) ? static_cast<std::size_t>(pairs) * sizeof(float) : 0);
 }
 
 void write_header(std::span<std::byte> message, ExchangeDirection direction, const ExchangePosition& position, int sender, std::int32_t rows,
@@ -82,6 +86,9 @@ void write_pair(std::span<std::byte> message, std::int32_t index, RoutedPair pai
                                    const Placement& placement);
 /// The experts of a gather, by pair.
 void write_experts(std::span<std::byte> message, std::span<const std::int32_t> experts);
+/// Of a weighted message of `pairs` pairs.
+void write_weight(std::span<std::byte> message, ExchangeDirection direction, std::int32_t pairs, std::int32_t index, float weight);
+[[nodiscard]] float read_weight(std::span<const std::byte> message, ExchangeDirection direction, std::int32_t pairs, std::int32_t index);
 [[nodiscard]] std::int32_t read_expert(std::span<const std::byte> message, std::int32_t pair);
 
 }  // namespace lockstep::comm

@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "comm/agreement/exchange_memory.hpp"
 #include "comm/agreement/exchange_message.hpp"
 #include "lockstep/core/check.hpp"
 
@@ -17,52 +18,18 @@ namespace lockstep::comm {
 
 namespace {
 
-constexpr std::size_t kAlignment = 64;  // of messages and rows: a cache line, and what vector code likes to read
-
-constexpr std::size_t aligned(std::size_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-/// Memory made once and not touched before it is used: sizes are for the worst routing, and pages that no step ever reaches stay address space.
-/// Values of T need no construction: T is an implicit-lifetime type.
-template <typename T>
-class Arena {
- public:
-  Arena() = default;
-  explicit Arena(std::size_t count) : data_(static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{kAlignment}))), count_(count) {}
-  [[nodiscard]] std::span<T> span() const { return {data_.get(), count_}; }
-  [[nodiscard]] std::span<T> span(std::size_t offset, std::size_t count) const { return span().subspan(offset, count); }
-
- private:
-  struct Free {
-    void operator()(T* data) const { ::operator delete (data, std::align_val_t{kAlignment}); }
-  };
-  std::unique_ptr<T[], Free> data_;
-  std::size_t count_ = 0;
-};
-
-/// One peer's part of an exchange, as source or as destination.
-struct Peer {
-  std::int32_t experts = 0;      ///< experts that one side computes for the other; fixed
-  std::int32_t rows = 0;         ///< in the dispatch message
-  std::int32_t pairs = 0;        ///< in the dispatch message, and rows in the combine message that answers it
-  std::int32_t pairs_begin = 0;  ///< first of its pairs among those of all peers
-  std::int32_t rows_packed = 0;
-  std::int32_t pairs_packed = 0;
-  std::size_t first_row = 0;  ///< offset of the rows in the dispatch message
-};
-
 /// The exchange over host memory.
 class HostExpertExchange final : public ExpertExchange {
  public:
   HostExpertExchange(Communicator& communicator, const GroupView& view, const Placement& placement, const ExpertExchangeOptions& options);
 
-  [[nodiscard]] Status start_dispatch(const ExchangePosition& position, const DPMetadata& tokens, std::span<const BFloat16> rows,
-                                      std::span<const std::int32_t> expert_ids) override;
+  [[nodiscard]] Status start_dispatch(const ExchangePosition& position, const DPMetadata& tokens, const RoutedRows& routed) override;
   [[nodiscard]] bool arrived() override;
   [[nodiscard]] Status finish_dispatch(const Deadline& deadline) override;
-  [[nodiscard]] ReceivedRows received() const override;
-  [[nodiscard]] std::span<BFloat16> outputs() override;
+  [[nodiscard]] ReceivedRows received() const override {
+    return {.rows = received_.span(0, static_cast<std::size_t>(offsets_.back()) * hidden()), .offsets = offsets_};
+  }
+  [[nodiscard]] std::span<BFloat16> outputs() override { return outputs_.span(0, static_cast<std::size_t>(offsets_.back()) * hidden()); }
   [[nodiscard]] Status start_combine() override;
   [[nodiscard]] Status finish_combine(const Deadline& deadline) override;
   [[nodiscard]] std::span<const BFloat16> combined() const override;
@@ -74,16 +41,19 @@ class HostExpertExchange final : public ExpertExchange {
 
   void expect_stage(Stage stage, std::string_view call) const;
   void allocate();
-  [[nodiscard]] std::int32_t pairs_capacity(const Peer& peer, std::int32_t tokens) const;
+  [[nodiscard]] std::int32_t pairs_capacity(const Peer& peer, std::int32_t tokens) const { return tokens * std::min(options_.top_k, peer.experts); }
   [[nodiscard]] bool talks_to(std::size_t destination) const { return my_tokens() > 0 && destinations_[destination].experts > 0; }
   [[nodiscard]] bool hears_from(std::size_t source) const { return tokens_[source] > 0 && sources_[source].experts > 0; }
   [[nodiscard]] std::int32_t my_tokens() const { return tokens_[me_]; }
   [[nodiscard]] std::size_t hidden() const { return static_cast<std::size_t>(options_.hidden); }
   [[nodiscard]] Status take_tokens(const DPMetadata& tokens);
   void count_pairs(std::span<const std::int32_t> expert_ids);
-  void pack_dispatch(std::span<const BFloat16> rows, std::span<const std::int32_t> expert_ids);
-  void pack_gather(std::span<const BFloat16> rows, std::span<const std::int32_t> expert_ids);
-  [[nodiscard]] ExchangeDirection outward() const { return gathers_ ? ExchangeDirection::kGather : ExchangeDirection::kDispatch; }
+  void pack_dispatch(const RoutedRows& routed);
+  void pack_gather(const RoutedRows& routed);
+  [[nodiscard]] bool sums() const { return options_.combine == CombineMode::kPerRank; }
+  [[nodiscard]] ExchangeDirection routed_direction() const { return sums() ? ExchangeDirection::kWeightedDispatch : ExchangeDirection::kDispatch; }
+  [[nodiscard]] ExchangeDirection gather_direction() const { return sums() ? ExchangeDirection::kWeightedGather : ExchangeDirection::kGather; }
+  [[nodiscard]] ExchangeDirection outward() const { return gathers_ ? gather_direction() : routed_direction(); }
   /// Whether a member's answer is awaited. A routed dispatch is answered always; of a gathered one both ends know when there is nothing to answer.
   [[nodiscard]] bool is_answered(const Peer& peer) const { return !gathers_ || peer.pairs > 0; }
   void take_pairs(std::size_t source, const ExchangeHeader& header);
@@ -92,6 +62,10 @@ class HostExpertExchange final : public ExpertExchange {
   [[nodiscard]] ExpectedMessage expected_from(std::size_t peer, ExchangeDirection direction) const;
   [[nodiscard]] Status check_dispatch(std::size_t source);
   void group_received_rows();
+  void pack_outputs(const Peer& source, std::span<std::byte> rows);
+  void pack_sums(const Peer& source, std::span<std::byte> rows);
+  void take_outputs(const Peer& destination, std::span<const std::byte> rows);
+  void take_sums(const Peer& destination, std::span<const std::byte> rows);
   [[nodiscard]] std::span<const std::byte> message_from(std::size_t source) const { return receives_[source].first(received_bytes_[source]); }
   [[nodiscard]] BFloat16* row_at(const Arena<BFloat16>& arena, std::int32_t row) const {
     return arena.span(static_cast<std::size_t>(row) * hidden(), hidden()).data();
@@ -125,8 +99,14 @@ class HostExpertExchange final : public ExpertExchange {
   std::vector<std::int32_t> last_row_;  ///< [members], the last of our rows that was counted for a destination
   Arena<RoutedPair> received_pairs_;    ///< [received pairs], grouped by source: what is ours of what came
   Arena<std::int32_t> positions_;       ///< [received pairs], grouped by source: row in `received`
-  std::vector<std::int32_t> offsets_;   ///< [local experts + 1]
-  std::vector<std::int32_t> next_of_;   ///< [local experts], where the next received row goes
+  // For CombineMode::kPerRank, else empty.
+  Arena<float> received_weights_;          ///< [received pairs]
+  std::vector<float> sum_;                 ///< [hidden], scratch
+  std::vector<BFloat16> rounded_sum_;      ///< [hidden], scratch
+  std::vector<std::int32_t> sums_of_row_;  ///< [rows], sums that have come for each of ours
+  std::size_t sums_per_row_ = 0;           ///< at most so many
+  std::vector<std::int32_t> offsets_;      ///< [local experts + 1]
+  std::vector<std::int32_t> next_of_;      ///< [local experts], where the next received row goes
   Arena<BFloat16> received_;
   Arena<BFloat16> outputs_;
   Arena<BFloat16> combined_;
@@ -174,14 +154,15 @@ void HostExpertExchange::allocate() {
   for (std::size_t peer = 0; peer < members_; ++peer) {
     const std::int32_t pairs = pairs_capacity(sources_[peer], options_.rows_max);
     pairs_in_max += static_cast<std::size_t>(pairs);
-    dispatch_in += aligned(std::max(message_bytes(ExchangeDirection::kDispatch, options_.rows_max, pairs, row_bytes_),
-                                    message_bytes(ExchangeDirection::kGather, options_.rows_max, options_.rows_max * options_.top_k, row_bytes_)));
+    dispatch_in += aligned(std::max(message_bytes(routed_direction(), options_.rows_max, pairs, row_bytes_),
+                                    message_bytes(gather_direction(), options_.rows_max, options_.rows_max * options_.top_k, row_bytes_)));
     destination_count += destinations_[peer].experts > 0 ? 1 : 0;
   }
   // A row goes to at most top_k destinations, once to each.
-  const std::size_t rows_out_max = rows_max * std::min(static_cast<std::size_t>(options_.top_k), destination_count);
+  sums_per_row_ = std::min(static_cast<std::size_t>(options_.top_k), destination_count);
+  const std::size_t rows_out_max = rows_max * sums_per_row_;
   const std::size_t headers = members_ * (aligned(sizeof(ExchangeHeader)) + kAlignment);
-  outgoing_ = Arena<std::byte>(headers + std::max(rows_out_max * row_bytes_ + pairs_out_max * sizeof(RoutedPair), pairs_in_max * row_bytes_));
+  outgoing_ = Arena<std::byte>(headers + std::max(rows_out_max * row_bytes_ + pairs_out_max * (sizeof(RoutedPair) + sizeof(float)), pairs_in_max * row_bytes_));
   incoming_ = Arena<std::byte>(std::max(dispatch_in, headers + pairs_out_max * row_bytes_));
   slots_ = Arena<std::int32_t>(pairs_out_max);
   received_pairs_ = Arena<RoutedPair>(pairs_in_max);
@@ -189,10 +170,12 @@ void HostExpertExchange::allocate() {
   received_ = Arena<BFloat16>(pairs_in_max * hidden());
   outputs_ = Arena<BFloat16>(pairs_in_max * hidden());
   combined_ = Arena<BFloat16>(pairs_out_max * hidden());
-}
-
-std::int32_t HostExpertExchange::pairs_capacity(const Peer& peer, std::int32_t tokens) const {
-  return tokens * std::min(options_.top_k, peer.experts);
+  if (sums()) {
+    received_weights_ = Arena<float>(pairs_in_max);
+    sum_.resize(hidden());
+    rounded_sum_.resize(hidden());
+    sums_of_row_.resize(rows_max);
+  }
 }
 
 void HostExpertExchange::expect_stage(Stage stage, std::string_view call) const {
@@ -241,57 +224,63 @@ void HostExpertExchange::count_pairs(std::span<const std::int32_t> expert_ids) {
   for (std::size_t peer = 0; peer < members_; ++peer) {
     Peer& destination = destinations_[peer];
     destination.pairs_begin = std::exchange(pairs_begin, pairs_begin + destination.pairs);
+    destination.answers = sums() ? destination.rows : destination.pairs;
     if (gathers_) {
       destination.rows = destination.experts > 0 ? my_tokens() : 0;
       continue;  // one message for all: pack_gather
     }
-    const std::size_t bytes = talks_to(peer) ? message_bytes(ExchangeDirection::kDispatch, destination.rows, destination.pairs, row_bytes_) : 0;
+    const std::size_t bytes = talks_to(peer) ? message_bytes(routed_direction(), destination.rows, destination.pairs, row_bytes_) : 0;
     send_messages_[peer] = outgoing_.span(offset, bytes);
     offset += aligned(bytes);
   }
 }
 
-void HostExpertExchange::pack_dispatch(std::span<const BFloat16> rows, std::span<const std::int32_t> expert_ids) {
+void HostExpertExchange::pack_dispatch(const RoutedRows& routed) {
   for (std::size_t peer = 0; peer < members_; ++peer) {
     Peer& destination = destinations_[peer];
     destination.rows_packed = 0;
     destination.pairs_packed = 0;
     last_row_[peer] = -1;
     if (talks_to(peer)) {
-      write_header(send_messages_[peer], ExchangeDirection::kDispatch, position_, static_cast<int>(me_), destination.rows, destination.pairs);
+      write_header(send_messages_[peer], routed_direction(), position_, static_cast<int>(me_), destination.rows, destination.pairs);
     }
   }
   const std::int32_t top_k = options_.top_k;
   for (std::int32_t slot = 0; slot < my_tokens() * top_k; ++slot) {
     const std::int32_t row = slot / top_k;
-    const std::int32_t expert = expert_ids[static_cast<std::size_t>(slot)];
+    const std::int32_t expert = routed.expert_ids[static_cast<std::size_t>(slot)];
     const auto peer = static_cast<std::size_t>(destination_of_[static_cast<std::size_t>(expert)]);
     Peer& destination = destinations_[peer];
     const std::span<std::byte> message = send_messages_[peer];
     if (std::exchange(last_row_[peer], row) != row) {
-      const std::size_t offset =
-          first_row_offset(ExchangeDirection::kDispatch, destination.pairs) + static_cast<std::size_t>(destination.rows_packed++) * row_bytes_;
-      std::memcpy(message.subspan(offset, row_bytes_).data(), rows.subspan(static_cast<std::size_t>(row) * hidden(), hidden()).data(), row_bytes_);
+      const std::size_t offset = first_row_offset(routed_direction(), destination.pairs) + static_cast<std::size_t>(destination.rows_packed++) * row_bytes_;
+      std::memcpy(message.subspan(offset, row_bytes_).data(), routed.rows.subspan(static_cast<std::size_t>(row) * hidden(), hidden()).data(), row_bytes_);
     }
     slots_.span()[static_cast<std::size_t>(destination.pairs_begin + destination.pairs_packed)] = slot;
+    if (sums()) {
+      write_weight(message, routed_direction(), destination.pairs, destination.pairs_packed, routed.weights[static_cast<std::size_t>(slot)]);
+    }
     write_pair(message, destination.pairs_packed++, {destination.rows_packed - 1, expert});
   }
 }
 
-void HostExpertExchange::pack_gather(std::span<const BFloat16> rows, std::span<const std::int32_t> expert_ids) {
+void HostExpertExchange::pack_gather(const RoutedRows& routed) {
   const std::int32_t pairs = my_tokens() * options_.top_k;
-  const std::span<std::byte> message = outgoing_.span(0, my_tokens() > 0 ? message_bytes(ExchangeDirection::kGather, my_tokens(), pairs, row_bytes_) : 0);
+  const std::span<std::byte> message = outgoing_.span(0, my_tokens() > 0 ? message_bytes(gather_direction(), my_tokens(), pairs, row_bytes_) : 0);
   if (!message.empty()) {
-    write_header(message, ExchangeDirection::kGather, position_, static_cast<int>(me_), my_tokens(), pairs);
-    write_experts(message, expert_ids);
-    std::memcpy(message.subspan(first_row_offset(ExchangeDirection::kGather, pairs)).data(), rows.data(), rows.size_bytes());
+    write_header(message, gather_direction(), position_, static_cast<int>(me_), my_tokens(), pairs);
+    write_experts(message, routed.expert_ids);
+    for (std::int32_t pair = 0; sums() && pair < pairs; ++pair) {
+      write_weight(message, gather_direction(), pairs, pair, routed.weights[static_cast<std::size_t>(pair)]);
+    }
+    std::memcpy(message.subspan(first_row_offset(gather_direction(), pairs)).data(), routed.rows.data(), routed.rows.size_bytes());
   }
   for (std::size_t peer = 0; peer < members_; ++peer) {
     send_messages_[peer] = talks_to(peer) ? message : std::span<std::byte>();
     destinations_[peer].pairs_packed = 0;
   }
   for (std::int32_t slot = 0; slot < pairs; ++slot) {
-    Peer& destination = destinations_[static_cast<std::size_t>(destination_of_[static_cast<std::size_t>(expert_ids[static_cast<std::size_t>(slot)])])];
+    Peer& destination = destinations_[static_cast<std::size_t>(destination_of_[static_cast<std::size_t>(routed.expert_ids[static_cast<std::size_t>(slot)])])];
     slots_.span()[static_cast<std::size_t>(destination.pairs_begin + destination.pairs_packed++)] = slot;
   }
 }
@@ -307,20 +296,20 @@ Status HostExpertExchange::start_exchange() {
   return {};
 }
 
-Status HostExpertExchange::start_dispatch(const ExchangePosition& position, const DPMetadata& tokens, std::span<const BFloat16> rows,
-                                          std::span<const std::int32_t> expert_ids) {
+Status HostExpertExchange::start_dispatch(const ExchangePosition& position, const DPMetadata& tokens, const RoutedRows& routed) {
   expect_stage(Stage::kIdle, "start_dispatch");
   position_ = position;
   LOCKSTEP_RETURN_IF_ERROR(take_tokens(tokens));
   const auto mine = static_cast<std::size_t>(my_tokens());
-  LOCKSTEP_CHECK(rows.size() == mine * hidden() && expert_ids.size() == mine * static_cast<std::size_t>(options_.top_k),
-                 "member {}: {} values and {} expert ids for {} rows of {} values and {} experts each", me_, rows.size(), expert_ids.size(), mine,
-                 options_.hidden, options_.top_k);
-  count_pairs(expert_ids);
+  const std::size_t pairs = mine * static_cast<std::size_t>(options_.top_k);
+  LOCKSTEP_CHECK(routed.rows.size() == mine * hidden() && routed.expert_ids.size() == pairs && (!sums() || routed.weights.size() == pairs),
+                 "member {}: {} values, {} expert ids and {} weights for {} rows of {} values and {} experts each", me_, routed.rows.size(),
+                 routed.expert_ids.size(), routed.weights.size(), mine, options_.hidden, options_.top_k);
+  count_pairs(routed.expert_ids);
   if (gathers_) {
-    pack_gather(rows, expert_ids);
+    pack_gather(routed);
   } else {
-    pack_dispatch(rows, expert_ids);
+    pack_dispatch(routed);
   }
   // How many rows come is known only after the peers' routing, so receives are posted at what they may send at most.
   std::size_t offset = 0;
@@ -370,13 +359,15 @@ ExpectedMessage HostExpertExchange::expected_from(std::size_t peer, ExchangeDire
                            .row_bytes = row_bytes_};
   switch (direction) {
     case ExchangeDirection::kDispatch:
+    case ExchangeDirection::kWeightedDispatch:
       expected.pairs_max = pairs_capacity(sources_[peer], tokens_[peer]);
       break;
     case ExchangeDirection::kGather:
+    case ExchangeDirection::kWeightedGather:
       expected.pairs_max = tokens_[peer] * options_.top_k;
       break;
     case ExchangeDirection::kCombine:
-      expected.rows_max = destinations_[peer].pairs;
+      expected.rows_max = destinations_[peer].answers;
       expected.pairs_max = destinations_[peer].pairs;
       break;
   }
@@ -402,12 +393,20 @@ Status HostExpertExchange::check_dispatch(std::size_t source) {
 void HostExpertExchange::take_pairs(std::size_t source, const ExchangeHeader& header) {
   const std::span<const std::byte> message = message_from(source);
   std::int32_t taken = 0;
+  std::int32_t rows_taken = 0;
+  std::int32_t last_row = -1;
   for (std::int32_t i = 0; i < header.pairs; ++i) {
     const RoutedPair pair = gathers_ ? RoutedPair{.row = i / options_.top_k, .expert = read_expert(message, i)} : read_pair(message, i);
     if (!gathers_ || placement_.serving_member(pair.expert, static_cast<int>(source)) == static_cast<std::int32_t>(me_)) {
-      received_pairs_.span()[static_cast<std::size_t>(sources_[source].pairs_begin + taken++)] = pair;
+      const auto at = static_cast<std::size_t>(sources_[source].pairs_begin + taken++);
+      received_pairs_.span()[at] = pair;
+      rows_taken += std::exchange(last_row, pair.row) != pair.row ? 1 : 0;
+      if (sums()) {
+        received_weights_.span()[at] = read_weight(message, outward(), header.pairs, i);
+      }
     }
   }
+  sources_[source].answers = sums() ? rows_taken : taken;
   sources_[source].rows = header.rows;
   sources_[source].pairs = taken;
   sources_[source].first_row = first_row_offset(outward(), header.pairs);
@@ -449,12 +448,49 @@ Status HostExpertExchange::finish_dispatch(const Deadline& deadline) {
   return {};
 }
 
-ReceivedRows HostExpertExchange::received() const {
-  return {.rows = received_.span(0, static_cast<std::size_t>(offsets_.back()) * hidden()), .offsets = offsets_};
+void HostExpertExchange::pack_outputs(const Peer& source, std::span<std::byte> rows) {
+  for (std::int32_t i = 0; i < source.pairs; ++i) {
+    const std::int32_t position = positions_.span()[static_cast<std::size_t>(source.pairs_begin + i)];
+    std::memcpy(rows.subspan(static_cast<std::size_t>(i) * row_bytes_, row_bytes_).data(), row_at(outputs_, position), row_bytes_);
+  }
 }
 
-std::span<BFloat16> HostExpertExchange::outputs() {
-  return outputs_.span(0, static_cast<std::size_t>(offsets_.back()) * hidden());
+/// One row for each row that has pairs here: its outputs, weighed and summed in expert order, in float32.
+void HostExpertExchange::pack_sums(const Peer& source, std::span<std::byte> rows) {
+  std::size_t packed = 0;
+  for (std::int32_t pair = source.pairs_begin; pair < source.pairs_begin + source.pairs;) {
+    const std::int32_t row = received_pairs_.span()[static_cast<std::size_t>(pair)].row;
+    std::ranges::fill(sum_, 0.0F);
+    for (; pair < source.pairs_begin + source.pairs && received_pairs_.span()[static_cast<std::size_t>(pair)].row == row; ++pair) {
+      const float weight = received_weights_.span()[static_cast<std::size_t>(pair)];
+      const BFloat16* const output = row_at(outputs_, positions_.span()[static_cast<std::size_t>(pair)]);
+      for (std::size_t column = 0; column < sum_.size(); ++column) {
+        sum_[column] += weight * static_cast<float>(output[column]);
+      }
+    }
+    std::ranges::transform(sum_, rounded_sum_.begin(), [](float value) { return BFloat16(value); });
+    std::memcpy(rows.subspan(packed++ * row_bytes_, row_bytes_).data(), rounded_sum_.data(), row_bytes_);
+  }
+}
+
+void HostExpertExchange::take_outputs(const Peer& destination, std::span<const std::byte> rows) {
+  for (std::int32_t i = 0; i < destination.pairs; ++i) {
+    const std::int32_t slot = slots_.span()[static_cast<std::size_t>(destination.pairs_begin + i)];
+    std::memcpy(row_at(combined_, slot), rows.subspan(static_cast<std::size_t>(i) * row_bytes_, row_bytes_).data(), row_bytes_);
+  }
+}
+
+/// Called by ascending member: a row's sums lie side by side in that order.
+void HostExpertExchange::take_sums(const Peer& destination, std::span<const std::byte> rows) {
+  std::size_t taken = 0;
+  std::int32_t last_row = -1;
+  for (std::int32_t i = 0; i < destination.pairs; ++i) {
+    const std::int32_t row = slots_.span()[static_cast<std::size_t>(destination.pairs_begin + i)] / options_.top_k;
+    if (std::exchange(last_row, row) != row) {
+      const auto place = row * static_cast<std::int32_t>(sums_per_row_) + sums_of_row_[static_cast<std::size_t>(row)]++;
+      std::memcpy(row_at(combined_, place), rows.subspan(taken++ * row_bytes_, row_bytes_).data(), row_bytes_);
+    }
+  }
 }
 
 Status HostExpertExchange::start_combine() {
@@ -465,21 +501,22 @@ Status HostExpertExchange::start_combine() {
     // Who dispatched to us is answered, also when its message had no rows: who talks is decided by the plan, not by the routing. Gathered, both know it.
     const Peer& source = sources_[peer];
     const bool answers = hears_from(peer) && is_answered(source);
-    const std::size_t send_bytes = answers ? message_bytes(ExchangeDirection::kCombine, source.pairs, source.pairs, row_bytes_) : 0;
+    const std::size_t send_bytes = answers ? message_bytes(ExchangeDirection::kCombine, source.answers, source.pairs, row_bytes_) : 0;
     const std::span<std::byte> message = outgoing_.span(send_offset, send_bytes);
     send_messages_[peer] = message;
     send_offset += aligned(send_bytes);
     if (answers) {
-      write_header(message, ExchangeDirection::kCombine, position_, static_cast<int>(me_), source.pairs, source.pairs);
+      write_header(message, ExchangeDirection::kCombine, position_, static_cast<int>(me_), source.answers, source.pairs);
+      const std::span<std::byte> rows = message.subspan(first_row_offset(ExchangeDirection::kCombine, source.pairs));
+      if (sums()) {
+        pack_sums(source, rows);
+      } else {
+        pack_outputs(source, rows);
+      }
     }
-    for (std::int32_t i = 0; i < source.pairs; ++i) {
-      const std::size_t offset = first_row_offset(ExchangeDirection::kCombine, source.pairs) + static_cast<std::size_t>(i) * row_bytes_;
-      const std::int32_t position = positions_.span()[static_cast<std::size_t>(source.pairs_begin + i)];
-      std::memcpy(message.subspan(offset, row_bytes_).data(), row_at(outputs_, position), row_bytes_);
-    }
-    const std::int32_t pairs = destinations_[peer].pairs;
+    const Peer& destination = destinations_[peer];
     const std::size_t receive_bytes =
-        talks_to(peer) && is_answered(destinations_[peer]) ? message_bytes(ExchangeDirection::kCombine, pairs, pairs, row_bytes_) : 0;
+        talks_to(peer) && is_answered(destination) ? message_bytes(ExchangeDirection::kCombine, destination.answers, destination.pairs, row_bytes_) : 0;
     receives_[peer] = incoming_.span(receive_offset, receive_bytes);
     receive_offset += aligned(receive_bytes);
   }
@@ -491,24 +528,31 @@ Status HostExpertExchange::start_combine() {
 Status HostExpertExchange::finish_combine(const Deadline& deadline) {
   expect_stage(Stage::kCombining, "finish_combine");
   LOCKSTEP_RETURN_IF_ERROR(wait_exchange(ExchangeDirection::kCombine, deadline));
+  std::ranges::fill(sums_of_row_, 0);
   for (std::size_t peer = 0; peer < members_; ++peer) {
     if (!talks_to(peer) || !is_answered(destinations_[peer])) {
       continue;
     }
     const std::span<const std::byte> message = message_from(peer);
     LOCKSTEP_ASSIGN_OR_RETURN(const ExchangeHeader header, read_header(message, expected_from(peer, ExchangeDirection::kCombine)));
-    for (std::int32_t i = 0; i < header.pairs; ++i) {
-      const std::size_t offset = first_row_offset(ExchangeDirection::kCombine, header.pairs) + static_cast<std::size_t>(i) * row_bytes_;
-      const std::int32_t slot = slots_.span()[static_cast<std::size_t>(destinations_[peer].pairs_begin + i)];
-      std::memcpy(row_at(combined_, slot), message.subspan(offset, row_bytes_).data(), row_bytes_);
+    const std::span<const std::byte> rows = message.subspan(first_row_offset(ExchangeDirection::kCombine, header.pairs));
+    if (sums()) {
+      take_sums(destinations_[peer], rows);
+    } else {
+      take_outputs(destinations_[peer], rows);
     }
+  }
+  for (std::size_t row = 0; sums() && row < static_cast<std::size_t>(my_tokens()); ++row) {
+    const auto have = static_cast<std::size_t>(sums_of_row_[row]);
+    std::ranges::fill(combined_.span((row * sums_per_row_ + have) * hidden(), (sums_per_row_ - have) * hidden()), BFloat16(0.0F));
   }
   stage_ = Stage::kIdle;
   return {};
 }
 
 std::span<const BFloat16> HostExpertExchange::combined() const {
-  return combined_.span(0, static_cast<std::size_t>(my_tokens()) * static_cast<std::size_t>(options_.top_k) * hidden());
+  const std::size_t per_row = sums() ? sums_per_row_ : static_cast<std::size_t>(options_.top_k);
+  return combined_.span(0, static_cast<std::size_t>(my_tokens()) * per_row * hidden());
 }
 
 Status check_options(const GroupView& view, const Placement& placement, const ExpertExchangeOptions& options) {

@@ -105,6 +105,7 @@ scheduler::EngineOptions engine_options(const DaemonOptions& options) {
           .micro_batches = options.micro_batches == kMicroBatchesAuto ? 4 : options.micro_batches,
           .micro_batches_auto = options.micro_batches == kMicroBatchesAuto,
           .gather_rows = options.gather_rows,
+          .combine = options.combine,
           .agreement = options.agreement,
           .stall_timeout = options.stall_timeout,
           .keep_alive_interval = options.keep_alive_interval,

@@ -21,6 +21,8 @@ constexpr std::array<std::pair<std::string_view, AccessLogLevel>, 3> kAccessLogL
 constexpr std::array<std::pair<std::string_view, scheduler::Pooling>, 2> kPoolings{{{"last", scheduler::Pooling::kLast}, {"mean", scheduler::Pooling::kMean}}};
 constexpr std::array<std::pair<std::string_view, scheduler::AgreementMode>, 2> kAgreementModes{
     {{"sync", scheduler::AgreementMode::kSync}, {"pipelined", scheduler::AgreementMode::kPipelined}}};
+constexpr std::array<std::pair<std::string_view, comm::CombineMode>, 2> kCombineModes{
+    {{"per-expert", comm::CombineMode::kPerExpert}, {"per-rank", comm::CombineMode::kPerRank}}};
 constexpr std::array<std::pair<std::string_view, std::int32_t>, 4> kMicroBatches{{{"1", 1}, {"2", 2}, {"4", 4}, {"auto", kMicroBatchesAuto}}};
 constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kLogLevels{
     {{"trace", "trace"}, {"debug", "debug"}, {"info", "info"}, {"warning", "warning"}, {"error", "error"}}};
@@ -182,6 +184,11 @@ constexpr std::array kLines{
         kGroup, "gather-rows", count_from<&Options::gather_rows, 0>(), "16", "Up to so many rows of all ranks in an exchange, each rank gets every row",
         "Exchanges of at most so many rows, of all ranks together, send every row to every rank that holds experts: each message is packed once, and a rank "
         "that computes nothing for another sends it no answer. Above, a row goes only where an expert of its own lives. 0: always so"},
+    OptionLine{
+        kGroup, "combine", one_of<&Options::combine, kCombineModes>(), "per-expert",
+        "What comes back of a row from a rank that holds several of its experts: each one's output, or their sum (per-rank)",
+        "What comes back of a row from a rank that holds several of its experts: `per-expert`, each one's output; `per-rank`, their weighed sum, which takes "
+        "fewer bytes where tokens have many experts, but an answer then depends on the number of ranks: [collectives](collectives.md)"},
 
     OptionLine{kGroup, "agreement", one_of<&Options::agreement, kAgreementModes>(), "sync",
                "When ranks agree on a step: after the one before it (sync), or while that one computes (pipelined)",

@@ -60,6 +60,7 @@ struct DaemonOptions {
   std::int64_t kv_cache_bytes = std::int64_t{256} << 20;
   std::int32_t micro_batches = 1;  ///< 1, 2, 4, or kMicroBatchesAuto
   std::int32_t gather_rows = comm::kGatherRowsDefault;
+  comm::CombineMode combine = comm::CombineMode::kPerExpert;
 
   scheduler::AgreementMode agreement = scheduler::AgreementMode::kSync;
   Duration stall_timeout = std::chrono::seconds(10);

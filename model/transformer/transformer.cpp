@@ -56,8 +56,10 @@ class StagedTransformer final : public Transformer {
   void route(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream) override;
   std::span<const BFloat16> routed_rows(std::int32_t micro_batch) const override;
   std::span<const std::int32_t> routed_experts(std::int32_t micro_batch) const override;
+  std::span<const float> routed_weights(std::int32_t micro_batch) const override;
   void experts(std::int32_t layer, const comm::ReceivedRows& received, std::span<BFloat16> outputs, device::Stream& stream) override;
   void combine(std::int32_t micro_batch, std::span<const BFloat16> expert_rows, device::Stream& stream) override;
+  void combine_sums(std::int32_t micro_batch, std::span<const BFloat16> sums, device::Stream& stream) override;
   void head(std::int32_t micro_batch, std::span<const std::int32_t> rows, std::int32_t first_logit_row, device::Stream& stream) override;
   void normalize(std::int32_t micro_batch, device::Stream& stream) override;
   void head_of_normalized(std::int32_t micro_batch, std::int32_t first_row, std::int32_t count, device::Stream& stream) override;
@@ -89,6 +91,7 @@ class StagedTransformer final : public Transformer {
   device::Router router_;
   std::vector<MicroBatchBuffers> micro_batches_;
   FeedForwardBuffers feed_forward_;
+  Buffer ones_;        ///< float [rows, top_k]: weights of rows that are weighed already
   Buffer rotation_;    ///< float [positions, head size]: cosines, then sines
   Buffer head_rows_;   ///< float [logit rows, hidden]
   Buffer head_input_;  ///< BFloat16 [logit rows, hidden]
@@ -140,6 +143,8 @@ Status StagedTransformer::allocate(device::Device& device) {
   LOCKSTEP_RETURN_IF_ERROR(allocate_into(head_input_, options_.logit_rows_max * hidden, sizeof(BFloat16)));
   LOCKSTEP_RETURN_IF_ERROR(allocate_into(logits_, std::int64_t{options_.logit_rows_max} * config_.vocabulary_size, sizeof(float)));
   LOCKSTEP_RETURN_IF_ERROR(allocate_into(rotation_, std::int64_t{options_.positions_max} * config_.head_size, sizeof(float)));
+  LOCKSTEP_RETURN_IF_ERROR(allocate_into(ones_, rows * config_.experts_per_token, sizeof(float)));
+  std::fill_n(ones_.as<float>(), rows * config_.experts_per_token, 1.0F);
   fill_rotation(config_.rope_theta, options_.positions_max, config_.head_size, rotation_.as<float>());
   return {};
 }
@@ -213,6 +218,10 @@ std::span<const std::int32_t> StagedTransformer::routed_experts(std::int32_t mic
   return {buffers(micro_batch).expert_ids.as<std::int32_t>(), static_cast<std::size_t>(current_rows() * config_.experts_per_token)};
 }
 
+std::span<const float> StagedTransformer::routed_weights(std::int32_t micro_batch) const {
+  return {buffers(micro_batch).expert_weights.as<float>(), static_cast<std::size_t>(current_rows() * config_.experts_per_token)};
+}
+
 void StagedTransformer::experts(std::int32_t layer, const comm::ReceivedRows& received, std::span<BFloat16> outputs, device::Stream& stream) {
   const LayerWeights& weights = weights_.layers[static_cast<std::size_t>(layer)];
   const std::int64_t rows = received.offsets.back();
@@ -226,6 +235,17 @@ void StagedTransformer::combine(std::int32_t micro_batch, std::span<const BFloat
   MicroBatchBuffers& mine = buffers(micro_batch);
   ops_->weigh_and_sum(stream, expert_rows.data(), mine.expert_weights.as<float>(), current_rows(), config_.experts_per_token, config_.hidden_size,
                       mine.hidden.as<float>());
+}
+
+void StagedTransformer::combine_sums(std::int32_t micro_batch, std::span<const BFloat16> sums, device::Stream& stream) {
+  const std::int64_t rows = current_rows();
+  if (rows == 0) {
+    return;
+  }
+  const std::int64_t sums_per_row = std::ssize(sums) / (rows * config_.hidden_size);
+  LOCKSTEP_CHECK(sums_per_row >= 1 && sums_per_row <= config_.experts_per_token, "{} values for {} rows of {}", sums.size(), rows, config_.hidden_size);
+  ops_->weigh_and_sum(stream, sums.data(), ones_.as<float>(), rows, static_cast<int>(sums_per_row), config_.hidden_size,
+                      buffers(micro_batch).hidden.as<float>());
 }
 
 void StagedTransformer::head(std::int32_t micro_batch, std::span<const std::int32_t> rows, std::int32_t first_logit_row, device::Stream& stream) {

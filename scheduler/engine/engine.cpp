@@ -203,6 +203,7 @@ Status StepEngine::load_weights() {
                                                             {.rows_max = options_.max_num_batched_tokens,
                                                              .micro_batches_max = options_.micro_batches,
                                                              .gather_rows = options_.gather_rows,
+                                                             .combine = options_.combine,
                                                              .stall_timeout = options_.stall_timeout}));
   output_.emplace(StepOutputParts{.planner = planner_.get(),
                                   .inbox = &inbox_,
@@ -469,11 +470,11 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options, Eng
   LOCKSTEP_RETURN_IF_ERROR(check_engine_options(options, *parts.config, parts.view.size()));
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<device::Ops> ops, parts.device->make_ops());
   // Everything that must be equal on all ranks, for answers to be one and buffers to fit.
-  std::string identity =
-      fmt::format("options {:x}, model {:x}, weights {:x}, instruction set {}, batched tokens {}, micro-batches {}, agreement {}, gathered rows {}, block {}",
-                  options.options_hash, model::hash_model_config(*parts.config), parts.weights->hash(), ops->instruction_set(), options.max_num_batched_tokens,
-                  options.micro_batches_auto ? "auto" : std::to_string(options.micro_batches),
-                  options.agreement == AgreementMode::kPipelined ? "pipelined" : "sync", options.gather_rows, device::kKvBlockTokens);
+  std::string identity = fmt::format(
+      "options {:x}, model {:x}, weights {:x}, instruction set {}, batched tokens {}, micro-batches {}, agreement {}, gathered rows {}, combine {}, block {}",
+      options.options_hash, model::hash_model_config(*parts.config), parts.weights->hash(), ops->instruction_set(), options.max_num_batched_tokens,
+      options.micro_batches_auto ? "auto" : std::to_string(options.micro_batches), options.agreement == AgreementMode::kPipelined ? "pipelined" : "sync",
+      options.gather_rows, options.combine == comm::CombineMode::kPerRank ? "per-rank" : "per-expert", device::kKvBlockTokens);
   return std::unique_ptr<Engine>(std::make_unique<StepEngine>(options, std::move(parts), std::move(identity)));
 }
 

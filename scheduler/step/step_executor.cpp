@@ -38,11 +38,12 @@ Status StepExecutor::allocate() {
       micro_batch.by_layer.emplace(parts_.transformer->layer_name(layer), &micro_batch.metadata);
     }
     if (config.expert_count > 0) {
-      LOCKSTEP_ASSIGN_OR_RETURN(
-          micro_batch.exchange,
-          comm::ExpertExchange::create(
-              *parts_.communicator, *parts_.view, *parts_.placement,
-              {.hidden = config.hidden_size, .top_k = config.experts_per_token, .rows_max = options_.rows_max, .gather_rows = options_.gather_rows}));
+      LOCKSTEP_ASSIGN_OR_RETURN(micro_batch.exchange, comm::ExpertExchange::create(*parts_.communicator, *parts_.view, *parts_.placement,
+                                                                                   {.hidden = config.hidden_size,
+                                                                                    .top_k = config.experts_per_token,
+                                                                                    .rows_max = options_.rows_max,
+                                                                                    .gather_rows = options_.gather_rows,
+                                                                                    .combine = options_.combine}));
     }
   }
   return make_streams();
@@ -209,7 +210,11 @@ Status StepExecutor::compute(const ProgramEntry& entry, device::Stream& stream) 
       transformer.experts(entry.layer, micro_batch.exchange->received(), micro_batch.exchange->outputs(), stream);
       return {};
     case Stage::kWeigh:
-      transformer.combine(entry.micro_batch, micro_batch.exchange->combined(), stream);
+      if (options_.combine == comm::CombineMode::kPerRank) {
+        transformer.combine_sums(entry.micro_batch, micro_batch.exchange->combined(), stream);
+      } else {
+        transformer.combine(entry.micro_batch, micro_batch.exchange->combined(), stream);
+      }
       return {};
     case Stage::kHead:
       if (micro_batch.wants_hidden) {
@@ -275,7 +280,9 @@ Status StepExecutor::start_exchange(const ProgramEntry& entry) {
   comm::ExpertExchange& exchange = exchange_of(entry);
   Status status = dispatches
                       ? exchange.start_dispatch({.step = step_, .layer = entry.layer, .micro_batch = entry.micro_batch}, *get_forward_context().dp_metadata,
-                                                parts_.transformer->routed_rows(entry.micro_batch), parts_.transformer->routed_experts(entry.micro_batch))
+                                                {.rows = parts_.transformer->routed_rows(entry.micro_batch),
+                                                 .expert_ids = parts_.transformer->routed_experts(entry.micro_batch),
+                                                 .weights = parts_.transformer->routed_weights(entry.micro_batch)})
                       : exchange.start_combine();
   if (!status) {
     return in_collective(std::move(status).error(), entry);

@@ -45,6 +45,7 @@ struct StepExecutorOptions {
   std::int32_t rows_max = 0;  ///< rows of one step
   std::int32_t micro_batches_max = 1;
   std::int32_t gather_rows = 0;  ///< see comm::ExpertExchangeOptions
+  comm::CombineMode combine = comm::CombineMode::kPerExpert;
   Duration stall_timeout{};
 };
 

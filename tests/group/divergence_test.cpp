@@ -106,6 +106,16 @@ TEST(AgreementMode, ARankThatAgreesAheadIsRefusedByOnesThatDoNot) {
   }
 }
 
+TEST(CombineMode, ARankThatSumsIsRefusedByOnesThatDoNot) {
+  GroupOptions options = divergence_options(2, AgreementMode::kSync);
+  options.adjust = [](int rank, scheduler::EngineOptions& engine) { engine.combine = rank == 1 ? comm::CombineMode::kPerRank : comm::CombineMode::kPerExpert; };
+  GroupHarness group(std::move(options));
+  for (const Status& status : group.join()) {
+    ASSERT_FALSE(status);
+    EXPECT_NE(status.error().message.find("config_hash"), std::string::npos) << status.error().message;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Agreements, Divergence, ::testing::Values(AgreementMode::kSync, AgreementMode::kPipelined),
                          [](const auto& chosen) { return agreement_name(chosen.param); });
 

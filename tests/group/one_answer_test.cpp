@@ -95,9 +95,11 @@ void expect_same(const Completion& found, const Completion& expected, const std:
   }
 }
 
-/// World 1, unchunked, one request after the other.
-std::vector<Completion> reference_answers(const Subject& subject) {
-  GroupHarness group({.world_size = 1, .config = subject.config, .make_weights = subject.make_weights, .engine = engine_options(2048, 1)});
+/// Unchunked, one request after the other.
+std::vector<Completion> reference_answers(const Subject& subject, int world_size = 1, comm::CombineMode combine = comm::CombineMode::kPerExpert) {
+  scheduler::EngineOptions options = engine_options(2048, 1);
+  options.combine = combine;
+  GroupHarness group({.world_size = world_size, .config = subject.config, .make_weights = subject.make_weights, .engine = options});
   group.wait_until_running();
   std::vector<Completion> answers;
   for (int index = 0; index < kRequestCount; ++index) {
@@ -115,6 +117,7 @@ struct Case {
   std::int32_t micro_batches;
   std::int32_t batched_tokens;  ///< 2048: no prompt is chunked; 48: the longer ones are
   AgreementMode agreement = AgreementMode::kSync;
+  comm::CombineMode combine = comm::CombineMode::kPerExpert;
 };
 
 std::vector<Case> cases() {
@@ -143,10 +146,9 @@ class OneAnswer : public ::testing::TestWithParam<int> {
 void check_case(const Subject& subject, const std::vector<Completion>& expected, const Case& parameters) {
   const std::string what = subject.name + ", world " + std::to_string(parameters.world_size) + ", micro-batches " + std::to_string(parameters.micro_batches) +
                            ", batched tokens " + std::to_string(parameters.batched_tokens) + ", " + agreement_name(parameters.agreement);
-  GroupHarness group({.world_size = parameters.world_size,
-                      .config = subject.config,
-                      .make_weights = subject.make_weights,
-                      .engine = engine_options(parameters.batched_tokens, parameters.micro_batches, parameters.agreement)});
+  scheduler::EngineOptions options = engine_options(parameters.batched_tokens, parameters.micro_batches, parameters.agreement);
+  options.combine = parameters.combine;
+  GroupHarness group({.world_size = parameters.world_size, .config = subject.config, .make_weights = subject.make_weights, .engine = options});
   group.wait_until_running();
   // Alone, on each rank in turn.
   for (int rank = 0; rank < parameters.world_size; ++rank) {
@@ -185,6 +187,16 @@ TEST_P(OneAnswer, HoldsAtEveryWorldSizeWithOneAndTwoMicroBatchesChunkedOrNot) {
   const std::vector<Completion> expected = reference_answers(model);
   for (const Case& parameters : cases()) {
     ASSERT_NO_FATAL_FAILURE(check_case(model, expected, parameters));
+  }
+}
+
+TEST_P(OneAnswer, HoldsWithinEachWorldSizeWhenRanksSumByThemselves) {
+  constexpr auto kPerRank = comm::CombineMode::kPerRank;
+  const Subject model = subject();
+  for (const int world_size : {1, 2, 3}) {
+    const std::vector<Completion> expected = reference_answers(model, world_size, kPerRank);
+    ASSERT_NO_FATAL_FAILURE(check_case(model, expected, {world_size, 1, 2048, AgreementMode::kSync, kPerRank}));
+    ASSERT_NO_FATAL_FAILURE(check_case(model, expected, {world_size, 2, 48, kAhead, kPerRank}));
   }
 }
 

@@ -19,7 +19,7 @@ class Wire(HostsTest):
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("lockstep_wire_bytes_total"))
 
     def test_ranks_count_what_the_links_carry(self):
-        for options in ((), ("--micro-batches", "2")):
+        for options in ((), ("--micro-batches", "2"), ("--combine", "per-rank")):
             with self.subTest(options=options):
                 group = self.start(*options)
                 names = list(self.network.hosts)

@@ -16,11 +16,18 @@ namespace lockstep::comm {
 /// How many rows are gathered rather than routed, unless told: decode steps of a few requests. Chosen, not measured.
 inline constexpr std::int32_t kGatherRowsDefault = 16;
 
+/// What of a row's outputs comes back from the member that computed them.
+enum class CombineMode : std::uint8_t {
+  kPerExpert,  ///< one row for each of its experts there: the row's owner weighs and sums in expert order, and an answer is one at every world size
+  kPerRank,    ///< one row, the weighed sum of its experts there: fewer bytes, rounded once for each member
+};
+
 struct ExpertExchangeOptions {
   std::int32_t hidden = 0;
   std::int32_t top_k = 0;
-  std::int32_t rows_max = 0;     ///< rows of one micro-batch on any member, at most
-  std::int32_t gather_rows = 0;  ///< micro-batches of at most so many rows on all members together are gathered; equal on all members
+  std::int32_t rows_max = 0;                      ///< rows of one micro-batch on any member, at most
+  std::int32_t gather_rows = 0;                   ///< micro-batches of at most so many rows on all members together are gathered; equal on all members
+  CombineMode combine = CombineMode::kPerExpert;  ///< equal on all members
 };
 
 /// Where in the run an exchange stands; travels in each message's header and is compared by the receiver.
@@ -28,6 +35,13 @@ struct ExchangePosition {
   std::int64_t step = 0;
   std::int32_t layer = 0;
   std::int32_t micro_batch = 0;
+};
+
+/// What a member dispatches; borrowed until finish_dispatch.
+struct RoutedRows {
+  std::span<const BFloat16> rows;            ///< [local tokens, hidden]
+  std::span<const std::int32_t> expert_ids;  ///< [local tokens, top_k], ascending within a row
+  std::span<const float> weights{};          ///< [local tokens, top_k], as expert_ids; used by CombineMode::kPerRank alone, and may be empty else
 };
 
 /// What this member computes for the group in one exchange, grouped by its experts.
@@ -41,7 +55,7 @@ struct ReceivedRows {
 /// starts come in the same order on all members, their ends in any.
 /// Wire       routed: a row goes once to each member that holds one of its experts, with the list of (row, expert) pairs. Gathered: all rows go to every
 ///            member that holds experts, with the experts of each; one that computes nothing for us sends no answer. Which of the two follows from the
-///            counts in DPMetadata alone. Each pair's output comes back as one bfloat16 row.
+///            counts in DPMetadata alone. Each pair's output comes back as one bfloat16 row, or all outputs of a row on one member as one.
 ///            Capacities are DPMetadata's counts; a member with zero tokens sends no rows but computes for the others. Sizes: docs/collectives.md.
 /// Threads    the engine's; `received`, `outputs` and `combined` may be read on another one between the end of an exchange and the start of the next.
 /// Errors     kDiverged: a header names another step, layer, micro-batch or more rows than agreed (with both sides' values); the communicator's.
@@ -53,10 +67,8 @@ class ExpertExchange {
   ExpertExchange(const ExpertExchange&) = delete;
   ExpertExchange& operator=(const ExpertExchange&) = delete;
 
-  /// `rows` [local tokens, hidden], `expert_ids` [local tokens, top_k], ascending within a row; `tokens` are this micro-batch's counts of all members.
-  /// `rows` and `expert_ids` are borrowed until finish_dispatch.
-  [[nodiscard]] virtual Status start_dispatch(const ExchangePosition& position, const DPMetadata& tokens, std::span<const BFloat16> rows,
-                                              std::span<const std::int32_t> expert_ids) = 0;
+  /// `tokens` are this micro-batch's counts of all members.
+  [[nodiscard]] virtual Status start_dispatch(const ExchangePosition& position, const DPMetadata& tokens, const RoutedRows& routed) = 0;
   /// Moves the exchange that is under way on; true when its `finish_` would not wait, be it that it failed.      Cost  a look: to be called until it is true.
   [[nodiscard]] virtual bool arrived() = 0;
   [[nodiscard]] virtual Status finish_dispatch(const Deadline& deadline) = 0;
@@ -66,7 +78,8 @@ class ExpertExchange {
   [[nodiscard]] virtual std::span<BFloat16> outputs() = 0;
   [[nodiscard]] virtual Status start_combine() = 0;
   [[nodiscard]] virtual Status finish_combine(const Deadline& deadline) = 0;
-  /// [local tokens * top_k, hidden]: the output of each of our (token, expert) pairs, in the order of `expert_ids`. Valid until the next start_dispatch.
+  /// Valid until the next start_dispatch. kPerExpert: [local tokens * top_k, hidden], the output of each of our (token, expert) pairs, in the order of
+  /// `expert_ids`. kPerRank: [local tokens * min(top_k, members with experts for us), hidden], a token's sums by ascending member, then rows of zeros.
   [[nodiscard]] virtual std::span<const BFloat16> combined() const = 0;
   /// Bytes put on the wire by this object so far, headers included, rows to itself not.
   [[nodiscard]] virtual std::uint64_t wire_bytes_total() const = 0;

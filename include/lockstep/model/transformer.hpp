@@ -59,10 +59,13 @@ class Transformer {
   /// What `route` left for the exchange.      Shape  [rows, hidden] and [rows, top_k].
   [[nodiscard]] virtual std::span<const BFloat16> routed_rows(std::int32_t micro_batch) const = 0;
   [[nodiscard]] virtual std::span<const std::int32_t> routed_experts(std::int32_t micro_batch) const = 0;
+  [[nodiscard]] virtual std::span<const float> routed_weights(std::int32_t micro_batch) const = 0;  ///< [rows, top_k]
   /// Computes this rank's experts for the rows that came in; `outputs` as ExpertExchange::outputs().
   virtual void experts(std::int32_t layer, const comm::ReceivedRows& received, std::span<BFloat16> outputs, device::Stream& stream) = 0;
   /// Weighs and sums the experts' outputs (ExpertExchange::combined()) into the rows.
   virtual void combine(std::int32_t micro_batch, std::span<const BFloat16> expert_rows, device::Stream& stream) = 0;
+  /// The same of rows that their members weighed and summed (CombineMode::kPerRank), as many for each row as `sums` has room for, at most top_k.
+  virtual void combine_sums(std::int32_t micro_batch, std::span<const BFloat16> sums, device::Stream& stream) = 0;
   /// Logits of the rows `rows` (indices into the micro-batch) to rows `first_logit_row` … of the logits buffer.
   virtual void head(std::int32_t micro_batch, std::span<const std::int32_t> rows, std::int32_t first_logit_row, device::Stream& stream) = 0;
   /// The final norm of all rows, for what is read of them after the step: after the last layer, beside `head`.

@@ -34,6 +34,7 @@ struct EngineOptions {
   std::int32_t micro_batches = 1;                       ///< 1, 2 or 4, proposed for steps with rows enough
   bool micro_batches_auto = false;                      ///< then as many of these as measured steps of that shape were fastest with; micro_batches is 4
   std::int32_t gather_rows = comm::kGatherRowsDefault;  ///< see comm::ExpertExchangeOptions
+  comm::CombineMode combine = comm::CombineMode::kPerExpert;
   AgreementMode agreement = AgreementMode::kSync;
   Duration stall_timeout = std::chrono::seconds(10);
   Duration keep_alive_interval = std::chrono::seconds(5);

@@ -1,7 +1,9 @@
 // One exchange with known answers: tokens have a number in the whole group, and everything follows from it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <map>
 #include <numeric>
 #include <span>
 #include <vector>
@@ -69,6 +71,14 @@ struct ExchangeCase {
     }
     return result;
   }
+  /// Powers of two: a product with one is exact, whether it is fused with the sum or not.
+  [[nodiscard]] std::vector<float> weights(int rank) const {
+    std::vector<float> result;
+    for (int slot = first_token(rank) * top_k; slot < (first_token(rank) + tokens_of(rank)) * top_k; ++slot) {
+      result.push_back(1.0F / static_cast<float>(1U << (static_cast<unsigned>(slot) % 4U)));
+    }
+    return result;
+  }
   /// What `combined` must hold, computed without any exchange.
   [[nodiscard]] std::vector<std::uint16_t> expected_combined(int rank) const {
     std::vector<std::uint16_t> result;
@@ -78,6 +88,37 @@ struct ExchangeCase {
           result.push_back(expert_bits(expert, token_bits(token, column, salt), column));
         }
       }
+    }
+    return result;
+  }
+  /// The same where each member sums its experts' outputs: a token's sums by ascending member, then zeros.
+  [[nodiscard]] std::vector<BFloat16> expected_sums(int rank, const Placement& placement) const {
+    int members_with_experts = 0;
+    for (int member = 0; member < world; ++member) {
+      members_with_experts += placement.experts_of(member).empty() ? 0 : 1;
+    }
+    const auto sums_of_token = static_cast<std::size_t>(std::min(top_k, members_with_experts) * hidden);
+    const std::vector<float> weight = weights(rank);
+    std::vector<BFloat16> result;
+    for (int token = 0; token < tokens_of(rank); ++token) {
+      std::map<int, std::vector<float>> sums;
+      std::size_t slot = static_cast<std::size_t>(token) * static_cast<std::size_t>(top_k);
+      for (const std::int32_t expert : experts_of_token(first_token(rank) + token, experts, top_k, salt)) {
+        std::vector<float>& sum = sums.try_emplace(placement.holders(expert)[0], hidden, 0.0F).first->second;
+        for (int column = 0; column < hidden; ++column) {
+          BFloat16 output;
+          output.bits = expert_bits(expert, token_bits(first_token(rank) + token, column, salt), column);
+          sum[static_cast<std::size_t>(column)] += weight[slot] * static_cast<float>(output);
+        }
+        ++slot;
+      }
+      const std::size_t end = result.size() + sums_of_token;
+      for (const auto& [member, sum] : sums) {
+        for (const float value : sum) {
+          result.emplace_back(value);
+        }
+      }
+      result.resize(end, BFloat16(0.0F));
     }
     return result;
   }

@@ -85,14 +85,16 @@ const ExchangeCase& sound_case() {
 }
 
 Status exchange_once(Communicator& communicator, const ExchangePosition& position, const DPMetadata& metadata, const ExchangeCase& c, int rank,
-                     std::int32_t gather_rows = 0) {
+                     std::int32_t gather_rows = 0, CombineMode combine = CombineMode::kPerExpert) {
   const GroupView view = GroupView::initial(c.world, rank);
   const Placement placement = Placement::contiguous(c.experts, view);
-  LOCKSTEP_ASSIGN_OR_RETURN(
-      auto exchange, ExpertExchange::create(communicator, view, placement, {.hidden = c.hidden, .top_k = c.top_k, .rows_max = 16, .gather_rows = gather_rows}));
+  LOCKSTEP_ASSIGN_OR_RETURN(auto exchange,
+                            ExpertExchange::create(communicator, view, placement,
+                                                   {.hidden = c.hidden, .top_k = c.top_k, .rows_max = 16, .gather_rows = gather_rows, .combine = combine}));
   const auto rows = c.rows(rank);
   const auto ids = c.expert_ids(rank);
-  LOCKSTEP_RETURN_IF_ERROR(exchange->start_dispatch(position, metadata, rows, ids));
+  const auto weights = c.weights(rank);
+  LOCKSTEP_RETURN_IF_ERROR(exchange->start_dispatch(position, metadata, {.rows = rows, .expert_ids = ids, .weights = weights}));
   LOCKSTEP_RETURN_IF_ERROR(exchange->finish_dispatch(hang_limit()));
   compute_experts(*exchange, placement.experts_of(rank), c.hidden);
   LOCKSTEP_RETURN_IF_ERROR(exchange->start_combine());
@@ -100,19 +102,19 @@ Status exchange_once(Communicator& communicator, const ExchangePosition& positio
 }
 
 /// What member 0 says when member 1's messages of the n-th all-to-all are changed; success where it noticed nothing.
-Status member_zero_after(int operation, const Change& change, std::int32_t gather_rows = 0) {
+Status member_zero_after(int operation, const Change& change, std::int32_t gather_rows = 0, CombineMode combine = CombineMode::kPerExpert) {
   const ExchangeCase& c = sound_case();
   Status seen;
   LocalGroup group(2);
   testing::run_members(group, 2, [&](int rank, Communicator& communicator) {
     if (rank == 0) {
-      seen = exchange_once(communicator, kPosition, c.metadata(0), c, 0, gather_rows);
+      seen = exchange_once(communicator, kPosition, c.metadata(0), c, 0, gather_rows, combine);
       if (!seen) {
         group.mark_lost(0);  // as leaving does: member 1 must not wait for us
       }
     } else {
       TamperingCommunicator tampering(communicator, operation, change);
-      const Status status = exchange_once(tampering, kPosition, c.metadata(1), c, 1, gather_rows);
+      const Status status = exchange_once(tampering, kPosition, c.metadata(1), c, 1, gather_rows, combine);
       if (!status) {
         EXPECT_EQ(status.error().code, ErrorCode::kPeerLost);
       }
@@ -230,6 +232,24 @@ TEST(ExchangeDivergence, RowsThatNoPairUsesAreRefused) {
                  "rows is 6, ours is 5");
 }
 
+TEST(ExchangeDivergence, AWeightedMessageAndASumAreRefusedUnlessTheyAreOfTheAgreedKindAndSize) {
+  const std::string where = " from member 1 to member 0 at step 21474836487, layer 3, micro-batch 1: ";
+  const auto seen = [](int operation, const Change& change, std::int32_t gather_rows = 0) {
+    return member_zero_after(operation, change, gather_rows, CombineMode::kPerRank);
+  };
+  std::int32_t sums = -1;
+  EXPECT_TRUE(seen(0, [](Message& message) { EXPECT_EQ(message.word(kMagic), 0x4C575344); }));
+  EXPECT_TRUE(seen(1, [&](Message& message) {
+    sums = message.word(kRows);
+    EXPECT_LT(sums, message.word(kPairs)) << "the cases below rely on a row with several experts there";
+  }));
+  expect_refused(seen(0, set_word(kMagic, 0x4C445350)), "dispatch" + where + "magic is 0x4c445350, ours is 0x4c575344");
+  expect_refused(seen(0, [](Message& message) { message.bytes.pop_back(); }), "dispatch" + where + "the message has ");
+  expect_refused(seen(0, set_word(kMagic, 0x4C475448), 8), "dispatch" + where + "magic is 0x4c475448, ours is 0x4c575448");
+  expect_refused(seen(1, set_word(kRows, sums + 1)), "combine" + where + "rows is " + std::to_string(sums + 1) + ", ours is " + std::to_string(sums));
+  expect_refused(seen(1, [](Message& message) { message.bytes.pop_back(); }), "combine" + where + "the message has ");
+}
+
 TEST(ExchangeDivergence, AGatheredMessageIsRefusedUnlessItIsExactlyTheAgreedRowsWithAscendingExperts) {
   constexpr std::int32_t kGathered = 8;  // all rows of the case
   const std::string where = "dispatch from member 1 to member 0 at step 21474836487, layer 3, micro-batch 1: ";
@@ -308,7 +328,7 @@ TEST(ExchangeDivergence, AWaitThatAFailureEndsSaysWhereInTheModelItStood) {
   ASSERT_TRUE(exchange);
   const auto rows = c.rows(0);
   const auto ids = c.expert_ids(0);
-  ASSERT_TRUE((*exchange)->start_dispatch(kPosition, c.metadata(0), rows, ids));
+  ASSERT_TRUE((*exchange)->start_dispatch(kPosition, c.metadata(0), {.rows = rows, .expert_ids = ids}));
   const LostPeer lost;
   const Status status = (*exchange)->finish_dispatch(Deadline::after(std::chrono::hours(1), &lost));
   ASSERT_FALSE(status);

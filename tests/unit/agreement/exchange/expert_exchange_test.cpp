@@ -5,6 +5,7 @@
 #include "lockstep/comm/expert_exchange.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <string>
 #include <vector>
@@ -31,15 +32,16 @@ using testing::UncountedCommunicator;
 constexpr std::int32_t kRowsMax = 40;
 constexpr std::int32_t kAllGathered = 1 << 20;
 
-ExpertExchangeOptions options_of(const ExchangeCase& c, std::int32_t gather_rows = 0) {
-  return {.hidden = c.hidden, .top_k = c.top_k, .rows_max = kRowsMax, .gather_rows = gather_rows};
+ExpertExchangeOptions options_of(const ExchangeCase& c, std::int32_t gather_rows = 0, CombineMode combine = CombineMode::kPerExpert) {
+  return {.hidden = c.hidden, .top_k = c.top_k, .rows_max = kRowsMax, .gather_rows = gather_rows, .combine = combine};
 }
 
 /// One dispatch, the experts, one combine. False when something failed; the failure is reported.
 bool run_exchange(ExpertExchange& exchange, const ExchangeCase& c, int rank, const Placement& placement, const ExchangePosition& position) {
   const std::vector<BFloat16> rows = c.rows(rank);
   const std::vector<std::int32_t> ids = c.expert_ids(rank);
-  Status status = exchange.start_dispatch(position, c.metadata(rank), rows, ids);
+  const std::vector<float> weights = c.weights(rank);
+  Status status = exchange.start_dispatch(position, c.metadata(rank), {.rows = rows, .expert_ids = ids, .weights = weights});
   if (status) {
     status = exchange.finish_dispatch(hang_limit());
   }
@@ -117,6 +119,40 @@ TEST_P(ExpertExchangeShapes, CombinedEqualsTheDirectComputationBitForBitForEvery
   });
 }
 
+/// NaNs may differ in their bits: the exchange carries any, and a sum of two may keep either's.
+void expect_equal_sums(std::span<const BFloat16> found, std::span<const BFloat16> expected, const std::string& what) {
+  ASSERT_EQ(found.size(), expected.size()) << what;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const auto value = static_cast<float>(found[i]);
+    const auto wanted = static_cast<float>(expected[i]);
+    ASSERT_TRUE(found[i].bits == expected[i].bits || (std::isnan(value) && std::isnan(wanted)))
+        << what << ", value " << i << ": " << value << ", expected " << wanted;
+  }
+}
+
+TEST_P(ExpertExchangeShapes, EachMemberSumsItsExpertsOutputsWhenCombinedPerRank) {
+  const Shape shape = GetParam();
+  std::vector<ExchangeCase> cases;
+  for (const auto& tokens : token_patterns(shape.world)) {
+    cases.push_back({.world = shape.world, .experts = shape.experts, .top_k = shape.top_k, .tokens = tokens, .salt = static_cast<std::uint32_t>(cases.size())});
+  }
+  run_members(shape.world, [&](int rank, Communicator& communicator) {
+    const GroupView view = GroupView::initial(shape.world, rank);
+    const Placement placement = Placement::contiguous(shape.experts, view);
+    for (const std::int32_t gather_rows : {0, kAllGathered, 12}) {
+      auto exchange = ExpertExchange::create(communicator, view, placement, options_of(cases.front(), gather_rows, CombineMode::kPerRank));
+      ASSERT_TRUE(exchange) << exchange.error().message;
+      ExchangePosition position{.step = 5, .layer = 0, .micro_batch = 0};
+      for (const ExchangeCase& c : cases) {  // one object for all: what a smaller exchange leaves behind must not show in the next
+        ++position.layer;
+        ASSERT_TRUE(run_exchange(**exchange, c, rank, placement, position));
+        expect_equal_sums((*exchange)->combined(), c.expected_sums(rank, placement),
+                          "rank " + std::to_string(rank) + ", layer " + std::to_string(position.layer));
+      }
+    }
+  });
+}
+
 std::vector<Shape> all_shapes() {
   std::vector<Shape> shapes;
   for (const int world : {1, 2, 3, 4, 8}) {
@@ -175,8 +211,8 @@ TEST(ExpertExchange, RunsTwoObjectsOfTwoMicroBatchesInterleaved) {
     const auto rows_b = b.rows(rank);
     const auto ids_a = a.expert_ids(rank);
     const auto ids_b = b.expert_ids(rank);
-    ASSERT_TRUE((*first)->start_dispatch({.step = 3, .layer = 0, .micro_batch = 0}, a.metadata(rank), rows_a, ids_a));
-    ASSERT_TRUE((*second)->start_dispatch({.step = 3, .layer = 0, .micro_batch = 1}, b.metadata(rank), rows_b, ids_b));
+    ASSERT_TRUE((*first)->start_dispatch({.step = 3, .layer = 0, .micro_batch = 0}, a.metadata(rank), {.rows = rows_a, .expert_ids = ids_a}));
+    ASSERT_TRUE((*second)->start_dispatch({.step = 3, .layer = 0, .micro_batch = 1}, b.metadata(rank), {.rows = rows_b, .expert_ids = ids_b}));
     ASSERT_TRUE((*first)->finish_dispatch(hang_limit()));
     compute_experts(**first, placement.experts_of(rank), a.hidden);
     ASSERT_TRUE((*first)->start_combine());
@@ -197,13 +233,13 @@ struct Traffic {
 };
 
 /// What each member counts in one exchange.
-Traffic counted_traffic(const ExchangeCase& c, std::int32_t gather_rows) {
+Traffic counted_traffic(const ExchangeCase& c, std::int32_t gather_rows, CombineMode combine) {
   const auto members = static_cast<std::size_t>(c.world);
   Traffic traffic{.rows = std::vector<std::uint64_t>(members), .bytes = std::vector<std::uint64_t>(members)};
   run_members(c.world, [&](int rank, Communicator& communicator) {
     const GroupView view = GroupView::initial(c.world, rank);
     const Placement placement = Placement::contiguous(c.experts, view);
-    auto exchange = ExpertExchange::create(communicator, view, placement, options_of(c, gather_rows));
+    auto exchange = ExpertExchange::create(communicator, view, placement, options_of(c, gather_rows, combine));
     ASSERT_TRUE(exchange);
     EXPECT_EQ((*exchange)->wire_bytes_total(), 0U);
     ASSERT_TRUE(run_exchange(**exchange, c, rank, placement, {.step = 1, .layer = 0, .micro_batch = 0}));
@@ -213,8 +249,9 @@ Traffic counted_traffic(const ExchangeCase& c, std::int32_t gather_rows) {
   return traffic;
 }
 
-/// By the formula of docs/performance.md, from the routing of all tokens.
-Traffic documented_traffic(const ExchangeCase& c, bool gathers) {
+/// By the formula of docs/collectives.md, from the routing of all tokens.
+Traffic documented_traffic(const ExchangeCase& c, bool gathers, CombineMode combine) {
+  const bool sums = combine == CombineMode::kPerRank;
   const auto members = static_cast<std::size_t>(c.world);
   const Placement placement = Placement::contiguous(c.experts, GroupView::initial(c.world, 0));
   const std::uint64_t row_bytes = 2 * static_cast<std::uint64_t>(c.hidden);
@@ -239,10 +276,10 @@ Traffic documented_traffic(const ExchangeCase& c, bool gathers) {
       }
       const std::uint64_t rows = gathers ? tokens : rows_to[destination];
       const std::uint64_t pairs = pairs_to[destination];
-      const std::uint64_t listed = gathers ? 4 * tokens * static_cast<std::uint64_t>(c.top_k) : 8 * pairs;
+      const std::uint64_t listed = gathers ? (sums ? 8 : 4) * tokens * static_cast<std::uint64_t>(c.top_k) : (sums ? 12 : 8) * pairs;
       traffic.rows[static_cast<std::size_t>(source)] += rows;
       traffic.bytes[static_cast<std::size_t>(source)] += 32 + listed + row_bytes * rows;
-      traffic.bytes[static_cast<std::size_t>(destination)] += gathers && pairs == 0 ? 0 : 32 + row_bytes * pairs;
+      traffic.bytes[static_cast<std::size_t>(destination)] += gathers && pairs == 0 ? 0 : 32 + row_bytes * (sums ? rows_to[destination] : pairs);
     }
   }
   return traffic;
@@ -258,8 +295,11 @@ TEST(ExpertExchange, CountsRowsThatCrossMembersAndBytesByTheDocumentedFormula) {
   for (const ExchangeCase& c : cases) {
     for (const std::int32_t gather_rows : {0, c.first_token(c.world) - 1, c.first_token(c.world), kAllGathered}) {
       const bool gathers = c.first_token(c.world) <= gather_rows;
-      const Traffic counted = counted_traffic(c, gather_rows);
-      EXPECT_EQ(counted, documented_traffic(c, gathers)) << c.world << " members, top " << c.top_k << ", at most " << gather_rows << " rows gathered";
+      for (const CombineMode combine : {CombineMode::kPerExpert, CombineMode::kPerRank}) {
+        const Traffic counted = counted_traffic(c, gather_rows, combine);
+        EXPECT_EQ(counted, documented_traffic(c, gathers, combine))
+            << c.world << " members, top " << c.top_k << ", at most " << gather_rows << " rows gathered, combined " << static_cast<int>(combine);
+      }
     }
   }
 }
@@ -277,7 +317,7 @@ TEST(ExpertExchange, PutsNothingOnTheWireWhenOneMemberIsTheWholeGroup) {
   });
 }
 
-TEST(ExpertExchange, AllocatesNothingAfterCreateWhateverTheTokenCounts) {
+TEST(ExpertExchange, AllocatesNothingAfterCreateWhateverTheTokenCountsAndTheMode) {
   std::vector<ExchangeCase> cases;
   for (const auto& tokens : token_patterns(3)) {
     cases.push_back({.world = 3, .experts = 7, .top_k = 3, .tokens = tokens, .salt = 5});
@@ -286,22 +326,25 @@ TEST(ExpertExchange, AllocatesNothingAfterCreateWhateverTheTokenCounts) {
     UncountedCommunicator communicator(inner);
     const GroupView view = GroupView::initial(3, rank);
     const Placement placement = Placement::contiguous(7, view);
-    const std::uint64_t before_create = testing::allocations_of_this_thread();
-    auto exchange = ExpertExchange::create(communicator, view, placement, options_of(cases.front(), 12));
-    ASSERT_TRUE(exchange);
-    EXPECT_GT(testing::allocations_of_this_thread(), before_create);  // the counter counts
-    for (const ExchangeCase& c : cases) {
-      const DPMetadata metadata = c.metadata(rank);
-      const auto rows = c.rows(rank);
-      const auto ids = c.expert_ids(rank);
-      const Deadline deadline = hang_limit();
-      const std::uint64_t before = testing::allocations_of_this_thread() - communicator.allocations();
-      ASSERT_TRUE((*exchange)->start_dispatch({.step = 1}, metadata, rows, ids));
-      ASSERT_TRUE((*exchange)->finish_dispatch(deadline));
-      compute_experts(**exchange, placement.experts_of(rank), c.hidden);
-      ASSERT_TRUE((*exchange)->start_combine());
-      ASSERT_TRUE((*exchange)->finish_combine(deadline));
-      EXPECT_EQ(testing::allocations_of_this_thread() - communicator.allocations(), before);
+    for (const CombineMode combine : {CombineMode::kPerExpert, CombineMode::kPerRank}) {
+      const std::uint64_t before_create = testing::allocations_of_this_thread();
+      auto exchange = ExpertExchange::create(communicator, view, placement, options_of(cases.front(), 12, combine));
+      ASSERT_TRUE(exchange);
+      EXPECT_GT(testing::allocations_of_this_thread(), before_create);  // the counter counts
+      for (const ExchangeCase& c : cases) {
+        const DPMetadata metadata = c.metadata(rank);
+        const auto rows = c.rows(rank);
+        const auto ids = c.expert_ids(rank);
+        const auto weights = c.weights(rank);
+        const Deadline deadline = hang_limit();
+        const std::uint64_t before = testing::allocations_of_this_thread() - communicator.allocations();
+        ASSERT_TRUE((*exchange)->start_dispatch({.step = 1}, metadata, {.rows = rows, .expert_ids = ids, .weights = weights}));
+        ASSERT_TRUE((*exchange)->finish_dispatch(deadline));
+        compute_experts(**exchange, placement.experts_of(rank), c.hidden);
+        ASSERT_TRUE((*exchange)->start_combine());
+        ASSERT_TRUE((*exchange)->finish_combine(deadline));
+        EXPECT_EQ(testing::allocations_of_this_thread() - communicator.allocations(), before);
+      }
     }
   });
 }
