@@ -123,6 +123,48 @@ TEST(NcclError, NamesCallRankDeviceAndStep) {
       });
 }
 
+/// A device runs one kernel of NCCL at a time here: one that was not ended would keep it for ever.
+void expect_free_device() {
+  const ncclUniqueId id = nccl_sim::unique_id();
+  ncclComm_t alone = nullptr;
+  ASSERT_EQ(ncclCommInitRank(&alone, 1, id, 0), ncclSuccess);
+  cudaStream_t stream = nullptr;
+  ASSERT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+  cudaMemPoolProps properties{};
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.location.type = cudaMemLocationTypeDevice;
+  cudaMemPool_t pool = nullptr;
+  ASSERT_EQ(cudaMemPoolCreate(&pool, &properties), cudaSuccess);
+  const nccl_sim::Ints value(pool, stream, {8});
+  ASSERT_EQ(ncclAllReduce(value.device(), value.device(), 1, ncclInt32, ncclSum, alone, stream), ncclSuccess);
+  const Deadline deadline = Deadline::after(std::chrono::seconds(20));
+  while (cudaStreamQuery(stream) == cudaErrorNotReady && deadline.check()) {
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(cudaStreamQuery(stream), cudaSuccess) << "what failed still runs on the device";
+  ncclCommAbort(alone);
+}
+
+TEST(NcclError, EndsWhatRunsOnTheDevice) {
+  set_schedule(nccl_sim::kEarly);
+  run_group(
+      2, [](int, CommOptions& options) { options.agreement = AgreementTransport::kDevice; },
+      [](int rank, Made& made) {
+        ASSERT_TRUE(made) << made.error().message;
+        if (rank == 1) {
+          return;  // silent
+        }
+        const std::int32_t one = 1;
+        std::int32_t result = -7;
+        const Result<Ticket> ticket = (*made)->start_all_reduce(std::span(&one, 1), ReduceOp::kSum);
+        ASSERT_TRUE(ticket) << ticket.error().message;
+        const Status done = (*made)->wait(*ticket, std::span(&result, 1), Deadline::after(std::chrono::milliseconds(20)));
+        ASSERT_FALSE(done);
+        EXPECT_EQ(done.error().code, ErrorCode::kTimeout) << done.error().message;
+        expect_free_device();
+      });
+}
+
 TEST(NcclStart, ARankWithoutADeviceEndsTheStartOfAllAtOnce) {
   run_group(
       2, [](int rank, CommOptions& options) { options.launch.local_rank = rank == 0 ? 0 : 99; },
