@@ -95,7 +95,7 @@ cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int device) {
   if (device < 0 || device >= settings().device_count) {
     return failed(cudaErrorInvalidDevice);
   }
-  static_cast<void>(std::snprintf(text, static_cast<std::size_t>(length), "sim:%02x:00.0", device));
+  static_cast<void>(std::snprintf(text, static_cast<std::size_t>(length), "%s:%02x:00.0", settings().machine.c_str(), device));
   return cudaSuccess;
 }
 

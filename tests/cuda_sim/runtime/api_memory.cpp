@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "tests/cuda_sim/runtime/memory.hpp"
+#include "tests/cuda_sim/runtime/settings.hpp"
 #include "tests/cuda_sim/runtime/state.hpp"
 #include "tests/cuda_sim/violation.hpp"
 
@@ -72,6 +73,23 @@ cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribut
     return failed(cudaErrorInvalidValue);
   }
   std::memcpy(&pool->release_threshold, value, sizeof pool->release_threshold);
+  return cudaSuccess;
+}
+
+/// "The amount of backing memory currently allocated for the mempool": here it never gives any back.
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value) {
+  if (pool == nullptr || attribute != cudaMemPoolAttrReservedMemCurrent) {
+    return failed(cudaErrorInvalidValue);
+  }
+  const std::uint64_t reserved = device_bytes().used_max;
+  std::memcpy(value, &reserved, sizeof reserved);
+  return cudaSuccess;
+}
+
+/// Of all processes together on a device; here of this one.
+cudaError_t cudaMemGetInfo(std::size_t* free_bytes, std::size_t* total_bytes) {
+  *total_bytes = settings().memory_bytes;
+  *free_bytes = *total_bytes - device_bytes().used;
   return cudaSuccess;
 }
 

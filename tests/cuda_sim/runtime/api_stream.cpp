@@ -225,4 +225,12 @@ void cuda_sim_set_schedule(int policy, std::uint64_t seed) {
   Scheduler::instance().set_schedule(static_cast<SchedulePolicy>(policy), seed);
 }
 
+/// Not CUDA's: how often the host had to wait, and a wait that is taken away.
+std::uint64_t cuda_sim_host_waits() {
+  return Scheduler::instance().host_waits();
+}
+void cuda_sim_skip_host_wait(std::uint64_t ordinal) {
+  Scheduler::instance().skip_host_wait(ordinal);
+}
+
 }  // extern "C"

@@ -9,10 +9,12 @@
 #include <mutex>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "tests/cuda_sim/runtime/settings.hpp"
 #include "tests/cuda_sim/violation.hpp"
 
 namespace cuda_sim {
@@ -22,7 +24,6 @@ constexpr int kPoison = 0xff;
 constexpr std::size_t kPage = 4096;
 /// What cudaMalloc promises: "suitably aligned for any kind of variable", 256 bytes on all devices.
 constexpr std::size_t kAlignment = 256;
-constexpr std::size_t kDeviceBytes = std::size_t{4} << 30U;
 
 enum class State { kReserved, kLive, kFreed };
 
@@ -38,6 +39,7 @@ struct Memory {
   std::mutex mutex;
   std::map<std::uintptr_t, Allocation> device;  ///< by `data`; freed ones stay, so that a late use of one is known for what it is
   std::size_t device_bytes = 0;
+  std::size_t device_bytes_max = 0;
   std::map<std::uintptr_t, std::size_t> page_locked;
   int accesses = 0;  ///< streams that run something now
 };
@@ -86,8 +88,18 @@ Memory& memory() {
   return *all;
 }
 
+/// The processor's key of the device's memory, which each thread can lock and unlock for itself in some nanoseconds; -1 where it has none: then pages are
+/// opened and closed for all threads together.      Source  pkeys(7)
+int memory_key() {
+  static const int kKey = pkey_alloc(0, PKEY_DISABLE_ACCESS);
+  return kKey;
+}
+
 void protect(const Allocation& allocation, int protection) {
-  if (mprotect(allocation.pages, allocation.page_bytes, protection) != 0) {
+  const bool locked = memory_key() >= 0 && protection != PROT_NONE;
+  const int failed =
+      locked ? pkey_mprotect(allocation.pages, allocation.page_bytes, protection, memory_key()) : mprotect(allocation.pages, allocation.page_bytes, protection);
+  if (failed != 0) {
     violation("mprotect failed: too many mappings");
   }
 }
@@ -109,10 +121,13 @@ auto find_within(Map& map, std::uintptr_t at) {
 
 }  // namespace
 
-DeviceAccess::DeviceAccess(const std::string& label) {
+DeviceAccess::DeviceAccess(const std::string& label) : outer_(std::exchange(running(), label.c_str())) {
   Memory& all = memory();
+  if (memory_key() >= 0) {
+    pkey_set(memory_key(), 0);
+    return;
+  }
   const std::scoped_lock lock(all.mutex);
-  running() = label.c_str();
   if (all.accesses++ == 0) {
     protect_all_live(all, PROT_READ | PROT_WRITE);
   }
@@ -120,8 +135,12 @@ DeviceAccess::DeviceAccess(const std::string& label) {
 
 DeviceAccess::~DeviceAccess() {
   Memory& all = memory();
+  running() = outer_;
+  if (memory_key() >= 0) {
+    pkey_set(memory_key(), outer_ == nullptr ? PKEY_DISABLE_ACCESS : 0U);
+    return;
+  }
   const std::scoped_lock lock(all.mutex);
-  running() = nullptr;
   if (--all.accesses == 0) {
     protect_all_live(all, PROT_NONE);
   }
@@ -130,7 +149,7 @@ DeviceAccess::~DeviceAccess() {
 void* reserve_device_memory(std::size_t bytes) {
   Memory& all = memory();
   const std::scoped_lock lock(all.mutex);
-  if (bytes > kDeviceBytes - all.device_bytes) {
+  if (bytes > settings().memory_bytes - all.device_bytes) {
     return nullptr;
   }
   const std::size_t rounded = (std::max<std::size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
@@ -140,10 +159,17 @@ void* reserve_device_memory(std::size_t bytes) {
     return nullptr;
   }
   all.device_bytes += bytes;
+  all.device_bytes_max = std::max(all.device_bytes_max, all.device_bytes);
   auto* const pages = static_cast<std::byte*>(mapped);
   std::byte* const data = pages + page_bytes - rounded;
   all.device[reinterpret_cast<std::uintptr_t>(data)] = {.data = data, .bytes = bytes, .pages = pages, .page_bytes = page_bytes};
   return data;
+}
+
+DeviceBytes device_bytes() {
+  Memory& all = memory();
+  const std::scoped_lock lock(all.mutex);
+  return {.used = all.device_bytes, .used_max = all.device_bytes_max};
 }
 
 void begin_device_memory(void* data) {

@@ -14,10 +14,19 @@ class DeviceAccess {
   ~DeviceAccess();
   DeviceAccess(const DeviceAccess&) = delete;
   DeviceAccess& operator=(const DeviceAccess&) = delete;
+
+ private:
+  const char* const outer_;  ///< what the thread ran already; null: nothing
 };
 
 /// Addresses for an allocation, which may not be touched yet; null: more than the device has.
 [[nodiscard]] void* reserve_device_memory(std::size_t bytes);
+/// Bytes in allocations, and the most there ever were: what a pool that keeps everything holds.
+struct DeviceBytes {
+  std::size_t used = 0;
+  std::size_t used_max = 0;
+};
+[[nodiscard]] DeviceBytes device_bytes();
 /// The allocation is there from now on, full of poison. In a stream's order.
 void begin_device_memory(void* data);
 /// The allocation is gone from now on. In a stream's order.

@@ -1,5 +1,6 @@
 #include "tests/cuda_sim/runtime/schedule.hpp"
 
+#include <chrono>
 #include <thread>
 #include <utility>
 
@@ -11,6 +12,8 @@ namespace {
 
 /// How many calls of the runtime a piece of work is held back at most.
 constexpr int kTicksMax = 8;
+/// How long a question may take that was asked before.
+constexpr std::chrono::microseconds kQueryNap(200);
 
 }  // namespace
 
@@ -78,6 +81,7 @@ void Scheduler::tick() {
     Operation& first = *stream->queue_.front();
     if (!first.open && first.ticks > 0 && --first.ticks == 0) {
       open_all_needed(first);
+      changed_.notify_all();
     }
   }
 }
@@ -116,12 +120,30 @@ std::vector<std::shared_ptr<Operation>> Scheduler::all_last() {
   return all;
 }
 
+bool Scheduler::may_pass(Operation& operation) {
+  if (!operation.done && !operation.asked) {
+    operation.asked = true;
+    operation.skipped = ++host_waits_ == skipped_wait_;
+  }
+  return operation.done || operation.skipped;
+}
+
+std::uint64_t Scheduler::host_waits() {
+  const std::scoped_lock lock(mutex_);
+  return host_waits_;
+}
+
+void Scheduler::skip_host_wait(std::uint64_t ordinal) {
+  const std::scoped_lock lock(mutex_);
+  skipped_wait_ = ordinal == 0 ? 0 : host_waits_ + ordinal;
+}
+
 void Scheduler::wait(const std::shared_ptr<Operation>& operation) {
   if (!operation) {
     return;
   }
   std::unique_lock lock(mutex_);
-  if (!operation->done) {
+  if (!may_pass(*operation)) {
     open_all_needed(*operation);
     changed_.notify_all();
     changed_.wait(lock, [&operation] { return operation->done; });
@@ -132,15 +154,18 @@ bool Scheduler::query(const std::shared_ptr<Operation>& operation) {
   if (!operation) {
     return true;
   }
-  const std::scoped_lock lock(mutex_);
+  std::unique_lock lock(mutex_);
   tick();
-  if (!operation->done && !operation->open) {
+  if (may_pass(*operation)) {
+    return true;
+  }
+  if (!operation->open) {
     open_all_needed(*operation);
     changed_.notify_all();
     return false;
   }
-  changed_.notify_all();
-  return operation->done;
+  // Who asks again and again would take the core from the streams' threads.
+  return changed_.wait_for(lock, kQueryNap, [&operation] { return operation->done; });
 }
 
 void Scheduler::set_schedule(SchedulePolicy policy, std::uint64_t seed) {

@@ -27,6 +27,8 @@ struct Operation {
   bool open = false;  ///< it may begin
   int ticks = 0;      ///< calls of the runtime until it opens by itself; 0: not by itself
   bool done = false;
+  bool asked = false;    ///< the host has asked for it when it was not done
+  bool skipped = false;  ///< a test has taken the host's wait for it away
 };
 
 class SimStream {
@@ -63,6 +65,10 @@ class Scheduler {
   [[nodiscard]] bool query(const std::shared_ptr<Operation>& operation);
   /// Another schedule from here on, for work enqueued from now.
   void set_schedule(SchedulePolicy policy, std::uint64_t seed);
+  /// How often the host had to wait: each piece of work counts once, when it is first asked for and not done.
+  [[nodiscard]] std::uint64_t host_waits();
+  /// Takes away the host's wait number `ordinal`, counted from 1 from now on: the runtime says that the work is done, and does nothing. 0: none.
+  void skip_host_wait(std::uint64_t ordinal);
   /// A seed for one launch, from the schedule's.
   [[nodiscard]] std::uint64_t draw_seed();
   /// One of `choices`: the first on the schedule early, the last on late, drawn on random.
@@ -72,7 +78,10 @@ class Scheduler {
   Scheduler() : policy_(settings().policy), random_(settings().seed) {}
   void serve(const std::shared_ptr<SimStream>& stream);
   void open_all_needed(Operation& operation);
+  /// One call of the runtime more.
   void tick();
+  /// Whether the host may go on without it: it is done, or the wait for it is taken away. Under the lock.
+  bool may_pass(Operation& operation);
   void choose_gate(Operation& operation, bool& waits);
 
   std::mutex mutex_;
@@ -80,7 +89,9 @@ class Scheduler {
   SchedulePolicy policy_;
   std::mt19937_64 random_;
   std::vector<std::weak_ptr<SimStream>> streams_;
-  int host_calls_pending_ = 0;  ///< operations that call the host and are not done
+  std::uint64_t host_waits_ = 0;
+  std::uint64_t skipped_wait_ = 0;  ///< of host_waits_; 0: none
+  int host_calls_pending_ = 0;      ///< operations that call the host and are not done
 };
 
 }  // namespace cuda_sim

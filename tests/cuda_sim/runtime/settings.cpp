@@ -32,6 +32,8 @@ Settings read_settings() {
   Settings settings;
   settings.policy = policy_named(variable("LOCKSTEP_SIM_SCHEDULE", "random"));
   settings.seed = std::strtoull(variable("LOCKSTEP_SIM_SEED", "1").c_str(), nullptr, 10);
+  settings.memory_bytes = std::strtoull(variable("LOCKSTEP_SIM_MEMORY", "4294967296").c_str(), nullptr, 10);
+  settings.machine = variable("LOCKSTEP_SIM_MACHINE", "sim");
   const std::string devices = variable("LOCKSTEP_SIM_DEVICES", "1");
   settings.has_driver = devices != "no-driver";
   settings.device_count = static_cast<int>(std::strtol(devices.c_str(), nullptr, 10));

@@ -1,7 +1,9 @@
 // What the simulated runtime is told by its environment.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <string>
 
 namespace cuda_sim {
 
@@ -16,6 +18,8 @@ struct Settings {
   SchedulePolicy policy = SchedulePolicy::kRandom;  ///< LOCKSTEP_SIM_SCHEDULE: early, late or random
   std::uint64_t seed = 1;                           ///< LOCKSTEP_SIM_SEED
   int device_count = 1;                             ///< LOCKSTEP_SIM_DEVICES; limited by CUDA_VISIBLE_DEVICES
+  std::size_t memory_bytes = std::size_t{4} << 30;  ///< LOCKSTEP_SIM_MEMORY: of each device
+  std::string machine = "sim";                      ///< LOCKSTEP_SIM_MACHINE: devices of two machines are not the same
   bool has_driver = true;                           ///< LOCKSTEP_SIM_DEVICES=no-driver
 };
 
