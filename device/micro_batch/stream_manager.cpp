@@ -31,20 +31,26 @@ std::string_view stream_type_name(StreamType type) {
 void StreamHandle::enqueue_task(device::Task task) {
   const std::scoped_lock lock(mutex_);
   enqueued_count_.fetch_add(1, std::memory_order_relaxed);
+  ++changes_;
   stream_->enqueue(std::move(task));
 }
 
 Status StreamHandle::synchronize(const Deadline& deadline) {
   // Not under the lock while it waits: what the stream waits for may be a task of another one that has yet to enqueue here.
   std::unique_lock lock(mutex_);
-  for (stream_->record(*all_run_); !all_run_->query(); stream_->record(*all_run_)) {
+  // Recorded anew only where something has come meanwhile: a device passes no point at the moment at which it is recorded.
+  while (changes_run_ != changes_) {
+    const std::uint64_t seen = changes_;
+    stream_->record(*all_run_);
     lock.unlock();
-    do {
+    while (!all_run_->query()) {
       LOCKSTEP_RETURN_IF_ERROR(deadline.check());
-    } while (!all_run_->reached_within(std::min(deadline.next_check() - std::chrono::steady_clock::now(), kLookAgain)));
+      static_cast<void>(all_run_->reached_within(std::min(deadline.next_check() - std::chrono::steady_clock::now(), kLookAgain)));
+    }
     lock.lock();
+    changes_run_ = std::max(changes_run_, seen);
   }
-  return stream_->synchronize(deadline);  // which has nothing to wait for
+  return stream_->synchronize(deadline);  // which waits for what has come by stream() alone
 }
 
 void StreamHandle::record_event(device::Event& event) {
@@ -54,6 +60,7 @@ void StreamHandle::record_event(device::Event& event) {
 
 void StreamHandle::wait_event(device::Event& event) {
   const std::scoped_lock lock(mutex_);
+  ++changes_;
   stream_->wait_for(event);
 }
 

@@ -93,7 +93,9 @@ class StreamHandle {
   // The count outlives the stream, whose destructor drops tasks that refer to it.
   std::atomic<std::int64_t> outstanding_work_ = 0;
   std::atomic<std::uint64_t> enqueued_count_ = 0;
-  std::mutex mutex_;  ///< a Stream takes one thread at a time
+  std::mutex mutex_;               ///< a Stream takes one thread at a time
+  std::uint64_t changes_ = 0;      ///< tasks and waits enqueued here; under the lock
+  std::uint64_t changes_run_ = 0;  ///< of these, what `synchronize` knows to have run
   std::unique_ptr<device::Stream> stream_;
   StreamType type_;
   int priority_;
