@@ -39,6 +39,7 @@
 #include "daemon/options/options.hpp"
 #include "daemon/preflight/environment_checks.hpp"
 #include "daemon/preflight/exit_status.hpp"
+#include "daemon/preflight/group_plan.hpp"
 #include "daemon/preflight/preflight.hpp"
 #include "daemon/preflight/prepared.hpp"
 #include "daemon/routes.hpp"
@@ -191,6 +192,7 @@ RankEvents Daemon::rank_events() {
                   peers_ = &peers;
                 });
               },
+          .on_device = [this](device::Device& device) { boost::asio::post(io_, [this, &device] { metrics_->set_device(device); }); },
           .on_engine =
               [this](scheduler::Engine& engine) {
                 boost::asio::post(io_, [this, &engine] {
@@ -371,6 +373,12 @@ int run_rank(DaemonOptions options, const comm::LaunchInfo& launch, const Daemon
   if (!prepared) {
     logger->error("{}", prepared.error().message);
     return exit_code_of(prepared.error().code);
+  }
+  if (prepared->device_memory_bytes > 0) {  // a host may swap; a device refuses, after minutes of loading
+    if (const Status fits = check_memory(make_group_plan(*prepared), *prepared); !fits) {
+      logger->error("{}", fits.error().message);
+      return exit_code_of(fits.error().code);
+    }
   }
   log_start_facts(*logger, prepared->facts, launch, prepared->model.name);
   if (launch.rank == 0) {

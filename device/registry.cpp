@@ -32,15 +32,6 @@ constexpr std::array<std::string_view, 1 + kBackends.size()> kNames = [] {
   return names;
 }();
 
-/// Why this backend will not do, or nothing.
-Status check_backend(const DeviceBackend& backend, const DeviceWish& wish, const DeviceOptions& options) {
-  LOCKSTEP_RETURN_IF_ERROR(backend.probe(options));
-  if (wish.host_memory && !backend.host_memory) {
-    return Error{ErrorCode::kUnsupported, "a device is there, but this version of lockstep cannot serve from its memory yet; docs/gpu.md tells what works"};
-  }
-  return {};
-}
-
 }  // namespace
 
 std::span<const DeviceBackend> device_backends() {
@@ -64,23 +55,23 @@ Result<std::unique_ptr<Device>> make_device(std::string_view name, const DeviceO
   return backend->make(options);
 }
 
-Result<DeviceChoice> choose_device(const DeviceWish& wish, const DeviceOptions& options) {
-  if (wish.name != kAutoDevice) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const DeviceBackend* named, find_device_backend(wish.name));
-    if (Status usable = check_backend(*named, wish, options); !usable) {
-      return Error{usable.error().code, fmt::format("--device {}: {}", wish.name, usable.error().message)};
+Result<DeviceChoice> choose_device(std::string_view name, const DeviceOptions& options) {
+  if (name != kAutoDevice) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const DeviceBackend* named, find_device_backend(name));
+    if (Status usable = named->probe(options); !usable) {
+      return Error{usable.error().code, fmt::format("--device {}: {}", name, usable.error().message)};
     }
     return DeviceChoice{.backend = named};
   }
   std::string note;
   for (const DeviceBackend& backend : kBackends) {
-    const Status usable = check_backend(backend, wish, options);
+    const Status usable = backend.probe(options);
     if (usable) {
       return DeviceChoice{.backend = &backend, .note = note.empty() ? std::string() : fmt::format("computing on {}: {}", backend.name, note)};
     }
     note += fmt::format("{}{}: {}", note.empty() ? "" : "; ", backend.name, usable.error().message);
   }
-  return Error{ErrorCode::kUnsupported, fmt::format("--device {}: no device is usable here: {}", wish.name, note)};
+  return Error{ErrorCode::kUnsupported, fmt::format("--device {}: no device is usable here: {}", name, note)};
 }
 
 }  // namespace lockstep::device

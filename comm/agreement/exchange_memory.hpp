@@ -6,6 +6,10 @@
 #include <memory>
 #include <new>
 #include <span>
+#include <utility>
+
+#include "lockstep/core/bfloat16.hpp"
+#include "lockstep/device/device.hpp"
 
 namespace lockstep::comm {
 
@@ -22,7 +26,9 @@ class Arena {
  public:
   Arena() = default;
   explicit Arena(std::size_t count) : data_(static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{kAlignment}))), count_(count) {}
-  [[nodiscard]] std::span<T> span() const { return {data_.get(), count_}; }
+  /// The same in memory that a device made.
+  Arena(device::Buffer memory, std::size_t count) : memory_(std::move(memory)), count_(count) {}
+  [[nodiscard]] std::span<T> span() const { return {data_ ? data_.get() : memory_.as<T>(), count_}; }
   [[nodiscard]] std::span<T> span(std::size_t offset, std::size_t count) const { return span().subspan(offset, count); }
 
  private:
@@ -30,8 +36,18 @@ class Arena {
     void operator()(T* data) const { ::operator delete (data, std::align_val_t{kAlignment}); }
   };
   std::unique_ptr<T[], Free> data_;
+  device::Buffer memory_;  ///< where `data_` is null
   std::size_t count_ = 0;
 };
+
+/// For rows that ops read or write, in `device`'s memory for the host; null: in any.
+[[nodiscard]] inline Result<Arena<BFloat16>> allocate_values(device::Device* device, std::size_t count) {
+  if (device == nullptr) {
+    return Arena<BFloat16>(count);
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(device::Buffer memory, device->allocate_host(count * sizeof(BFloat16)));
+  return Arena<BFloat16>(std::move(memory), count);
+}
 
 /// One peer's part of an exchange, as source or as destination.
 struct Peer {

@@ -22,6 +22,8 @@ namespace {
 class HostExpertExchange final : public ExpertExchange {
  public:
   HostExpertExchange(Communicator& communicator, const GroupView& view, const Placement& placement, const ExpertExchangeOptions& options);
+  /// Everything for the largest micro-batch and the worst routing: nothing is allocated after this.
+  [[nodiscard]] Status allocate();
 
   [[nodiscard]] Status start_dispatch(const ExchangePosition& position, const DPMetadata& tokens, const RoutedRows& routed) override;
   [[nodiscard]] bool arrived() override;
@@ -40,7 +42,6 @@ class HostExpertExchange final : public ExpertExchange {
   enum class Stage { kIdle, kDispatching, kDispatched, kCombining };
 
   void expect_stage(Stage stage, std::string_view call) const;
-  void allocate();
   [[nodiscard]] std::int32_t pairs_capacity(const Peer& peer, std::int32_t tokens) const { return tokens * std::min(options_.top_k, peer.experts); }
   [[nodiscard]] bool talks_to(std::size_t destination) const { return my_tokens() > 0 && destinations_[destination].experts > 0; }
   [[nodiscard]] bool hears_from(std::size_t source) const { return tokens_[source] > 0 && sources_[source].experts > 0; }
@@ -141,11 +142,9 @@ HostExpertExchange::HostExpertExchange(Communicator& communicator, const GroupVi
   const std::size_t local_experts = placement.experts_of(view.my_index).size();
   offsets_.assign(local_experts + 1, 0);
   next_of_.assign(local_experts, 0);
-  allocate();
 }
 
-/// Everything for the largest micro-batch and the worst routing: nothing is allocated after this.
-void HostExpertExchange::allocate() {
+Status HostExpertExchange::allocate() {
   const auto rows_max = static_cast<std::size_t>(options_.rows_max);
   const std::size_t pairs_out_max = rows_max * static_cast<std::size_t>(options_.top_k);
   std::size_t pairs_in_max = 0;
@@ -167,15 +166,16 @@ void HostExpertExchange::allocate() {
   slots_ = Arena<std::int32_t>(pairs_out_max);
   received_pairs_ = Arena<RoutedPair>(pairs_in_max);
   positions_ = Arena<std::int32_t>(pairs_in_max);
-  received_ = Arena<BFloat16>(pairs_in_max * hidden());
-  outputs_ = Arena<BFloat16>(pairs_in_max * hidden());
-  combined_ = Arena<BFloat16>(pairs_out_max * hidden());
+  LOCKSTEP_ASSIGN_OR_RETURN(received_, allocate_values(options_.device, pairs_in_max * hidden()));
+  LOCKSTEP_ASSIGN_OR_RETURN(outputs_, allocate_values(options_.device, pairs_in_max * hidden()));
+  LOCKSTEP_ASSIGN_OR_RETURN(combined_, allocate_values(options_.device, pairs_out_max * hidden()));
   if (sums()) {
     received_weights_ = Arena<float>(pairs_in_max);
     sum_.resize(hidden());
     rounded_sum_.resize(hidden());
     sums_of_row_.resize(rows_max);
   }
+  return {};
 }
 
 void HostExpertExchange::expect_stage(Stage stage, std::string_view call) const {
@@ -584,7 +584,9 @@ Result<std::unique_ptr<ExpertExchange>> ExpertExchange::create(Communicator& com
                  communicator.size(), view.my_index, view.size());
   LOCKSTEP_RETURN_IF_ERROR(check_options(view, placement, options));
   try {
-    return std::unique_ptr<ExpertExchange>(std::make_unique<HostExpertExchange>(communicator, view, placement, options));
+    auto exchange = std::make_unique<HostExpertExchange>(communicator, view, placement, options);
+    LOCKSTEP_RETURN_IF_ERROR(exchange->allocate());
+    return std::unique_ptr<ExpertExchange>(std::move(exchange));
   } catch (const std::bad_alloc&) {
     return Error{ErrorCode::kResourceExhausted,
                  fmt::format("no memory for an expert exchange of {} rows of {} values among {} members: lower the limit on tokens per step", options.rows_max,

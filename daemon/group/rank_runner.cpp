@@ -98,6 +98,7 @@ Status RankRunner::make_engine() {
                                                                           .local_size = parts_.launch.local_size,
                                                                           .core_count = parts_.core_count,
                                                                           .current_step = [progress = parts_.progress] { return progress->report().step; }}));
+  events_.on_device(*device_);
   scheduler::EngineParts engine_parts{.config = &parts_.model->config,
                                       .weights = parts_.model->weights.get(),
                                       .device = device_.get(),

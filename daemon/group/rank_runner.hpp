@@ -38,6 +38,7 @@ struct RankParts {
 struct RankEvents {
   std::function<void(std::string_view phase, Duration duration)> on_phase;  ///< after each of kStartPhases but "check"
   std::function<void(comm::PeerChannel&)> on_peers;                         ///< all are connected
+  std::function<void(device::Device&)> on_device;                           ///< made; it lives as long as the runner
   std::function<void(scheduler::Engine&)> on_engine;                        ///< made, not loaded
   std::function<void()> on_loaded;
   std::function<void()> before_farewell;  ///< the group has agreed to end: peers will go, and the engine. Returns when nobody uses them any more.

@@ -12,6 +12,7 @@
 #include <prometheus/text_serializer.h>
 
 #include "daemon/metrics/atomic_table.hpp"
+#include "daemon/metrics/device_metrics.hpp"
 #include "daemon/metrics/forward/forward_metrics.hpp"
 #include "daemon/metrics/process_metrics.hpp"
 #include "daemon/metrics/step_metrics.hpp"
@@ -38,6 +39,7 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
       : labels_{{"rank", std::to_string(options.rank)}},
         steps_table_(labels_),
         process_(labels_),
+        device_(labels_),
         forward_(labels_, options.forward_timings),
         steps_(steps_table_, options.transport, options.world_size) {
     add_infos(options);
@@ -81,6 +83,7 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
   }
   void set_drain_remaining(std::size_t requests) override { drain_remaining_.Set(static_cast<double>(requests)); }
   void count_watchdog_ping() override { watchdog_pings_.Increment(); }
+  void set_device(const device::Device& device) override { device_.set_device(&device); }
 
   [[nodiscard]] std::string text() const override {
     std::ostringstream out;
@@ -127,7 +130,7 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
     std::vector<prometheus::MetricFamily> all = registry_.Collect();
     for (const prometheus::Collectable* source :
          {static_cast<const prometheus::Collectable*>(&steps_table_), static_cast<const prometheus::Collectable*>(&process_),
-          static_cast<const prometheus::Collectable*>(&forward_)}) {
+          static_cast<const prometheus::Collectable*>(&device_), static_cast<const prometheus::Collectable*>(&forward_)}) {
       for (prometheus::MetricFamily& family : source->Collect()) {
         all.push_back(std::move(family));
       }
@@ -139,6 +142,7 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
   prometheus::Registry registry_;
   AtomicTable steps_table_;
   ProcessMetrics process_;
+  DeviceMetrics device_;
   ForwardMetrics forward_;
   StepMetrics steps_;
   GaugeFamily& up_state_ = gauges("lockstep_up_state", "1 for the state that this rank is in, else 0.");

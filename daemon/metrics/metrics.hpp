@@ -14,6 +14,10 @@
 #include "lockstep/forward_context.hpp"
 #include "lockstep/scheduler/step_observer.hpp"
 
+namespace lockstep::device {
+class Device;
+}
+
 namespace lockstep::daemon {
 
 struct MetricsOptions {
@@ -50,6 +54,8 @@ class Metrics {
   virtual void set_peer(const comm::PeerState& peer) = 0;
   virtual void set_drain_remaining(std::size_t requests) = 0;
   virtual void count_watchdog_ping() = 0;
+  /// From now on the device's numbers are shown. Borrowed.
+  virtual void set_device(const device::Device& device) = 0;
 
   /// The exposition format 0.0.4.
   [[nodiscard]] virtual std::string text() const = 0;

@@ -123,10 +123,8 @@ constexpr std::array kLines{
     OptionLine{kModel, "embedding-pooling", one_of<&Options::embedding_pooling, kPoolings>(), "last",
                "Which hidden states make the embedding of a text: its last token's, or the mean of all",
                "Which hidden states make the embedding of a text: its `last` token's, or the `mean` of all; the same on all ranks"},
-    OptionLine{
-        kModel, "device", device_name(), "cpu", "Where to compute; auto takes a GPU where one is usable",
-        "Where to compute: `cpu`, `cuda`, or `auto`, which takes a GPU where one is usable and else says in the log why not. Serving from a GPU is not there "
-        "yet: see [gpu](gpu.md)"},
+    OptionLine{kModel, "device", device_name(), "cpu", "Where to compute; auto takes a GPU where one is usable",
+               "Where to compute: `cpu`, `cuda`, or `auto`, which takes a GPU where one is usable and else says in the log why not: see [gpu](gpu.md)"},
 
     OptionLine{kHttp, "host", text_of<&Options::host, kAddress>("ADDRESS"), "127.0.0.1", "Address that HTTP listens on",
                "Address to listen on. Before you open it to a network, set keys and a certificate: [security](security.md)"},

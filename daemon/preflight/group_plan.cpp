@@ -81,12 +81,23 @@ GroupPlan make_group_plan(const Prepared& prepared) {
   // Launchers fill a host with neighbouring ranks.
   const int first = launch.rank - launch.local_rank;
   for (int rank = std::max(first, 0); rank < std::min(first + launch.local_size, launch.world_size); ++rank) {
-    plan.host_bytes += plan.ranks[static_cast<std::size_t>(rank)].weight_bytes + plan.kv_cache_bytes;
+    const std::int64_t rank_bytes = plan.ranks[static_cast<std::size_t>(rank)].weight_bytes + plan.kv_cache_bytes;
+    plan.host_bytes += rank_bytes;
+    plan.device_bytes = std::max(plan.device_bytes, rank_bytes);
   }
   return plan;
 }
 
 Status check_memory(const GroupPlan& plan, const Prepared& prepared) {
+  if (prepared.device_memory_bytes > 0) {
+    if (plan.device_bytes <= prepared.device_memory_bytes) {
+      return {};
+    }
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("weights and KV cache of a rank take {}, and its device has {} free: start more ranks, each holds fewer experts, or give less "
+                             "--kv-cache-memory",
+                             size_text(plan.device_bytes), size_text(prepared.device_memory_bytes))};
+  }
   if (plan.host_bytes <= prepared.host_memory_bytes) {
     return {};
   }
@@ -136,7 +147,10 @@ std::string plan_text(const GroupPlan& plan, const Prepared& prepared) {
     fmt::format_to(out, "{:<6}{:>12}{:>12}{:>12}  {}\n", rank, size_text(of.weight_bytes), size_text(plan.kv_cache_bytes),
                    size_text(of.weight_bytes + plan.kv_cache_bytes), ranges_text(of.experts));
   }
-  fmt::format_to(out, "\nthis host: its ranks take {} of {} for weights and KV cache\n", size_text(plan.host_bytes), size_text(prepared.host_memory_bytes));
+  const bool own_memory = prepared.device_memory_bytes > 0;
+  fmt::format_to(out, "\n{} {} of {} for weights and KV cache\n", own_memory ? "each device: its rank takes" : "this host: its ranks take",
+                 size_text(own_memory ? plan.device_bytes : plan.host_bytes),
+                 size_text(own_memory ? prepared.device_memory_bytes : prepared.host_memory_bytes));
   return text;
 }
 

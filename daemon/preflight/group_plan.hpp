@@ -21,12 +21,13 @@ struct GroupPlan {
   std::int64_t kv_tokens = 0;       ///< that these blocks hold
   /// Weights and KV cache of the ranks of this host together. Activations are not counted: they are small beside these.
   std::int64_t host_bytes = 0;
+  std::int64_t device_bytes = 0;  ///< the most that one of these ranks takes: each has a device, where devices have memory of their own
 };
 
 /// For the world size and the ranks of this host of `prepared.launch`.      Cost  goes over the model's tensors by name, reads none.
 [[nodiscard]] GroupPlan make_group_plan(const Prepared& prepared);
 
-/// Errors  kInvalidArgument: this host's ranks need more than its memory; what may help.
+/// Errors  kInvalidArgument: this host's ranks need more than its memory, or one more than its device's; what may help.
 [[nodiscard]] Status check_memory(const GroupPlan& plan, const Prepared& prepared);
 
 /// For people: the model, the group, one line a rank.

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <random>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -21,10 +23,17 @@ device::DeviceOptions device_options(const Prepared& prepared) {
   return {.local_rank = prepared.launch.local_rank, .local_size = prepared.launch.local_size, .core_count = prepared.facts.cores_per_rank};
 }
 
-/// Replaces "auto" by what it stands for here. The engine reads activations and logits where the ops leave them: it needs a device in the host's memory.
+constexpr std::int64_t kUnlimited = std::numeric_limits<std::int64_t>::max();
+
+/// Known of a name alone: not of "auto", nor of one that there is not.
+bool computes_in_host_memory(const std::string& name) {
+  const Result<const device::DeviceBackend*> backend = device::find_device_backend(name);
+  return backend && (*backend)->host_memory;
+}
+
+/// Replaces "auto" by what it stands for here.
 Status choose_device(Prepared& prepared, spdlog::logger& logger) {
-  LOCKSTEP_ASSIGN_OR_RETURN(const device::DeviceChoice choice,
-                            device::choose_device({.name = prepared.options.device, .host_memory = true}, device_options(prepared)));
+  LOCKSTEP_ASSIGN_OR_RETURN(const device::DeviceChoice choice, device::choose_device(prepared.options.device, device_options(prepared)));
   if (!choice.note.empty()) {
     logger.info("{}", choice.note);
   }
@@ -47,6 +56,7 @@ Status ask_device(Prepared& prepared) {
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<device::Device> device, device::make_device(prepared.options.device, device_options(prepared)));
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<device::Ops> ops, device->make_ops());
   prepared.facts.instructions = ops->instruction_set();
+  prepared.device_memory_bytes = device->usage().memory_free_bytes;
   constexpr std::int64_t kColumns = 64;
   std::vector<BFloat16> weights(kLargeMatrixWeights);
   std::mt19937 random;  // NOLINT(cert-msc32-c,cert-msc51-cpp): the same sample each time
@@ -67,7 +77,8 @@ Result<Prepared> prepare(DaemonOptions options, const comm::LaunchInfo& launch, 
   LOCKSTEP_ASSIGN_OR_RETURN(prepared.model, open_served_model(prepared.options, executable));
   LOCKSTEP_ASSIGN_OR_RETURN(prepared.front_door, read_front_door_parts(prepared.options, launch, environment, logger));
   prepared.host_memory_bytes = host_memory_bytes();
-  LOCKSTEP_RETURN_IF_ERROR(check_start(prepared.options, launch, prepared.model.config, prepared.host_memory_bytes));
+  const bool on_host = computes_in_host_memory(prepared.options.device);
+  LOCKSTEP_RETURN_IF_ERROR(check_start(prepared.options, launch, prepared.model.config, on_host ? prepared.host_memory_bytes : kUnlimited));
   LOCKSTEP_ASSIGN_OR_RETURN(GroupSecret secret, find_group_secret(prepared.options.group_secret_file, launch, environment));
   if (!secret.warning.empty() && launch.rank == 0 && launch.launcher != kAssumedLauncher) {
     logger.warn("{}", secret.warning);
@@ -75,6 +86,9 @@ Result<Prepared> prepare(DaemonOptions options, const comm::LaunchInfo& launch, 
   prepared.secret = std::move(secret.value);
   prepared.facts = read_start_facts(launch, environment);
   LOCKSTEP_RETURN_IF_ERROR(choose_device(prepared, logger));
+  if (!on_host && computes_in_host_memory(prepared.options.device)) {  // "auto" has become the host
+    LOCKSTEP_RETURN_IF_ERROR(check_start(prepared.options, launch, prepared.model.config, prepared.host_memory_bytes));
+  }
   LOCKSTEP_RETURN_IF_ERROR(ask_device(prepared));
   return prepared;
 }

@@ -32,6 +32,8 @@ struct Prepared {
   double bytes_per_weight = 0;         ///< of a packed matrix on this device
   double bytes_per_large_weight = 0;   ///< of one of kLargeMatrixWeights and more, with values as trained ones are: devices may hold those in fewer bits
   std::int64_t host_memory_bytes = 0;  ///< for all ranks of the host
+  /// Free on this rank's device; 0 where its memory is the host's.
+  std::int64_t device_memory_bytes = 0;
 };
 
 /// Checks options, environment, model (config, headers, tokenizer), ports and memory of this rank; warnings go to `logger`.

@@ -1,6 +1,7 @@
 // CudaContext: the device that a rank computes on, and how its errors read.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <cuda_runtime_api.h>
 #include <functional>
@@ -12,7 +13,7 @@
 
 namespace lockstep::device::cuda {
 
-/// Shared by all that one CudaDevice made, and outlives it.      Threads  safe: nothing changes.
+/// Shared by all that one CudaDevice made, and outlives it.      Threads  safe: nothing but counters changes.
 class CudaContext {
  public:
   CudaContext(int index, std::string device_name, std::function<std::int64_t()> current_step)
@@ -27,10 +28,18 @@ class CudaContext {
   /// Errors  kResourceExhausted: out of memory; kInternal: all others, the device is not usable any more after most.
   [[nodiscard]] Status check(cudaError_t code, std::string_view call, std::string_view stream = {}) const;
 
+  void count_launch() const { launches_.fetch_add(1, std::memory_order_relaxed); }
+  /// Of a wait that found its work not done.
+  void count_host_wait() const { host_waits_.fetch_add(1, std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t launches() const { return launches_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t host_waits() const { return host_waits_.load(std::memory_order_relaxed); }
+
  private:
   const int index_;
   const std::string device_name_;
   const std::function<std::int64_t()> current_step_;  ///< may be none
+  mutable std::atomic<std::uint64_t> launches_{0};
+  mutable std::atomic<std::uint64_t> host_waits_{0};
 };
 
 }  // namespace lockstep::device::cuda

@@ -71,6 +71,16 @@ class CudaDevice final : public Device {
   }
   [[nodiscard]] Result<std::unique_ptr<Ops>> make_ops() override { return CudaOps::create(context_, *memory_, architecture_); }
   [[nodiscard]] std::string_view name() const override { return "cuda"; }
+  [[nodiscard]] bool host_memory() const override { return false; }
+  [[nodiscard]] DeviceUsage usage() const override {
+    return {.memory_total_bytes = memory_->bytes_total(),
+            .memory_free_bytes = memory_->bytes_free(),
+            .memory_used_bytes = memory_->bytes_used(),
+            .memory_used_max_bytes = memory_->bytes_used_max(),
+            .memory_reserved_bytes = memory_->bytes_reserved(),
+            .launches = context_->launches(),
+            .host_waits = context_->host_waits()};
+  }
 
  private:
   const std::shared_ptr<const CudaContext> context_;  ///< shared with streams and events, which may outlive the device

@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "model/transformer/host_access.hpp"
+
 namespace lockstep::model {
 
 namespace {
@@ -81,25 +83,27 @@ Result<TensorView> WeightLoader::tensor(const std::string& name, std::vector<std
 
 Result<device::Buffer> WeightLoader::load_vector(const std::string& name, std::int64_t size) {
   LOCKSTEP_ASSIGN_OR_RETURN(const TensorView view, tensor(name, {size}));
-  LOCKSTEP_ASSIGN_OR_RETURN(device::Buffer buffer, device_.allocate(static_cast<std::size_t>(size) * sizeof(float)));
-  for (std::size_t i = 0; i < static_cast<std::size_t>(size); ++i) {
-    buffer.as<float>()[i] = element(view, i);
-  }
-  return buffer;
+  return make_filled<float>(device_, ops_, 1, size, [&](std::int64_t /*first_row*/, std::int64_t /*rows*/, float* to) {
+    for (std::size_t i = 0; i < static_cast<std::size_t>(size); ++i) {
+      to[i] = element(view, i);
+    }
+  });
 }
 
 Result<device::Buffer> WeightLoader::load_embedding() {
   LOCKSTEP_ASSIGN_OR_RETURN(const TensorView view, tensor("model.embed_tokens.weight", {config_.vocabulary_size, config_.hidden_size}));
-  const std::size_t count = static_cast<std::size_t>(config_.vocabulary_size) * static_cast<std::size_t>(config_.hidden_size);
-  LOCKSTEP_ASSIGN_OR_RETURN(device::Buffer buffer, device_.allocate(count * sizeof(BFloat16)));
-  if (view.type == device::DataType::kBFloat16) {
-    std::memcpy(buffer.as<std::byte>(), view.data.data(), count * sizeof(BFloat16));
-    return buffer;
-  }
-  for (std::size_t i = 0; i < count; ++i) {
-    buffer.as<BFloat16>()[i] = BFloat16(element(view, i));
-  }
-  return buffer;
+  const auto hidden = static_cast<std::size_t>(config_.hidden_size);
+  return make_filled<BFloat16>(device_, ops_, config_.vocabulary_size, config_.hidden_size, [&](std::int64_t first_row, std::int64_t rows, BFloat16* to) {
+    const std::size_t first = static_cast<std::size_t>(first_row) * hidden;
+    const std::size_t count = static_cast<std::size_t>(rows) * hidden;
+    if (view.type == device::DataType::kBFloat16) {
+      std::memcpy(to, view.data.data() + first * sizeof(BFloat16), count * sizeof(BFloat16));
+      return;
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      to[i] = BFloat16(element(view, first + i));
+    }
+  });
 }
 
 Result<device::WeightHandle> WeightLoader::load_matrix(std::span<const Part> parts, std::int64_t columns) {

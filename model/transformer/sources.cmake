@@ -1,1 +1,1 @@
-target_sources(lockstep_model PRIVATE transformer/transformer.cpp transformer/layer_weights.cpp)
+target_sources(lockstep_model PRIVATE transformer/transformer.cpp transformer/host_access.cpp transformer/layer_weights.cpp)

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "lockstep/core/check.hpp"
+#include "model/transformer/host_access.hpp"
 #include "model/transformer/layer_weights.hpp"
 
 namespace lockstep::model {
@@ -16,15 +17,16 @@ using device::Buffer;
 
 /// Activations of one micro-batch; all sized for rows_max.
 struct MicroBatchBuffers {
-  Buffer hidden;          ///< float [rows, hidden]: the residual stream
-  Buffer normalized;      ///< BFloat16 [rows, hidden]: input of the next product, and what the exchange sends
-  Buffer qkv;             ///< float [rows, (query_heads + 2 * kv_heads) * head size]
-  Buffer query;           ///< float [rows, query_heads * head size]
-  Buffer attended;        ///< BFloat16, as query
-  Buffer projected;       ///< float [rows, hidden]
-  Buffer router_logits;   ///< float [rows, experts]
-  Buffer expert_ids;      ///< int32 [rows, top_k]
-  Buffer expert_weights;  ///< float [rows, top_k]
+  Buffer hidden;         ///< float [rows, hidden]: the residual stream
+  Buffer qkv;            ///< float [rows, (query_heads + 2 * kv_heads) * head size]
+  Buffer query;          ///< float [rows, query_heads * head size]
+  Buffer attended;       ///< BFloat16, as query
+  Buffer projected;      ///< float [rows, hidden]
+  Buffer router_logits;  ///< float [rows, experts]
+  // What the host reads: the exchange is its affair, and so is pooling.
+  ReadableBuffer normalized;      ///< BFloat16 [rows, hidden]: input of the next product, and what the exchange sends
+  ReadableBuffer expert_ids;      ///< int32 [rows, top_k]
+  ReadableBuffer expert_weights;  ///< float [rows, top_k]
 };
 
 /// Scratch of the feed-forward products, shared by micro-batches: their experts run one after the other on the compute stream.
@@ -32,6 +34,7 @@ struct FeedForwardBuffers {
   Buffer gate_up;    ///< float [rows, 2 * width]
   Buffer activated;  ///< BFloat16 [rows, width]
   Buffer down;       ///< float [rows, hidden]
+  Buffer exchanged;  ///< BFloat16 [rows, hidden]: what came from the exchange or goes to it; nothing where the ops can work on the exchange's own memory
 };
 
 class StagedTransformer final : public Transformer {
@@ -66,11 +69,11 @@ class StagedTransformer final : public Transformer {
   std::int32_t logit_rows_max() const override { return options_.logit_rows_max; }
   std::span<const BFloat16> normalized_row(std::int32_t micro_batch, std::int32_t row) const override {
     const auto hidden = static_cast<std::size_t>(config_.hidden_size);
-    return {buffers(micro_batch).normalized.as<BFloat16>() + static_cast<std::size_t>(row) * hidden, hidden};
+    return {buffers(micro_batch).normalized.on_host<BFloat16>() + static_cast<std::size_t>(row) * hidden, hidden};
   }
   std::span<const float> logits(std::int32_t logit_row) const override {
     const auto vocabulary = static_cast<std::size_t>(config_.vocabulary_size);
-    return {logits_.as<float>() + static_cast<std::size_t>(logit_row) * vocabulary, vocabulary};
+    return {logits_.on_host<float>() + static_cast<std::size_t>(logit_row) * vocabulary, vocabulary};
   }
 
  private:
@@ -80,6 +83,8 @@ class StagedTransformer final : public Transformer {
   }
   [[nodiscard]] MicroBatchBuffers& buffers(std::int32_t micro_batch) { return micro_batches_[static_cast<std::size_t>(micro_batch)]; }
   [[nodiscard]] const MicroBatchBuffers& buffers(std::int32_t micro_batch) const { return micro_batches_[static_cast<std::size_t>(micro_batch)]; }
+  /// Rows of the exchange where ops can read them: as they are, or copied to the device.
+  [[nodiscard]] const BFloat16* to_device(std::span<const BFloat16> rows, device::Stream& stream);
   [[nodiscard]] std::int64_t current_rows() const { return get_forward_context().get_num_tokens(); }
 
   ModelConfig config_;
@@ -91,20 +96,21 @@ class StagedTransformer final : public Transformer {
   device::Router router_;
   std::vector<MicroBatchBuffers> micro_batches_;
   FeedForwardBuffers feed_forward_;
-  Buffer ones_;        ///< float [rows, top_k]: weights of rows that are weighed already
-  Buffer rotation_;    ///< float [positions, head size]: cosines, then sines
-  Buffer head_rows_;   ///< float [logit rows, hidden]
-  Buffer head_input_;  ///< BFloat16 [logit rows, hidden]
-  Buffer logits_;      ///< float [logit rows, vocabulary]
+  Buffer ones_;              ///< float [rows, top_k]: weights of rows that are weighed already
+  Buffer rotation_;          ///< float [positions, head size]: cosines, then sines
+  Buffer head_rows_;         ///< float [logit rows, hidden]
+  Buffer head_input_;        ///< BFloat16 [logit rows, hidden]
+  ReadableBuffer logits_;    ///< float [logit rows, vocabulary]
+  bool host_memory_ = true;  ///< the device's memory is the host's
 };
 
-/// Fills the rotary table in double precision: position * theta^(-2i / head size) loses its fraction in float32 at large positions.
-void fill_rotation(double theta, std::int32_t positions, std::int32_t head_size, float* table) {
+/// Rows of the rotary table in double precision: position * theta^(-2i / head size) loses its fraction in float32 at large positions.
+void write_rotation(double theta, std::int32_t head_size, std::int64_t first_position, std::int64_t positions, float* to) {
   const std::int32_t half = head_size / 2;
-  for (std::int32_t position = 0; position < positions; ++position) {
-    float* row = table + static_cast<std::ptrdiff_t>(position) * head_size;
+  for (std::int64_t position = first_position; position < first_position + positions; ++position) {
+    float* row = to + (position - first_position) * head_size;
     for (std::int32_t i = 0; i < half; ++i) {
-      const double angle = position * std::pow(theta, -2.0 * i / head_size);
+      const double angle = static_cast<double>(position) * std::pow(theta, -2.0 * i / head_size);
       row[i] = static_cast<float>(std::cos(angle));
       row[half + i] = static_cast<float>(std::sin(angle));
     }
@@ -112,8 +118,13 @@ void fill_rotation(double theta, std::int32_t positions, std::int32_t head_size,
 }
 
 Status StagedTransformer::allocate(device::Device& device) {
+  host_memory_ = device.host_memory();
   const auto allocate_into = [&device](Buffer& buffer, std::int64_t elements, std::size_t element_bytes) -> Status {
     LOCKSTEP_ASSIGN_OR_RETURN(buffer, device.allocate(static_cast<std::size_t>(elements) * element_bytes));
+    return {};
+  };
+  const auto allocate_readable = [&device](ReadableBuffer& buffer, std::int64_t elements, std::size_t element_bytes) -> Status {
+    LOCKSTEP_ASSIGN_OR_RETURN(buffer, ReadableBuffer::create(device, static_cast<std::size_t>(elements) * element_bytes));
     return {};
   };
   const std::int64_t rows = options_.rows_max;
@@ -123,14 +134,14 @@ Status StagedTransformer::allocate(device::Device& device) {
   micro_batches_.resize(static_cast<std::size_t>(options_.micro_batches_max));
   for (MicroBatchBuffers& buffers : micro_batches_) {
     LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.hidden, rows * hidden, sizeof(float)));
-    LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.normalized, rows * hidden, sizeof(BFloat16)));
+    LOCKSTEP_RETURN_IF_ERROR(allocate_readable(buffers.normalized, rows * hidden, sizeof(BFloat16)));
     LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.qkv, rows * qkv_width, sizeof(float)));
     LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.query, rows * query_width, sizeof(float)));
     LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.attended, rows * query_width, sizeof(BFloat16)));
     LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.projected, rows * hidden, sizeof(float)));
     LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.router_logits, rows * config_.expert_count, sizeof(float)));
-    LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.expert_ids, rows * config_.experts_per_token, sizeof(std::int32_t)));
-    LOCKSTEP_RETURN_IF_ERROR(allocate_into(buffers.expert_weights, rows * config_.experts_per_token, sizeof(float)));
+    LOCKSTEP_RETURN_IF_ERROR(allocate_readable(buffers.expert_ids, rows * config_.experts_per_token, sizeof(std::int32_t)));
+    LOCKSTEP_RETURN_IF_ERROR(allocate_readable(buffers.expert_weights, rows * config_.experts_per_token, sizeof(float)));
   }
   const std::int64_t experts_per_row = std::min<std::int64_t>(config_.experts_per_token, std::ssize(options_.local_experts));
   const std::int64_t expert_rows = options_.group_rows_max * experts_per_row;
@@ -141,11 +152,18 @@ Status StagedTransformer::allocate(device::Device& device) {
   LOCKSTEP_RETURN_IF_ERROR(allocate_into(feed_forward_.down, down_rows * hidden, sizeof(float)));
   LOCKSTEP_RETURN_IF_ERROR(allocate_into(head_rows_, options_.logit_rows_max * hidden, sizeof(float)));
   LOCKSTEP_RETURN_IF_ERROR(allocate_into(head_input_, options_.logit_rows_max * hidden, sizeof(BFloat16)));
-  LOCKSTEP_RETURN_IF_ERROR(allocate_into(logits_, std::int64_t{options_.logit_rows_max} * config_.vocabulary_size, sizeof(float)));
-  LOCKSTEP_RETURN_IF_ERROR(allocate_into(rotation_, std::int64_t{options_.positions_max} * config_.head_size, sizeof(float)));
-  LOCKSTEP_RETURN_IF_ERROR(allocate_into(ones_, rows * config_.experts_per_token, sizeof(float)));
-  std::fill_n(ones_.as<float>(), rows * config_.experts_per_token, 1.0F);
-  fill_rotation(config_.rope_theta, options_.positions_max, config_.head_size, rotation_.as<float>());
+  LOCKSTEP_RETURN_IF_ERROR(allocate_readable(logits_, std::int64_t{options_.logit_rows_max} * config_.vocabulary_size, sizeof(float)));
+  if (!host_memory_) {
+    const std::int64_t exchanged_rows = std::max(expert_rows, rows * config_.experts_per_token);
+    LOCKSTEP_RETURN_IF_ERROR(allocate_into(feed_forward_.exchanged, exchanged_rows * hidden, sizeof(BFloat16)));
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      rotation_, make_filled<float>(device, *ops_, options_.positions_max, config_.head_size, [this](std::int64_t first, std::int64_t count, float* to) {
+        write_rotation(config_.rope_theta, config_.head_size, first, count, to);
+      }));
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      ones_, make_filled<float>(device, *ops_, rows, config_.experts_per_token,
+                                [this](std::int64_t /*first*/, std::int64_t count, float* to) { std::fill_n(to, count * config_.experts_per_token, 1.0F); }));
   return {};
 }
 
@@ -182,21 +200,22 @@ void StagedTransformer::attention(std::int32_t micro_batch, std::int32_t layer, 
   MicroBatchBuffers& mine = buffers(micro_batch);
   const std::int64_t hidden = config_.hidden_size;
   ops_->rms_norm(stream, mine.hidden.as<float>(), weights.input_norm.as<float>(), config_.rms_norm_epsilon, rows.rows(), hidden,
-                 mine.normalized.as<BFloat16>());
-  ops_->matmul(stream, mine.normalized.as<BFloat16>(), weights.qkv, rows.rows(), mine.qkv.as<float>());
+                 mine.normalized.on_device<BFloat16>());
+  ops_->matmul(stream, mine.normalized.on_device<BFloat16>(), weights.qkv, rows.rows(), mine.qkv.as<float>());
   ops_->qk_norm_rope_store(stream, shape_, rows, mine.qkv.as<float>(), weights.query_norm.as<float>(), weights.key_norm.as<float>(), rotation_.as<float>(),
                            cache, mine.query.as<float>());
   ops_->paged_attention(stream, shape_, rows, mine.query.as<float>(), cache, mine.attended.as<BFloat16>());
   ops_->matmul(stream, mine.attended.as<BFloat16>(), weights.attention_output, rows.rows(), mine.projected.as<float>());
   ops_->add(stream, mine.projected.as<float>(), rows.rows() * hidden, mine.hidden.as<float>());
-  ops_->rms_norm(stream, mine.hidden.as<float>(), weights.post_norm.as<float>(), config_.rms_norm_epsilon, rows.rows(), hidden, mine.normalized.as<BFloat16>());
+  ops_->rms_norm(stream, mine.hidden.as<float>(), weights.post_norm.as<float>(), config_.rms_norm_epsilon, rows.rows(), hidden,
+                 mine.normalized.on_device<BFloat16>());
 }
 
 void StagedTransformer::dense(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream) {
   const std::int64_t rows = current_rows();
   const LayerWeights& weights = weights_.layers[static_cast<std::size_t>(layer)];
   MicroBatchBuffers& mine = buffers(micro_batch);
-  ops_->matmul(stream, mine.normalized.as<BFloat16>(), weights.gate_up.front(), rows, feed_forward_.gate_up.as<float>());
+  ops_->matmul(stream, mine.normalized.on_device<BFloat16>(), weights.gate_up.front(), rows, feed_forward_.gate_up.as<float>());
   ops_->silu_mul(stream, feed_forward_.gate_up.as<float>(), rows, config_.dense_width, feed_forward_.activated.as<BFloat16>());
   ops_->matmul(stream, feed_forward_.activated.as<BFloat16>(), weights.down.front(), rows, feed_forward_.down.as<float>());
   ops_->add(stream, feed_forward_.down.as<float>(), rows * config_.hidden_size, mine.hidden.as<float>());
@@ -206,35 +225,54 @@ void StagedTransformer::route(std::int32_t micro_batch, std::int32_t layer, devi
   const std::int64_t rows = current_rows();
   const LayerWeights& weights = weights_.layers[static_cast<std::size_t>(layer)];
   MicroBatchBuffers& mine = buffers(micro_batch);
-  ops_->matmul(stream, mine.normalized.as<BFloat16>(), weights.router, rows, mine.router_logits.as<float>());
-  ops_->route(stream, router_, mine.router_logits.as<float>(), rows, mine.expert_ids.as<std::int32_t>(), mine.expert_weights.as<float>());
+  ops_->matmul(stream, mine.normalized.on_device<BFloat16>(), weights.router, rows, mine.router_logits.as<float>());
+  ops_->route(stream, router_, mine.router_logits.as<float>(), rows, mine.expert_ids.on_device<std::int32_t>(), mine.expert_weights.on_device<float>());
+  mine.normalized.bring<BFloat16>(*ops_, stream, 0, rows * config_.hidden_size);
+  mine.expert_ids.bring<std::int32_t>(*ops_, stream, 0, rows * config_.experts_per_token);
+  mine.expert_weights.bring<float>(*ops_, stream, 0, rows * config_.experts_per_token);
 }
 
 std::span<const BFloat16> StagedTransformer::routed_rows(std::int32_t micro_batch) const {
-  return {buffers(micro_batch).normalized.as<BFloat16>(), static_cast<std::size_t>(current_rows() * config_.hidden_size)};
+  return {buffers(micro_batch).normalized.on_host<BFloat16>(), static_cast<std::size_t>(current_rows() * config_.hidden_size)};
 }
 
 std::span<const std::int32_t> StagedTransformer::routed_experts(std::int32_t micro_batch) const {
-  return {buffers(micro_batch).expert_ids.as<std::int32_t>(), static_cast<std::size_t>(current_rows() * config_.experts_per_token)};
+  return {buffers(micro_batch).expert_ids.on_host<std::int32_t>(), static_cast<std::size_t>(current_rows() * config_.experts_per_token)};
+}
+
+const BFloat16* StagedTransformer::to_device(std::span<const BFloat16> rows, device::Stream& stream) {
+  if (host_memory_) {
+    return rows.data();
+  }
+  auto* const to = feed_forward_.exchanged.as<BFloat16>();
+  if (!rows.empty()) {
+    ops_->upload(stream, rows.data(), rows.size_bytes(), to);
+  }
+  return to;
 }
 
 std::span<const float> StagedTransformer::routed_weights(std::int32_t micro_batch) const {
-  return {buffers(micro_batch).expert_weights.as<float>(), static_cast<std::size_t>(current_rows() * config_.experts_per_token)};
+  return {buffers(micro_batch).expert_weights.on_host<float>(), static_cast<std::size_t>(current_rows() * config_.experts_per_token)};
 }
 
 void StagedTransformer::experts(std::int32_t layer, const comm::ReceivedRows& received, std::span<BFloat16> outputs, device::Stream& stream) {
   const LayerWeights& weights = weights_.layers[static_cast<std::size_t>(layer)];
   const std::int64_t rows = received.offsets.back();
-  ops_->grouped_matmul(stream, received.rows.data(), {.offsets = received.offsets, .weights = weights.gate_up}, feed_forward_.gate_up.as<float>());
+  const BFloat16* const input = to_device(received.rows, stream);
+  ops_->grouped_matmul(stream, input, {.offsets = received.offsets, .weights = weights.gate_up}, feed_forward_.gate_up.as<float>());
   ops_->silu_mul(stream, feed_forward_.gate_up.as<float>(), rows, config_.expert_width, feed_forward_.activated.as<BFloat16>());
   ops_->grouped_matmul(stream, feed_forward_.activated.as<BFloat16>(), {.offsets = received.offsets, .weights = weights.down}, feed_forward_.down.as<float>());
-  ops_->to_bfloat16(stream, feed_forward_.down.as<float>(), rows * config_.hidden_size, outputs.data());
+  BFloat16* const output = host_memory_ ? outputs.data() : feed_forward_.exchanged.as<BFloat16>();
+  ops_->to_bfloat16(stream, feed_forward_.down.as<float>(), rows * config_.hidden_size, output);
+  if (!host_memory_ && !outputs.empty()) {
+    ops_->download(stream, output, outputs.size_bytes(), outputs.data());
+  }
 }
 
 void StagedTransformer::combine(std::int32_t micro_batch, std::span<const BFloat16> expert_rows, device::Stream& stream) {
   MicroBatchBuffers& mine = buffers(micro_batch);
-  ops_->weigh_and_sum(stream, expert_rows.data(), mine.expert_weights.as<float>(), current_rows(), config_.experts_per_token, config_.hidden_size,
-                      mine.hidden.as<float>());
+  ops_->weigh_and_sum(stream, to_device(expert_rows, stream), mine.expert_weights.on_device<float>(), current_rows(), config_.experts_per_token,
+                      config_.hidden_size, mine.hidden.as<float>());
 }
 
 void StagedTransformer::combine_sums(std::int32_t micro_batch, std::span<const BFloat16> sums, device::Stream& stream) {
@@ -244,7 +282,7 @@ void StagedTransformer::combine_sums(std::int32_t micro_batch, std::span<const B
   }
   const std::int64_t sums_per_row = std::ssize(sums) / (rows * config_.hidden_size);
   LOCKSTEP_CHECK(sums_per_row >= 1 && sums_per_row <= config_.experts_per_token, "{} values for {} rows of {}", sums.size(), rows, config_.hidden_size);
-  ops_->weigh_and_sum(stream, sums.data(), ones_.as<float>(), rows, static_cast<int>(sums_per_row), config_.hidden_size,
+  ops_->weigh_and_sum(stream, to_device(sums, stream), ones_.as<float>(), rows, static_cast<int>(sums_per_row), config_.hidden_size,
                       buffers(micro_batch).hidden.as<float>());
 }
 
@@ -255,20 +293,23 @@ void StagedTransformer::head(std::int32_t micro_batch, std::span<const std::int3
   ops_->gather_rows(stream, buffers(micro_batch).hidden.as<float>(), rows, config_.hidden_size, head_rows_.as<float>());
   ops_->rms_norm(stream, head_rows_.as<float>(), weights_.final_norm.as<float>(), config_.rms_norm_epsilon, count, config_.hidden_size,
                  head_input_.as<BFloat16>());
-  ops_->matmul(stream, head_input_.as<BFloat16>(), weights_.head, count, logits_.as<float>() + first * config_.vocabulary_size);
+  ops_->matmul(stream, head_input_.as<BFloat16>(), weights_.head, count, logits_.on_device<float>() + first * config_.vocabulary_size);
+  logits_.bring<float>(*ops_, stream, first * config_.vocabulary_size, count * config_.vocabulary_size);
 }
 
 void StagedTransformer::normalize(std::int32_t micro_batch, device::Stream& stream) {
   MicroBatchBuffers& mine = buffers(micro_batch);
   ops_->rms_norm(stream, mine.hidden.as<float>(), weights_.final_norm.as<float>(), config_.rms_norm_epsilon, current_rows(), config_.hidden_size,
-                 mine.normalized.as<BFloat16>());
+                 mine.normalized.on_device<BFloat16>());
+  mine.normalized.bring<BFloat16>(*ops_, stream, 0, current_rows() * config_.hidden_size);
 }
 
 void StagedTransformer::head_of_normalized(std::int32_t micro_batch, std::int32_t first_row, std::int32_t count, device::Stream& stream) {
   LOCKSTEP_CHECK(first_row + count <= options_.rows_max && count <= options_.logit_rows_max, "{} logit rows from row {}, at most {} from {}", count, first_row,
                  options_.logit_rows_max, options_.rows_max);
-  const BFloat16* input = buffers(micro_batch).normalized.as<BFloat16>() + std::int64_t{first_row} * config_.hidden_size;
-  ops_->matmul(stream, input, weights_.head, count, logits_.as<float>());
+  const BFloat16* input = buffers(micro_batch).normalized.on_device<BFloat16>() + std::int64_t{first_row} * config_.hidden_size;
+  ops_->matmul(stream, input, weights_.head, count, logits_.on_device<float>());
+  logits_.bring<float>(*ops_, stream, 0, std::int64_t{count} * config_.vocabulary_size);
 }
 
 }  // namespace

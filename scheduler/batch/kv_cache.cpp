@@ -24,11 +24,16 @@ Result<KvCache> KvCache::create(device::Device& device, std::span<const device::
   cache.block_count_ = static_cast<std::int32_t>(std::min({affordable, useful_blocks, std::int64_t{std::numeric_limits<std::int32_t>::max()}}));
   for (const device::KvCacheSpec& spec : specs) {
     const std::size_t half = static_cast<std::size_t>(spec.bytes_per_token() / 2) * device::kKvBlockTokens * static_cast<std::size_t>(cache.block_count_);
-    LOCKSTEP_ASSIGN_OR_RETURN(device::Buffer keys, device.allocate(half));
-    LOCKSTEP_ASSIGN_OR_RETURN(device::Buffer values, device.allocate(half));
-    cache.layers_.push_back({.keys = keys.as<BFloat16>(), .values = values.as<BFloat16>(), .block_count = cache.block_count_});
-    cache.memory_.push_back(std::move(keys));
-    cache.memory_.push_back(std::move(values));
+    Result<device::Buffer> keys = device.allocate(half);
+    Result<device::Buffer> values = device.allocate(half);
+    if (!keys || !values) {
+      const Error& error = keys ? values.error() : keys.error();
+      return Error{error.code, fmt::format("the KV cache, {} bytes in {} blocks: {}; give less --kv-cache-memory", block_bytes * cache.block_count_,
+                                           cache.block_count_, error.message)};
+    }
+    cache.layers_.push_back({.keys = keys->as<BFloat16>(), .values = values->as<BFloat16>(), .block_count = cache.block_count_});
+    cache.memory_.push_back(std::move(*keys));
+    cache.memory_.push_back(std::move(*values));
   }
   cache.free_.resize(static_cast<std::size_t>(cache.block_count_));
   for (std::int32_t i = 0; i < cache.block_count_; ++i) {

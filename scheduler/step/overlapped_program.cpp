@@ -64,9 +64,10 @@ Result<std::unique_ptr<OverlappedProgram>> OverlappedProgram::create(device::Dev
     made->events_.push_back(device.make_event());
   }
   made->points_.resize(static_cast<std::size_t>(micro_batches_max));
+  made->tasks_run_when_due_ = device.host_memory();
   for (Points& points : made->points_) {
     for (std::unique_ptr<device::Signal>& signal : points.exchanged) {
-      signal = device.make_signal();
+      signal = made->tasks_run_when_due_ ? device.make_signal() : nullptr;
     }
   }
   for (std::unique_ptr<device::Event>& checkpoint : made->checkpoints_) {
@@ -89,10 +90,10 @@ Status OverlappedProgram::run(std::span<const ProgramEntry> program, OverlappedS
   if (!status) {
     // Stages wait for the exchanges that were armed: they are to be skipped, and nobody may be left behind.
     for (const Flying& flying : flying_) {
-      signal_of(*flying.entry).fire(status.error());
+      end_exchange(*flying.entry, status.error());
     }
     for (; next_waiting_ < waiting_.size(); ++next_waiting_) {
-      signal_of(*waiting_[next_waiting_].entry).fire(status.error());
+      end_exchange(*waiting_[next_waiting_].entry, status.error());
     }
   }
   Status computed = compute_->synchronize(Deadline::after(kNoLimit));
@@ -118,13 +119,28 @@ void OverlappedProgram::enqueue_ahead() {
   for (; next_ < program_.size(); ++next_) {
     const ProgramEntry& entry = program_[next_];
     if (entry.stream == StreamRole::kComm) {
-      signal_of(entry).arm();  // before anything that waits for it is enqueued
-      waiting_.push_back({.entry = &entry, .computed = points_[static_cast<std::size_t>(entry.micro_batch)].computed[static_cast<std::size_t>(entry.wait)]});
-    } else if (has_room()) {
+      if (tasks_run_when_due_) {
+        signal_of(entry).arm();  // before anything that waits for it is enqueued
+      }
+      points_of(entry).exchanging[static_cast<std::size_t>(entry.record)] = true;
+      waiting_.push_back({.entry = &entry, .computed = points_of(entry).computed[static_cast<std::size_t>(entry.wait)]});
+    } else if (is_due(entry) && has_room()) {
       enqueue(entry, *events_[next_]);
     } else {
       return;
     }
+  }
+}
+
+bool OverlappedProgram::is_due(const ProgramEntry& entry) const {
+  return tasks_run_when_due_ || entry.wait == StepEvent::kNone ||
+         !points_[static_cast<std::size_t>(entry.micro_batch)].exchanging[static_cast<std::size_t>(entry.wait)];
+}
+
+void OverlappedProgram::end_exchange(const ProgramEntry& entry, Status status) {
+  points_of(entry).exchanging[static_cast<std::size_t>(entry.record)] = false;
+  if (tasks_run_when_due_) {
+    signal_of(entry).fire(std::move(status));
   }
 }
 
@@ -142,8 +158,8 @@ bool OverlappedProgram::has_room() {
 }
 
 void OverlappedProgram::enqueue(const ProgramEntry& entry, device::Event& recorded) {
-  Points& points = points_[static_cast<std::size_t>(entry.micro_batch)];
-  if (entry.wait != StepEvent::kNone) {
+  Points& points = points_of(entry);
+  if (entry.wait != StepEvent::kNone && tasks_run_when_due_) {
     compute_->wait_for(points.exchanged[static_cast<std::size_t>(entry.wait)]->event());
   }
   stages_->enqueue(entry, *compute_);
@@ -177,7 +193,7 @@ Result<bool> OverlappedProgram::finish_arrived() {
       continue;
     }
     LOCKSTEP_RETURN_IF_ERROR(stages_->finish(*flying->entry, flying->deadline));
-    signal_of(*flying->entry).fire({});
+    end_exchange(*flying->entry, {});
     flying = flying_.erase(flying);
     any = true;
   }

@@ -57,14 +57,20 @@ class OverlappedProgram {
   };
   /// What one micro-batch passes.
   struct Points {
-    std::array<device::Event*, static_cast<std::size_t>(StepEvent::kCount)> computed{};  ///< recorded last, by StepEvent
-    std::array<std::unique_ptr<device::Signal>, static_cast<std::size_t>(StepEvent::kCount)> exchanged;
+    std::array<device::Event*, static_cast<std::size_t>(StepEvent::kCount)> computed{};                  ///< recorded last, by StepEvent
+    std::array<std::unique_ptr<device::Signal>, static_cast<std::size_t>(StepEvent::kCount)> exchanged;  ///< where tasks run when their turn comes
+    std::array<bool, static_cast<std::size_t>(StepEvent::kCount)> exchanging{};                          ///< by what the exchange records: not finished yet
   };
 
   OverlappedProgram() = default;
+  [[nodiscard]] Points& points_of(const ProgramEntry& entry) { return points_[static_cast<std::size_t>(entry.micro_batch)]; }
+  /// Tells who waits for the exchange that it has ended.
+  void end_exchange(const ProgramEntry& entry, Status status);
   [[nodiscard]] Status run_all();
   void enqueue_ahead();
   void enqueue(const ProgramEntry& entry, device::Event& recorded);
+  /// Whether the entry may be enqueued now: a stream that calls tasks when they are enqueued needs what an exchange brings them by then.
+  [[nodiscard]] bool is_due(const ProgramEntry& entry) const;
   [[nodiscard]] bool has_room();
   [[nodiscard]] Result<bool> start_next();
   [[nodiscard]] Result<bool> finish_arrived();
@@ -73,6 +79,7 @@ class OverlappedProgram {
     return *points_[static_cast<std::size_t>(entry.micro_batch)].exchanged[static_cast<std::size_t>(entry.record)];
   }
 
+  bool tasks_run_when_due_ = true;  ///< else when they are enqueued: Device::host_memory
   std::unique_ptr<device::Stream> compute_;
   std::vector<std::unique_ptr<device::Event>> events_;         ///< [entries], by position in the program
   std::vector<Points> points_;                                 ///< [micro-batches]

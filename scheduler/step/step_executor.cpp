@@ -43,7 +43,8 @@ Status StepExecutor::allocate() {
                                                                                     .top_k = config.experts_per_token,
                                                                                     .rows_max = options_.rows_max,
                                                                                     .gather_rows = options_.gather_rows,
-                                                                                    .combine = options_.combine}));
+                                                                                    .combine = options_.combine,
+                                                                                    .device = parts_.device}));
     }
   }
   return make_streams();
@@ -161,16 +162,21 @@ Status StepExecutor::run_inline(std::span<const ProgramEntry> program) {
   const MicroBatches::Scope scope = split_->scope(0);
   device::Stream& stream = inline_streams_->compute_stream(0).stream();
   const Deadline unlimited = Deadline::after(kNoLimit);
+  const bool runs_at_once = parts_.device->host_memory();  // then an error is known stage by stage, and waiting costs nothing
   // An entry begins when the one before it ends: reading the clock is most of what a span costs.
   TimePoint begin = SteadyClock::instance().now();
-  for (const ProgramEntry& entry : program) {
+  for (std::size_t i = 0; i < program.size(); ++i) {
+    const ProgramEntry& entry = program[i];
     if (entry.stream == StreamRole::kComm) {
       LOCKSTEP_RETURN_IF_ERROR(start_exchange(entry));
       LOCKSTEP_RETURN_IF_ERROR(finish(entry, deadline()));
     } else {
       // A task, because it is the stream that makes an error of what a stage throws.
       stream.enqueue([this, &entry, &stream] { return compute(entry, stream); });
-      LOCKSTEP_RETURN_IF_ERROR(stream.synchronize(unlimited));
+      // A device is waited for where the host needs what it has computed: before an exchange, and at the end.
+      if (runs_at_once || i + 1 == program.size() || program[i + 1].stream == StreamRole::kComm) {
+        LOCKSTEP_RETURN_IF_ERROR(stream.synchronize(unlimited));
+      }
     }
     const TimePoint end = SteadyClock::instance().now();
     spans_->set(entry, begin, end);

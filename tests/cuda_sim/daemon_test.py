@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Goal    --device of lockstepd: auto serves on the CPU and says why in one line, cuda ends with status 2 and the reason, whatever the machine lacks.
-Method  `lockstepd --check`, which does all that a start does before ports open, on the simulated runtime and without one."""
+"""Goal    --device of lockstepd: auto takes a device that is there; else it serves on the CPU and says why in one line, and cuda ends with status 2 and the
+        reason, whatever the machine lacks. What does not fit into the device's memory is refused with both sizes.
+Method  `lockstepd --check` and `--dry-run`, which do all that a start does before ports open, on the simulated runtime and without one."""
 
 import os
 import pathlib
@@ -14,9 +15,11 @@ SIMULATED = os.environ["LOCKSTEP_SIM_FOLDER"]
 LIMIT_SECONDS = 60
 
 
-def check(device, binary=BINARY, **environment):
+def check(device, *options, binary=BINARY, what="--check", **environment):
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOCKSTEP_", "CUDA_"))}
-    command = [binary, "--check", "--device", device]
+    if "LD_LIBRARY_PATH" in environment:
+        kept["LOCKSTEP_SIM_MACHINE"] = f"check-{os.getpid()}"  # whose devices no other test has claimed
+    command = [binary, what, "--device", device, *options]
     return subprocess.run(command, env={**kept, **environment}, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
 
 
@@ -60,8 +63,28 @@ class Device(unittest.TestCase):
         done = check("cuda", LD_LIBRARY_PATH=SIMULATED, LOCKSTEP_SIM_DEVICES="2", **mpirun, LOCKSTEP_GROUP_SECRET="x")
         self.refused(done, "this is rank 2 of 3 on this host, and CUDA shows 2 devices")
 
-    def test_a_device_is_found_but_this_version_cannot_serve_from_it(self):
-        self.both("this version of lockstep cannot serve from its memory yet", LD_LIBRARY_PATH=SIMULATED, LOCKSTEP_SIM_DEVICES="1")
+    def test_a_device_that_is_there_is_taken_and_named(self):
+        for device in ("auto", "cuda"):
+            done = check(device, LD_LIBRARY_PATH=SIMULATED)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertNotIn("computing on cpu", done.stderr)
+            self.assertIn("lockstepd: ok", done.stdout)
+            done = check(device, what="--dry-run", LD_LIBRARY_PATH=SIMULATED)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("device   cuda with cuda_sm_90", done.stdout)
+            self.assertRegex(done.stdout, r"each device: its rank takes [\d.]+ MiB of 4.0 GiB for weights and KV cache")
+
+    def test_what_does_not_fit_into_the_devices_memory_is_refused_with_both_sizes(self):
+        small = {"LD_LIBRARY_PATH": SIMULATED, "LOCKSTEP_SIM_MEMORY": str(8 << 20)}
+        done = check("cuda", **small)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertRegex(done.stderr, r"a rank take [\d.]+ MiB, and its device has 8.0 MiB free: start more ranks.* or give less --kv-cache-memory")
+        done = check("cuda", what="--dry-run", **small)
+        self.assertEqual(done.returncode, 0, "a dry run shows what it would take: " + done.stderr)
+        self.assertIn("its device has 8.0 MiB free", done.stderr)
+        # More KV cache than the host has memory is no error where the device has its own.
+        done = check("cuda", "--kv-cache-memory", "8000G", "--max-num-seqs", "4", LD_LIBRARY_PATH=SIMULATED)
+        self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_a_machine_without_the_plugin_or_with_a_broken_one(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -110,11 +110,12 @@ class Stream:
 class Group:
     """`ranks` daemons with the embedded model. Leaves nothing behind: close() ends whatever still runs."""
 
-    def __init__(self, *options, ranks=2, launcher=LAUNCHER, binary=BINARY):
+    def __init__(self, *options, ranks=2, launcher=LAUNCHER, binary=BINARY, variables=None):
         self.ranks = ranks
         self.port = free_ports(ranks)
         self.log_file = tempfile.TemporaryFile(mode="w+")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("LOCKSTEP_", "OMPI_COMM_WORLD", "PMIX_"))}
+        environment.update(variables or {})
         command = [launcher, "-n", str(ranks), "--", binary, "--port", str(self.port), *options]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log_file, stderr=subprocess.STDOUT, env=environment)
         try:

@@ -7,6 +7,7 @@
 
 #include "lockstep/core/check.hpp"
 #include "lockstep/core/hash.hpp"
+#include "tests/support/test_device.hpp"
 
 namespace lockstep::tests {
 
@@ -107,9 +108,7 @@ GroupHarness::GroupHarness(GroupOptions options) : options_(std::move(options)),
     auto rank = std::make_unique<Rank>();
     rank->harness = this;
     rank->index = index;
-    Result<std::unique_ptr<device::Device>> device = device::make_device("cpu", {.local_rank = index, .core_count = 1});
-    LOCKSTEP_CHECK(device.has_value(), "make_device: {}", device.error().message);
-    rank->device = std::move(*device);
+    rank->device = make_test_device(test_device_name(), index);
     rank->communicator = local_group_.communicator(index);
     if (options_.wrap) {
       rank->communicator = options_.wrap(index, std::move(rank->communicator));

@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "tests/support/test_device.hpp"
+
 namespace lockstep::tests {
 
 TeacherForcing::TeacherForcing(const model::ModelConfig& config, const TeacherForcingOptions& options)
@@ -23,7 +25,7 @@ Result<std::unique_ptr<TeacherForcing>> TeacherForcing::create(const model::Mode
 }
 
 Status TeacherForcing::prepare(model::WeightSource& source) {
-  LOCKSTEP_ASSIGN_OR_RETURN(device_, device::make_device("cpu", {.local_rank = 0, .core_count = 1}));
+  device_ = make_test_device(options_.device.empty() ? test_device_name() : std::string(options_.device), 0);
   const std::span<const std::int32_t> experts = placement_.experts_of(0);
   LOCKSTEP_ASSIGN_OR_RETURN(transformer_, model::Transformer::load(config_, source, *device_,
                                                                    {.rows_max = options_.rows_per_step,

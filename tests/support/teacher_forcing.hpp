@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lockstep/comm/communicator.hpp"
@@ -27,6 +28,7 @@ struct TeacherForcingOptions {
   std::int32_t tokens_max = 256;     ///< of one text
   std::int32_t rows_per_step = 256;  ///< smaller: the text is taken in chunks
   std::int32_t micro_batches = 1;
+  std::string_view device{};  ///< empty: test_device_name()
   comm::LocalGroupHooks hooks{};
 };
 
@@ -39,6 +41,7 @@ class TeacherForcing {
   /// [tokens][vocabulary]: row i is what the model says after tokens 0 .. i.      Errors  the step's.
   [[nodiscard]] Result<std::vector<std::vector<float>>> logits(std::span<const std::int32_t> tokens);
   [[nodiscard]] std::string instruction_set() const;
+  [[nodiscard]] device::DeviceUsage usage() const { return device_->usage(); }
   [[nodiscard]] const comm::StepProgress& progress() const { return progress_; }
 
  private:

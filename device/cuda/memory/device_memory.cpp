@@ -26,6 +26,11 @@ Result<std::unique_ptr<DeviceMemory>> DeviceMemory::create(std::shared_ptr<const
 }
 
 Status DeviceMemory::open() {
+  std::size_t free_bytes = 0;
+  std::size_t total_bytes = 0;
+  LOCKSTEP_RETURN_IF_ERROR(context_->check(cudaMemGetInfo(&free_bytes, &total_bytes), "cudaMemGetInfo"));
+  total_ = static_cast<std::int64_t>(total_bytes);
+  available_ = limit_ > 0 ? std::min(limit_, static_cast<std::int64_t>(free_bytes)) : static_cast<std::int64_t>(free_bytes);
   cudaMemPoolProps properties{};
   properties.allocType = cudaMemAllocationTypePinned;
   properties.location.type = cudaMemLocationTypeDevice;
@@ -71,6 +76,9 @@ Result<void*> DeviceMemory::take(std::size_t bytes) {
   LOCKSTEP_RETURN_IF_ERROR(context_->check(cudaMemsetAsync(data, 0, bytes, stream_), "cudaMemsetAsync", kStreamName));
   // From here on the memory is there for every stream, without an event.
   LOCKSTEP_RETURN_IF_ERROR(context_->check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize", kStreamName));
+  std::uint64_t reserved = 0;
+  LOCKSTEP_RETURN_IF_ERROR(context_->check(cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrReservedMemCurrent, &reserved), "cudaMemPoolGetAttribute"));
+  reserved_.store(static_cast<std::int64_t>(reserved), std::memory_order_relaxed);
   return data;
 }
 

@@ -1,6 +1,7 @@
 // Memory of a CUDA device from a stream-ordered pool, and memory of the host that the device copies from and to by itself.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -27,6 +28,11 @@ class DeviceMemory {
   /// Bytes allocated now, and the most there ever were.
   [[nodiscard]] std::int64_t bytes_used() const { return used_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::int64_t bytes_used_max() const { return used_max_.load(std::memory_order_relaxed); }
+  /// What the pool holds, buffers or not, as of the last `allocate`.
+  [[nodiscard]] std::int64_t bytes_reserved() const { return reserved_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::int64_t bytes_total() const { return total_; }
+  /// What may still be allocated: of the limit, or else of what was free when this was made; what others have taken since is not known.
+  [[nodiscard]] std::int64_t bytes_free() const { return std::max<std::int64_t>(available_ - bytes_used(), 0); }
 
  private:
   DeviceMemory(std::shared_ptr<const CudaContext> context, std::int64_t limit_bytes) : context_(std::move(context)), limit_(limit_bytes) {}
@@ -37,10 +43,13 @@ class DeviceMemory {
 
   const std::shared_ptr<const CudaContext> context_;
   const std::int64_t limit_;
+  std::int64_t total_ = 0;      ///< of the device
+  std::int64_t available_ = 0;  ///< of it, when this was made, within the limit
   cudaMemPool_t pool_ = nullptr;
   cudaStream_t stream_ = nullptr;
   std::atomic<std::int64_t> used_{0};
   std::atomic<std::int64_t> used_max_{0};
+  std::atomic<std::int64_t> reserved_{0};
 };
 
 /// Zeroed, page-locked: the device's copy engine reads and writes it without the host.      Errors  kResourceExhausted.

@@ -50,7 +50,7 @@ void CudaOps::launch_staged(Stream& stream, const char* call, const std::array<s
   if (addresses[0] == nullptr) {
     return;
   }
-  on.check(launch(on.native(), addresses), call);
+  on.launched(launch(on.native(), addresses), call);
   staging_.end(on);
 }
 
@@ -100,13 +100,13 @@ void CudaOps::embed(Stream& stream, std::span<const std::int32_t> token_ids, con
 }
 
 void CudaOps::rms_norm(Stream& stream, const float* x, const float* weight, float epsilon, std::int64_t rows, std::int64_t hidden, BFloat16* out) {
-  cuda_stream(stream).check(launch_rms_norm(cuda_stream(stream).native(), x, weight, epsilon, rows, hidden, out), "rms_norm");
+  cuda_stream(stream).launched(launch_rms_norm(cuda_stream(stream).native(), x, weight, epsilon, rows, hidden, out), "rms_norm");
 }
 
 void CudaOps::matmul(Stream& stream, const BFloat16* x, const WeightHandle& weight, std::int64_t rows, float* out) {
   const CudaWeight& packed = cuda_weight(weight);
-  cuda_stream(stream).check(launch_matmul(cuda_stream(stream).native(), x, packed.data(), rows, packed.input_features(), packed.output_features(), out),
-                            "matmul");
+  cuda_stream(stream).launched(launch_matmul(cuda_stream(stream).native(), x, packed.data(), rows, packed.input_features(), packed.output_features(), out),
+                               "matmul");
 }
 
 void CudaOps::grouped_matmul(Stream& stream, const BFloat16* x, const GroupedRows& groups, float* out) {
@@ -128,7 +128,7 @@ void CudaOps::grouped_matmul(Stream& stream, const BFloat16* x, const GroupedRow
 }
 
 void CudaOps::add(Stream& stream, const float* y, std::int64_t count, float* x) {
-  cuda_stream(stream).check(launch_add(cuda_stream(stream).native(), y, count, x), "add");
+  cuda_stream(stream).launched(launch_add(cuda_stream(stream).native(), y, count, x), "add");
 }
 
 void CudaOps::qk_norm_rope_store(Stream& stream, const AttentionShape& shape, const PagedRows& rows, const float* qkv, const float* q_norm, const float* k_norm,
@@ -146,16 +146,16 @@ void CudaOps::paged_attention(Stream& stream, const AttentionShape& shape, const
 void CudaOps::route(Stream& stream, const Router& router, const float* logits, std::int64_t rows, std::int32_t* expert_ids, float* weights) {
   LOCKSTEP_CHECK(router.kind == Router::Kind::kSoftmaxTopK && router.top_k > 0 && router.top_k <= router.expert_count && router.top_k <= kTopKMax,
                  "router of kind {}, top {} of {} experts", static_cast<int>(router.kind), router.top_k, router.expert_count);
-  cuda_stream(stream).check(
+  cuda_stream(stream).launched(
       launch_route(cuda_stream(stream).native(), logits, rows, router.expert_count, router.top_k, router.normalize_top_k, expert_ids, weights), "route");
 }
 
 void CudaOps::silu_mul(Stream& stream, const float* gate_up, std::int64_t rows, std::int64_t width, BFloat16* out) {
-  cuda_stream(stream).check(launch_silu_mul(cuda_stream(stream).native(), gate_up, rows, width, out), "silu_mul");
+  cuda_stream(stream).launched(launch_silu_mul(cuda_stream(stream).native(), gate_up, rows, width, out), "silu_mul");
 }
 
 void CudaOps::to_bfloat16(Stream& stream, const float* x, std::int64_t count, BFloat16* out) {
-  cuda_stream(stream).check(launch_narrow(cuda_stream(stream).native(), x, count, out), "to_bfloat16");
+  cuda_stream(stream).launched(launch_narrow(cuda_stream(stream).native(), x, count, out), "to_bfloat16");
 }
 
 void CudaOps::gather_rows(Stream& stream, const BFloat16* x, std::span<const std::int32_t> index, std::int64_t width, BFloat16* out) {
@@ -171,7 +171,7 @@ void CudaOps::gather_rows(Stream& stream, const float* x, std::span<const std::i
 }
 
 void CudaOps::weigh_and_sum(Stream& stream, const BFloat16* expert_rows, const float* weights, std::int64_t rows, int top_k, std::int64_t hidden, float* out) {
-  cuda_stream(stream).check(launch_weigh_and_sum(cuda_stream(stream).native(), expert_rows, weights, rows, top_k, hidden, out), "weigh_and_sum");
+  cuda_stream(stream).launched(launch_weigh_and_sum(cuda_stream(stream).native(), expert_rows, weights, rows, top_k, hidden, out), "weigh_and_sum");
 }
 
 }  // namespace lockstep::device::cuda

@@ -35,7 +35,9 @@ Status Staging::fill(Slot& slot, CudaStream& stream, std::span<const std::span<c
     total += padded(array.size());
   }
   LOCKSTEP_RETURN_IF_ERROR(slot.read.wait(Deadline::after(kReadLimit)));
-  LOCKSTEP_RETURN_IF_ERROR(grow(slot, total));
+  if (slot.pinned.bytes() < total) {
+    LOCKSTEP_RETURN_IF_ERROR(grow_all(total));
+  }
   std::size_t offset = 0;
   for (std::size_t i = 0; i < arrays.size(); ++i) {
     std::ranges::copy(arrays[i], slot.pinned.as<std::byte>() + offset);
@@ -49,14 +51,14 @@ Status Staging::fill(Slot& slot, CudaStream& stream, std::span<const std::span<c
                          stream.name());
 }
 
-Status Staging::grow(Slot& slot, std::size_t bytes) {
-  if (slot.pinned.bytes() >= bytes && slot.pinned.bytes() > 0) {
-    return {};
-  }
-  // By powers of two: shapes settle during warm-up.
+Status Staging::grow_all(std::size_t bytes) {
+  // By powers of two, and all slots: allocating waits for the device, so that a step must not do it, and any slot may be the next one's.
   const std::size_t wanted = std::bit_ceil(std::max(bytes, kSlotBytesMin));
-  LOCKSTEP_ASSIGN_OR_RETURN(slot.device, memory_->allocate(wanted));
-  LOCKSTEP_ASSIGN_OR_RETURN(slot.pinned, allocate_pinned(*context_, wanted));
+  for (const std::unique_ptr<Slot>& slot : slots_) {
+    LOCKSTEP_RETURN_IF_ERROR(slot->read.wait(Deadline::after(kReadLimit)));
+    LOCKSTEP_ASSIGN_OR_RETURN(slot->device, memory_->allocate(wanted));
+    LOCKSTEP_ASSIGN_OR_RETURN(slot->pinned, allocate_pinned(*context_, wanted));
+  }
   return {};
 }
 

@@ -14,7 +14,8 @@
 namespace lockstep::device::cuda {
 
 /// A ring of slots, each a page-locked and a device buffer of the same size. A slot is used again when the launch that read it is done.
-/// Threads  one at a time.      Cost  one copy for each begin(); waits where kSlots launches are not done yet; allocates when a slot must grow.
+/// Threads  one at a time.      Cost  one copy for each begin(); waits where kSlots launches are not done yet; allocates when arrays are larger than any
+/// before.
 class Staging {
  public:
   static constexpr std::size_t kSlots = 32;
@@ -43,7 +44,7 @@ class Staging {
 
   void copy(CudaStream& stream, std::span<const std::span<const std::byte>> arrays, std::span<const void*> addresses);
   [[nodiscard]] Status fill(Slot& slot, CudaStream& stream, std::span<const std::span<const std::byte>> arrays, std::span<const void*> addresses);
-  [[nodiscard]] Status grow(Slot& slot, std::size_t bytes);
+  [[nodiscard]] Status grow_all(std::size_t bytes);
 
   const std::shared_ptr<const CudaContext> context_;
   DeviceMemory* memory_;

@@ -38,6 +38,11 @@ class CudaStream final : public Stream {
   void await(const std::shared_ptr<SignalState>& signal, std::uint64_t point);
   /// note() of what a CUDA call returned.
   void check(cudaError_t code, std::string_view call) { note(context_->check(code, call, name_)); }
+  /// The same of a kernel's launch, which is counted.
+  void launched(cudaError_t code, std::string_view call) {
+    context_->count_launch();
+    check(code, call);
+  }
 
  private:
   [[nodiscard]] Status open(StreamPriority priority);

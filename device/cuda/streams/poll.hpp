@@ -14,9 +14,12 @@ namespace lockstep::device::cuda {
 /// waits for its device has nothing else to do.
 template <typename Query>
 [[nodiscard]] Status poll(const Query& query, const CudaContext& context, std::string_view call, std::string_view stream, const Deadline& deadline) {
-  while (true) {
+  for (bool first = true;; first = false) {
     if (const cudaError_t code = query(); code != cudaErrorNotReady) {
       return context.check(code, call, stream);
+    }
+    if (first) {
+      context.count_host_wait();
     }
     LOCKSTEP_RETURN_IF_ERROR(deadline.check());
     std::this_thread::yield();

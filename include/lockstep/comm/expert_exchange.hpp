@@ -11,6 +11,10 @@
 #include "lockstep/core/bfloat16.hpp"
 #include "lockstep/forward_context.hpp"
 
+namespace lockstep::device {
+class Device;
+}
+
 namespace lockstep::comm {
 
 /// How many rows are gathered rather than routed, unless told: decode steps of a few requests. Chosen, not measured.
@@ -28,6 +32,7 @@ struct ExpertExchangeOptions {
   std::int32_t rows_max = 0;                      ///< rows of one micro-batch on any member, at most
   std::int32_t gather_rows = 0;                   ///< micro-batches of at most so many rows on all members together are gathered; equal on all members
   CombineMode combine = CombineMode::kPerExpert;  ///< equal on all members
+  device::Device* device = nullptr;               ///< whose ops read and write the rows: these then lie in its memory for the host. Null: memory like any other
 };
 
 /// Where in the run an exchange stands; travels in each message's header and is compared by the receiver.
@@ -58,6 +63,7 @@ struct ReceivedRows {
 ///            counts in DPMetadata alone. Each pair's output comes back as one bfloat16 row, or all outputs of a row on one member as one.
 ///            Capacities are DPMetadata's counts; a member with zero tokens sends no rows but computes for the others. Sizes: docs/collectives.md.
 /// Threads    the engine's; `received`, `outputs` and `combined` may be read on another one between the end of an exchange and the start of the next.
+/// Memory     the host's: a device that has its own is given received() and combined() by uploads, and gives rows and outputs() by downloads that are done.
 /// Errors     kDiverged: a header names another step, layer, micro-batch or more rows than agreed (with both sides' values); the communicator's.
 class ExpertExchange {
  public:

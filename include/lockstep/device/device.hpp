@@ -54,13 +54,24 @@ struct DeviceOptions {
 /// Which of two streams the device serves first, where both could go on. Threads of the host have no such order.
 enum class StreamPriority { kNormal, kHigh };
 
+/// What a device holds and has done so far.
+struct DeviceUsage {
+  std::int64_t memory_total_bytes = 0;     ///< that the device has; 0: its memory is the host's, and nothing here is counted
+  std::int64_t memory_free_bytes = 0;      ///< that `allocate` may still give: less than what is free where a limit is set
+  std::int64_t memory_used_bytes = 0;      ///< in buffers now
+  std::int64_t memory_used_max_bytes = 0;  ///< the most there ever were
+  std::int64_t memory_reserved_bytes = 0;  ///< taken from the device by this process, for buffers now and later
+  std::uint64_t launches = 0;              ///< of kernels
+  std::uint64_t host_waits = 0;            ///< times that a thread of the host had to wait for the device
+};
+
 /// One device of one rank.      Ownership  owns nothing that it made; outlives it all.      Threads  `allocate`, `make_*`: any.
 class Device {
  public:
   virtual ~Device() = default;
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
-  /// Memory for ops. The host may look into it only where the backend's `host_memory` is true: elsewhere Ops::upload and download are the way.
+  /// Memory for ops. The host may look into it only where `host_memory` is true: elsewhere Ops::upload and download are the way.
   [[nodiscard]] virtual Result<Buffer> allocate(std::size_t bytes) = 0;
   /// Memory of the host, zeroed, that Ops::upload and download copy from and to without a detour.
   [[nodiscard]] virtual Result<Buffer> allocate_host(std::size_t bytes) = 0;
@@ -73,6 +84,11 @@ class Device {
   [[nodiscard]] virtual std::unique_ptr<Signal> make_signal() = 0;
   [[nodiscard]] virtual Result<std::unique_ptr<Ops>> make_ops() = 0;
   [[nodiscard]] virtual std::string_view name() const = 0;
+  /// Whether the host may look into what `allocate` gives, and streams run tasks when their turn comes. False: a stream calls a task when it is enqueued, to
+  /// launch what runs later, so what a task reads of the host's memory has to be there by then.
+  [[nodiscard]] virtual bool host_memory() const { return true; }
+  /// Cost  a look at counters: never asks the device.
+  [[nodiscard]] virtual DeviceUsage usage() const { return {}; }
 
  protected:
   Device() = default;
@@ -81,7 +97,7 @@ class Device {
 /// One line of the table of device backends.
 struct DeviceBackend {
   std::string_view name;
-  bool host_memory = true;  ///< the host may look into what `allocate` gives, and streams run tasks on a thread of their own
+  bool host_memory = true;  ///< see Device::host_memory
   /// Whether `make` could work on this machine.      Errors  kUnsupported: what is missing, and what to do.
   Status (*probe)(const DeviceOptions& options) = nullptr;
   Result<std::unique_ptr<Device>> (*make)(const DeviceOptions& options) = nullptr;
@@ -97,16 +113,12 @@ inline constexpr std::string_view kAutoDevice = "auto";
 /// Errors  as find_device_backend, and the backend's own.
 [[nodiscard]] Result<std::unique_ptr<Device>> make_device(std::string_view name, const DeviceOptions& options);
 
-struct DeviceWish {
-  std::string_view name;     ///< of device_names()
-  bool host_memory = false;  ///< only a device into whose memory the host may look will do
-};
 struct DeviceChoice {
   const DeviceBackend* backend = nullptr;
   std::string note{};  ///< why kAutoDevice chose no better one, for the log; empty where there is nothing to say
 };
-/// The device to compute on: the named one, or for kAutoDevice the first but "cpu" that is usable here, else "cpu".
+/// The device to compute on: the one of device_names() that is named, or for kAutoDevice the first but "cpu" that is usable here, else "cpu".
 /// Errors  kInvalidArgument: an unknown name; kUnsupported: the named device cannot be used here, and why.
-[[nodiscard]] Result<DeviceChoice> choose_device(const DeviceWish& wish, const DeviceOptions& options);
+[[nodiscard]] Result<DeviceChoice> choose_device(std::string_view name, const DeviceOptions& options);
 
 }  // namespace lockstep::device

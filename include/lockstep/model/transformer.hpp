@@ -36,6 +36,8 @@ struct TransformerOptions {
 /// `micro_batch`; called from inside Stream::enqueue'd tasks, with that stream. Stages of one micro-batch run in order: embed, then per layer attention, and
 /// route → experts → combine (sparse) or dense, then head. Ownership  owns weights and activation buffers; borrows the device and, during a stage, the KV
 /// cache. Threads    one stage at a time (the ops are shared); any thread.      Cost  no allocation in a stage after warm_up.
+/// Host       what stages leave for the host (routed rows and experts, experts' outputs, logits, normalized rows) may be read once the stage's stream has come
+///            there. What they take from it they read by then, too; the exchange's rows lie in memory that a device can copy (Device::allocate_host).
 class Transformer {
  public:
   /// Reads, converts and packs this rank's weights.      Errors  those of the source and of pack_weight; the watch's, asked between tensors.

@@ -22,6 +22,7 @@ TEST_P(DeviceConformance, TheNameIsThatOfTheTable) {
   auto by_name = make_device(GetParam().name, test_device_options());
   ASSERT_TRUE(by_name) << by_name.error().message;
   EXPECT_EQ((*by_name)->name(), GetParam().name);
+  EXPECT_EQ((*by_name)->host_memory(), GetParam().host_memory);
 }
 
 TEST_P(DeviceConformance, MemoryIsZeroedAlignedAndWritable) {
@@ -144,7 +145,7 @@ TEST(DeviceTable, AnUnknownNameIsRefusedWithTheKnownOnes) {
 const std::string kNowhere = (std::filesystem::temp_directory_path() / "no-plugins-here").string();
 
 TEST(DeviceTable, AutoTakesTheHostAndSaysWhyNothingBetter) {
-  const auto choice = choose_device({.name = kAutoDevice}, {.plugin_folder = kNowhere});
+  const auto choice = choose_device(kAutoDevice, {.plugin_folder = kNowhere});
   ASSERT_TRUE(choice) << choice.error().message;
   EXPECT_EQ(choice->backend->name, "cpu");
   EXPECT_NE(choice->note.find("computing on cpu: cuda: "), std::string::npos) << choice->note;
@@ -152,7 +153,7 @@ TEST(DeviceTable, AutoTakesTheHostAndSaysWhyNothingBetter) {
 }
 
 TEST(DeviceTable, ANamedDeviceThatCannotBeUsedIsRefused) {
-  const auto choice = choose_device({.name = "cuda"}, {.plugin_folder = kNowhere});
+  const auto choice = choose_device("cuda", {.plugin_folder = kNowhere});
   ASSERT_FALSE(choice);
   EXPECT_EQ(choice.error().code, ErrorCode::kUnsupported);
   EXPECT_NE(choice.error().message.find("--device cuda: "), std::string::npos) << choice.error().message;
@@ -160,7 +161,7 @@ TEST(DeviceTable, ANamedDeviceThatCannotBeUsedIsRefused) {
 }
 
 TEST(DeviceTable, TheHostIsTakenWithoutAWord) {
-  const auto choice = choose_device({.name = "cpu", .host_memory = true}, {.plugin_folder = kNowhere});
+  const auto choice = choose_device("cpu", {.plugin_folder = kNowhere});
   ASSERT_TRUE(choice) << choice.error().message;
   EXPECT_EQ(choice->backend->name, "cpu");
   EXPECT_EQ(choice->note, "");

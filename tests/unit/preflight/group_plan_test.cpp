@@ -92,6 +92,22 @@ TEST(GroupPlan, MemoryOfTheHostCountsOnlyItsRanks) {
   EXPECT_THAT(status.error().message, HasSubstr("--kv-cache-memory"));
 }
 
+TEST(GroupPlan, ADeviceWithItsOwnMemoryHoldsOneRankWhateverTheHostHas) {
+  Prepared prepared = small(4);
+  prepared.host_memory_bytes = 1;
+  const GroupPlan plan = make_group_plan(prepared);
+  EXPECT_EQ(plan.device_bytes, plan.ranks[0].weight_bytes + plan.kv_cache_bytes) << "the first ranks have the most experts";
+  prepared.device_memory_bytes = plan.device_bytes;
+  EXPECT_TRUE(check_memory(plan, prepared));
+  EXPECT_THAT(plan_text(plan, prepared), HasSubstr("each device: its rank takes"));
+  prepared.device_memory_bytes = plan.device_bytes - 1;
+  const Status status = check_memory(plan, prepared);
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_THAT(status.error().message, HasSubstr("its device has"));
+  EXPECT_THAT(status.error().message, HasSubstr("--kv-cache-memory"));
+}
+
 TEST(GroupPlan, TextHasOneLineARank) {
   const Prepared prepared = small(7);
   const std::string text = plan_text(make_group_plan(prepared), prepared);
