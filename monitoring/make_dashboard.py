@@ -96,6 +96,11 @@ ROWS = [
         ("Disagreements", "Must stay 0", "timeseries", "short", [(f"sum by (job, field) ({gauge('lockstep_vote_mismatch_total')})", "{{job}} {{field}}")]),
         ("Left to drain", "", "timeseries", "short", [(gauge("lockstep_drain_remaining_requests"), RANK)]),
     ]),
+    ("Device", [
+        ("Device memory", "In use, reserved, and all of it; nothing on the host", "timeseries", "bytes", [(gauge("lockstep_device_memory_bytes"), RANK + " {{state}}")]),
+        ("Launches", "Kernels a second", "timeseries", "ops", [(rate("lockstep_device_launches_total"), RANK)]),
+        ("Waits of the host", "Times a second that the host waits for the device", "timeseries", "ops", [(rate("lockstep_device_host_waits_total"), RANK)]),
+    ]),
     ("Process", [
         ("CPU", "Cores in use", "timeseries", "short", [(rate("process_cpu_seconds_total"), RANK)]),
         ("Memory", "Resident", "timeseries", "bytes", [(gauge("process_resident_memory_bytes"), RANK)]),
