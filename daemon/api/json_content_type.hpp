@@ -8,11 +8,11 @@
 
 namespace lockstep::daemon {
 
-/// application/json in letters of any case, with or without parameters; also none.
+/// application/json in letters of any case, with or without parameters. None is refused: a page of another origin can send a body without a type, unasked.
 [[nodiscard]] inline bool is_json_content_type(std::string_view content_type) {
   constexpr std::string_view kJson = "application/json";
   const auto is_same = [](char letter, char lower) { return (letter >= 'A' && letter <= 'Z' ? letter - 'A' + 'a' : letter) == lower; };
-  return content_type.empty() || std::ranges::equal(content_type.substr(0, content_type.find_first_of("; \t")), kJson, is_same);
+  return std::ranges::equal(content_type.substr(0, content_type.find_first_of("; \t")), kJson, is_same);
 }
 
 [[nodiscard]] inline ApiError wrong_content_type() {

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Goal    The API does what its own description says, whatever is sent: no failure of the server, no answer that is not described; and nothing is open that should not be.
-Method  schemathesis, with a fixed seed, over what GET /openapi.json describes; then each operation with no key, a wrong one, and each right one."""
+"""Goal    The API does what its own description says, whatever is sent: no failure of the server, no answer that is not described; nothing is open that should not be; and nothing shows what users sent.
+Method  schemathesis, with a fixed seed, over what GET /openapi.json describes; then each operation with no key, a wrong one, and each right one; then requests with a word
+        that nobody else uses, which is looked for in all that can be read and in the most talkative log."""
 
 import json
 import pathlib
@@ -74,6 +75,47 @@ class Authentication(unittest.TestCase):
                     self.assertNotEqual(call(group.port, method.upper(), target, body, {**headers, "Content-Type": "application/json"}).status, 401)
         for target in ("/", "/nowhere", "/v1", "/docs", "/debug/trace"):
             self.assertEqual(call(group.port, "GET", target).status, 401, "an unknown path tells nothing either")
+
+
+class Confidentiality(unittest.TestCase):
+    WORD = "Xanthippe"  # in no text of the server's or of the model's own
+    KEY = "key-that-nobody-may-read"
+
+    def requests(self):
+        chat = [{"role": "user", "content": self.WORD}]
+        yield "/v1/completions", {"prompt": self.WORD, "max_tokens": 8, "temperature": 0, "echo": True, "stop": [self.WORD + "!"], "user": self.WORD}, 200
+        yield "/v1/chat/completions", {"messages": chat, "max_tokens": 8, "user": self.WORD}, 200
+        yield "/tokenize", {"prompt": self.WORD, "return_token_strs": True}, 200
+        yield "/v1/embeddings", {"input": self.WORD}, 200
+        yield "/v1/completions", {"prompt": self.WORD, "max_tokens": self.WORD}, 400
+        yield "/v1/completions", {"prompt": self.WORD * 10_000, "max_tokens": 1}, 400
+        yield "/v1/completions", self.WORD, 400
+        yield "/v1/completions", {"model": self.WORD, "prompt": "a"}, 404
+        yield f"/{self.WORD}?{self.WORD}", {self.WORD: self.WORD}, 404
+
+    def test_what_users_sent_and_got_is_in_no_log_metric_or_report(self):
+        group = Group("--api-key", self.KEY, "--log-level", "trace", "--access-log", "all", "--max-model-len", "128", ranks=1)
+        self.addCleanup(group.close)
+        headers = {"Authorization": f"Bearer {self.KEY}", "Content-Type": "application/json"}
+        call(group.port, "GET", "/version", headers={"Authorization": f"Bearer {self.WORD}"})  # a key of another server's
+        secrets = [self.KEY, self.WORD, self.WORD[:6]]
+        for path, body, status in self.requests():
+            answer = call(group.port, "POST", path, body, headers)
+            self.assertEqual(answer.status, status, answer.text)
+            if path == "/v1/completions" and status == 200:
+                secrets.append(answer.json["choices"][0]["text"].removeprefix(self.WORD))
+        self.assertGreater(len(secrets[-1]), 8, "a text of some length")
+        document = call(group.port, "GET", "/openapi.json", headers=headers).json
+        readable = [path for path, method in operations(document) if method == "get" and "{" not in path]
+        self.assertTrue({"/metrics", "/health", "/ready", "/debug/trace", "/v1/models"} <= set(readable), readable)
+        shown = {path: call(group.port, "GET", path, headers=headers) for path in readable}
+        group.drain()
+        self.assertEqual(group.wait(), 0)
+        self.assertGreater(group.log().count(" trace [rank"), 0, "the log tells all it can")
+        for name, text in {"log": group.log(), **{path: answer.text for path, answer in shown.items()}}.items():
+            for secret in secrets:
+                self.assertNotIn(secret, text, name)
+        self.assertEqual({answer.status for answer in shown.values()}, {200})
 
 
 if __name__ == "__main__":

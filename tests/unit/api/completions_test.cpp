@@ -221,11 +221,19 @@ TEST_F(Completions, TextThatIsNotUtf8IsABadPrompt) {
   EXPECT_EQ(response.status, 400);
 }
 
+// What a page of another origin can send without asking: see docs/security.md, "Browsers".
+TEST_F(Completions, ABodyWithoutAContentTypeIsRefused) {
+  serve(true);
+  HttpClient client(port_);
+  client.send("POST /v1/completions HTTP/1.1\r\nHost: test\r\nContent-Length: 14\r\n\r\n{\"prompt\":\"a\"}");
+  EXPECT_EQ(client.read_response().status, 415);
+}
+
 TEST_F(Completions, OtherContentTypesAreRefused) {
   serve(true);
   HttpClient client(port_);
   EXPECT_EQ(client.post("/v1/completions", R"({"prompt":"a"})", "text/plain").status, 415);
-  for (const char* other : {"application/jsonx", "application", "json", "application/json/"}) {
+  for (const char* other : {"application/jsonx", "application", "json", "application/json/", ""}) {
     EXPECT_EQ(client.post("/v1/completions", R"({"prompt":"a"})", other).status, 415) << other;
   }
   for (const char* json : {"application/json; charset=utf-8", "application/json;charset=utf-8", "Application/JSON"}) {

@@ -49,6 +49,8 @@ TEST_F(TokenizeServer, AnotherContentTypeIsRefused) {
   serve_tokens();
   testing::HttpClient client(port_);
   EXPECT_EQ(client.post("/tokenize", R"({"prompt":"ab"})", "text/plain").status, 415);
+  client.send("POST /detokenize HTTP/1.1\r\nHost: test\r\nContent-Length: 13\r\n\r\n{\"tokens\":[]}");
+  EXPECT_EQ(client.read_response().status, 415) << "nor is a body without one taken";
 }
 
 TEST_F(TokenizeServer, ClientThatLeavesWhileItsBodyIsTokenizedIsForgotten) {
