@@ -169,12 +169,12 @@ TEST_F(PreemptionTest, UnderABatchAheadBlocksComeFreeOnlyWhenItsRowsAreComputed)
   planner_->add(make_sequence(2, 16, 40));
   StepBatch under_way;
   plan(under_way);
-  while (planner_->preemptions() == 0) {
+  for (int steps = 0; planner_->preemptions() == 0; ++steps) {
+    ASSERT_LT(steps, 200) << "nothing was preempted";
     plan();  // while `under_way` is not computed
     complete(under_way);
     BatchPlanner::fill_late_tokens(batch_);
     std::swap(batch_, under_way);
-    ASSERT_LT(under_way.positions.front(), 48);
   }
   EXPECT_THAT(ids(under_way), IsEmpty()) << "the second has rows under way, and the first waits for its blocks";
   EXPECT_EQ(under_way.waiting, 2);
