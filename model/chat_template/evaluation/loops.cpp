@@ -7,6 +7,12 @@
 
 // NOLINTBEGIN(misc-no-recursion): as in statements.cpp
 namespace lockstep::model::chat {
+namespace {
+
+/// What a loop keeps until the rendering ends, as a value may refer to it: its state, and the first node of its deque, which is there before any element.
+constexpr std::size_t kLoopBytes = sizeof(LoopState) + 576;
+
+}  // namespace
 
 /// Lets `count` elements pass the filter; false where there are fewer. As late as possible: a filter may read what the loop's body sets.
 Result<bool> Interpreter::prepare(LoopState& loop, std::size_t count) {
@@ -34,7 +40,7 @@ Result<bool> Interpreter::prepare(LoopState& loop, std::size_t count) {
 
 Result<Interpreter::Flow> Interpreter::execute_for(const Statement& statement) {
   LOCKSTEP_ASSIGN_OR_RETURN(const Value source, evaluate(*statement.expressions[0]));
-  LOCKSTEP_RETURN_IF_ERROR(runtime_.budget.allocate(sizeof(LoopState)));
+  LOCKSTEP_RETURN_IF_ERROR(runtime_.budget.allocate(kLoopBytes));
   LoopState& loop = loops_.emplace_back();
   LOCKSTEP_ASSIGN_OR_RETURN(loop.elements, elements_of(runtime_, source));
   loop.statement = &statement;
@@ -61,7 +67,7 @@ Result<Interpreter::Flow> Interpreter::execute_for(const Statement& statement) {
   }
   // A value may still refer to the loop: nothing is left in it that could ask for the scopes that are gone.
   loop.next = 0;
-  loop.elements.clear();
+  loop.elements = std::vector<Value>();
   if (!was_completed && statement.blocks.size() > 1) {
     Scope inner{.parent = scope_};
     scope_ = &inner;

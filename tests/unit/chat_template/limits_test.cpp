@@ -34,7 +34,7 @@ TEST(ChatTemplateLimits, NestingOfTheSourceIsRefusedAtParsing) {
 }
 
 TEST(ChatTemplateLimits, WorkAndMemoryOfARenderingAreBounded) {
-  const std::pair<std::string_view, std::string_view> cases[] = {
+  const std::pair<std::string, std::string_view> cases[] = {
       {"{{ 'a' * 1000000000 }}", "16 MiB"},
       {"{{ [0] * 1000000000 }}", "16 MiB"},
       {"{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}", "too many steps"},
@@ -43,6 +43,7 @@ TEST(ChatTemplateLimits, WorkAndMemoryOfARenderingAreBounded) {
       {"{% set n = namespace(l=[1]) %}{% for i in range(60) %}{% set n.l = [n.l, n.l] %}{% endfor %}{{ n.l }}", "too many steps"},
       {"{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "too deep"},
       {"{% for i in range(100000) %}{{ 'x' * 1000 }}{% endfor %}", "16 MiB"},
+      {"{% for i in range(100000) %}" + repeated("{% for j in '' %}{% endfor %}", 10) + "{% endfor %}", "512 MiB"},
       {"{{ ('a' * 100000) | replace('a', 'b' * 100000) }}", "16 MiB"},
       {"{{ range(1000000) }}", "at most 100000"},
       {"{{ 9223372036854775807 + 1 }}", "64 bits"},
@@ -52,7 +53,7 @@ TEST(ChatTemplateLimits, WorkAndMemoryOfARenderingAreBounded) {
       {"{{ 1 % 0 }}", "division by zero"},
   };
   for (const auto& [source, reason] : cases) {
-    const std::string text = rendered(std::string(source));
+    const std::string text = rendered(source);
     EXPECT_THAT(text, StartsWith("render: the chat template does not fit this conversation: line 1 of it: ")) << source;
     EXPECT_THAT(text, HasSubstr(reason)) << source;
   }
