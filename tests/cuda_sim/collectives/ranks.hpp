@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cuda_runtime_api.h>
-#include <dlfcn.h>
 #include <functional>
 #include <nccl.h>
 #include <thread>
@@ -13,17 +12,15 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/cuda_sim/set_schedule.hpp"
+
 namespace nccl_sim {
 
-enum Schedule { kEarly = 0, kLate = 1, kRandom = 2 };
-
-inline void set_schedule(Schedule schedule, std::uint64_t seed = 1) {
-  using Setter = void (*)(int, std::uint64_t);
-  // Found by name: the library that is linked with at build time is the real one.
-  const auto setter = reinterpret_cast<Setter>(dlsym(RTLD_DEFAULT, "cuda_sim_set_schedule"));
-  ASSERT_NE(setter, nullptr) << "this runs on the real runtime: set LD_LIBRARY_PATH to the simulated one";
-  setter(schedule, seed);
-}
+using cuda_sim::kEarly;
+using cuda_sim::kLate;
+using cuda_sim::kRandom;
+using cuda_sim::Schedule;
+using cuda_sim::set_schedule;
 
 /// Memory of the device that begins and ends with a stream, and its way to the host.
 class Ints {
