@@ -25,8 +25,18 @@ def gauge(name, labels=""):
     return f"{name}{{{ALL}{',' + labels if labels else ''}}}"
 
 
+def mean(name):
+    return f"{rate(name + '_sum')} / {rate(name + '_count')}"
+
+
+def buckets(name):
+    return [(rate(f"{name}_bucket", by="le"), "{{le}}")]
+
+
 READY = gauge("lockstep_up_state", 'state="ready"')
 RANK = "{{job}} rank {{rank}}"
+# A line of coloured boxes for each rank: of many ranks the odd one is seen at once, where curves would cover each other.
+RANK_HEAT = "status-history"
 
 # (row, [(title, what it tells, kind, unit, [(query, legend)])])
 ROWS = [
@@ -41,12 +51,24 @@ ROWS = [
          [('lockstep:errors:ratio5m{job=~"$job"}', "{{job}}"), ("vector(0.005)", "budget")]),
         ("Time to first token", "From arrival", "timeseries", "s", quantiles("lockstep_time_to_first_token_seconds")),
     ]),
+    ("Heat maps: a line for each rank", [
+        ("Step time", "Mean. A late rank shows in all lines: the others wait for it", RANK_HEAT, "s", [(mean("lockstep_step_duration_seconds"), RANK)]),
+        ("Rows a step", "Mean of what each rank computed", RANK_HEAT, "short", [(mean("lockstep_step_tokens"), RANK)]),
+        ("Waiting for others", "Seconds a second in which a rank did nothing but wait for the group's plan. The late rank waits least", RANK_HEAT, "percentunit",
+         [(rate("lockstep_coordination_wait_seconds_total"), RANK)]),
+        ("Came last", "Agreements a second to which that rank came last while others waited 0.1 ms or more", RANK_HEAT, "ops",
+         [(f"max by (job, peer) (rate(lockstep_last_arrival_total{{{ALL}}}[$__rate_interval]))", "{{job}} rank {{peer}}")]),
+        ("Exchange with nothing under it", "Share of a step in which a rank neither computed nor hid an exchange", RANK_HEAT, "percentunit",
+         [('lockstep:exposed_exchange:ratio5m{job=~"$job",rank=~"$rank"}', RANK)]),
+        ("KV cache used", "", RANK_HEAT, "percentunit", [(gauge("lockstep_kv_cache_usage_ratio"), RANK)]),
+        ("Requests that wait", "For room on that rank", RANK_HEAT, "short", [(gauge("lockstep_requests_waiting"), RANK)]),
+        ("Time to first token, p95", "Of requests that came to that rank", RANK_HEAT, "s", [(quantile(0.95, "lockstep_time_to_first_token_seconds", by="job, rank"), RANK)]),
+        ("Between tokens, p95", "Of requests that came to that rank", RANK_HEAT, "s", [(quantile(0.95, "lockstep_inter_token_seconds", by="job, rank"), RANK)]),
+    ]),
     ("Ranks", [
         ("State", "The state that each rank is in", "state-timeline", "short", [(f"{gauge('lockstep_up_state')} == 1", RANK + ": {{state}}")]),
-        ("Step duration", "All chosen ranks together", "heatmap", "s", [(rate("lockstep_step_duration_seconds_bucket", by="le"), "{{le}}")]),
-        ("Tokens of a step", "Rows per step, all chosen ranks together", "heatmap", "short", [(rate("lockstep_step_tokens_bucket", by="le"), "{{le}}")]),
-        ("Mean step duration by rank", "The late one stands out", "timeseries", "s",
-         [(f"{rate('lockstep_step_duration_seconds_sum')} / {rate('lockstep_step_duration_seconds_count')}", RANK)]),
+        ("Step duration", "All chosen ranks together", "heatmap", "s", buckets("lockstep_step_duration_seconds")),
+        ("Tokens of a step", "Rows per step, all chosen ranks together", "heatmap", "short", buckets("lockstep_step_tokens")),
         ("Forward pass by batch size", "Median, without agreement and sampling; rows padded to a power of two", "timeseries", "s",
          [('max by (job, batch_size) (lockstep_forward_duration_seconds{job=~"$job",rank=~"$rank",quantile="0.5"})', "{{job}} {{batch_size}}")]),
         ("Steps by kind", "What ranks computed", "timeseries", "ops", [(rate("lockstep_steps_total", by="job, kind"), "{{job}} {{kind}}")]),
@@ -61,10 +83,6 @@ ROWS = [
     ("Agreement and overlap", [
         ("Agreement", "From a rank's proposal to the group's plan, waiting included", "timeseries", "s", quantiles("lockstep_coordination_duration_seconds")),
         ("Agreement by rank", "p99, five minutes. The late rank waits least", "timeseries", "s", [('lockstep:coordination_seconds:p99_5m{job=~"$job",rank=~"$rank"}', RANK)]),
-        ("Waiting for others", "Seconds a second in which a rank did nothing but wait for the group's plan. The late rank waits least", "timeseries", "percentunit",
-         [(rate("lockstep_coordination_wait_seconds_total"), RANK)]),
-        ("Came last", "Agreements a second to which that rank came last while others waited 0.1 ms or more", "timeseries", "ops",
-         [(f"max by (job, peer) (rate(lockstep_last_arrival_total{{{ALL}}}[$__rate_interval]))", "{{job}} rank {{peer}}")]),
         ("Exchange", "Seconds a second in dispatch and combine", "timeseries", "percentunit",
          [(rate("lockstep_comm_seconds_total", by="job, op, exposed"), "{{job}} {{op}}, exposed: {{exposed}}")]),
         ("Exposed exchange", "Share of a step under which nothing is computed", "timeseries", "percentunit",
@@ -109,6 +127,16 @@ ROWS = [
     ]),
 ]  # fmt: skip
 
+# What a row of its own for each rank has. They are closed at first: Grafana asks for nothing that it does not show.
+EACH_RANK = [
+    ("Step duration", "", "heatmap", "s", buckets("lockstep_step_duration_seconds")),
+    ("Rows of a step", "", "heatmap", "short", buckets("lockstep_step_tokens")),
+    ("Agreement", "From its proposal to the group's plan, waiting included", "heatmap", "s", buckets("lockstep_coordination_duration_seconds")),
+    ("Time to first token", "", "heatmap", "s", buckets("lockstep_time_to_first_token_seconds")),
+    ("Between tokens", "", "heatmap", "s", buckets("lockstep_inter_token_seconds")),
+    ("Time in the queue", "", "heatmap", "s", buckets("lockstep_request_queue_seconds")),
+]
+
 SOURCE = {"type": "prometheus", "uid": "${source}"}
 
 
@@ -117,23 +145,40 @@ def target(query, legend, kind, index):
     return {"datasource": SOURCE, "expr": query, "legendFormat": legend, "refId": chr(ord("A") + index), "format": formats.get(kind, "time_series"), "instant": kind == "table"}
 
 
+def looks(kind, unit):
+    """(fieldConfig's defaults, options, what else a panel of that kind has)."""
+    if kind == RANK_HEAT:
+        # 60 boxes a line: the panel refuses to draw boxes that are narrower than a pixel.
+        return ({"unit": unit, "min": 0, "color": {"mode": "continuous-GrYlRd"}, "custom": {"fillOpacity": 90, "lineWidth": 0}},
+                {"showValue": "never", "rowHeight": 0.95, "colWidth": 1, "legend": {"showLegend": False, "displayMode": "list", "placement": "bottom"}},
+                {"maxDataPoints": 60})  # fmt: skip
+    return {"unit": unit, "min": 0}, {"calculate": False, "yAxis": {"unit": unit}} if kind == "heatmap" else {}, {}
+
+
 def panel(number, title, description, kind, unit, queries, place):
+    defaults, options, more = looks(kind, unit)
     return {"id": number, "title": title, "description": description, "type": kind, "datasource": SOURCE, "gridPos": place,
-            "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
-            "options": {"calculate": False, "yAxis": {"unit": unit}} if kind == "heatmap" else {},
+            "fieldConfig": {"defaults": defaults, "overrides": []}, "options": options, **more,
             "targets": [target(query, legend, kind, index) for index, (query, legend) in enumerate(queries)]}  # fmt: skip
+
+
+def row(number, title, y, **more):
+    return {"id": number, "title": title, "type": "row", "collapsed": False, "panels": [], "gridPos": {"x": 0, "y": y, "w": WIDTH, "h": 1}, **more}
+
+
+def grid(first_number, members, y):
+    """Panels three in a line, from the line `y` on."""
+    return [panel(first_number + index, *member, {"x": index % 3 * 8, "y": y + index // 3 * 8, "w": 8, "h": 8}) for index, member in enumerate(members)]
 
 
 def panels():
     found, y = [], 0
-    for row, members in ROWS:
-        found.append({"id": len(found) + 1, "title": row, "type": "row", "collapsed": False, "panels": [], "gridPos": {"x": 0, "y": y, "w": WIDTH, "h": 1}})
-        y += 1
-        for index, member in enumerate(members):
-            place = {"x": index % 3 * 8, "y": y + index // 3 * 8, "w": 8, "h": 8}
-            found.append(panel(len(found) + 1, *member, place))
-        y += (len(members) + 2) // 3 * 8
-    return found
+    for title, members in ROWS:
+        found.append(row(len(found) + 1, title, y))
+        found += grid(len(found) + 1, members, y + 1)
+        y += 1 + (len(members) + 2) // 3 * 8
+    number = len(found) + 1
+    return [*found, row(number, "Rank $rank", y, repeat="rank", collapsed=True, panels=grid(number + 1, EACH_RANK, y + 1))]
 
 
 def variable(name, query):

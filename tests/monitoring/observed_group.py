@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,8 +22,8 @@ CLIENTS_A_RANK = 4
 OPTIONS = ("--max-num-seqs", "2", "--micro-batches", "2", "--stall-timeout", "100s")
 
 
-def start_group():
-    return Group(*OPTIONS)
+def start_group(*options, **settings):
+    return Group(*OPTIONS, *options, **settings)
 
 
 class Prometheus:
@@ -56,6 +57,21 @@ class Prometheus:
         found = self.ask("query", query=expression)["result"]
         return [(series["metric"], float(series["value"][1])) for series in found if series["value"][1] != "NaN"]
 
+    def wait_for_each(self, expressions, what="data", accepted=bool):
+        """Asks each expression again and again until its result was accepted once; some return something only at some times."""
+        missing = dict.fromkeys(expressions)
+
+        def nothing_is_missing():
+            for expression in list(missing):
+                if accepted(self.query(expression)):
+                    del missing[expression]
+            return not missing
+
+        try:
+            wait_for(nothing_is_missing, what)
+        except AssertionError as problem:
+            raise AssertionError(f"these return no {what}:\n" + "\n".join(missing)) from problem
+
     def total(self, expression):
         return sum(value for _, value in self.query(expression))
 
@@ -68,6 +84,12 @@ class Prometheus:
         self.process.wait(timeout=LIMIT_SECONDS)
         self.log.close()
         self.folder.cleanup()
+
+
+def rule_selectors():
+    """Every selector in the rules, such as up or lockstep_up_state{state="ready"}."""
+    text = "\n".join(re.findall(r"expr: (.*(?:\n {10}.*)*)", (FOLDER / "rules.yml").read_text()))
+    return sorted(set(re.findall(r"\b((?:lockstep[\w:]+|process_\w+|up)\b(?:\{[^}]*\})?)", text)))
 
 
 class Load:
