@@ -20,8 +20,8 @@ from group import wait_for  # noqa: E402
 BINARY = os.environ.get("LOCKSTEP_HOSTS_BINARY", str(REPOSITORY / "build/release/lockstepd"))
 LAUNCHER = os.environ.get("LOCKSTEP_HOSTS_LAUNCHER", str(REPOSITORY / "scripts/lockstep-run"))
 PORT = 8000
-# Around each daemon: what it says is kept on its own host too, where a cut link cannot take it away.
-KEEP_LOG = ["bash", "-c", 'exec "$@" 2> >(exec tee -p /tmp/rank.log >&2)', "bash"]
+# Around each daemon: what it says is kept on its own host too, where a cut link cannot take it away. A signal to the daemon's process group is none for the keeper.
+KEEP_LOG = ["bash", "-c", 'exec "$@" 2> >(trap "" TERM INT USR1 USR2; exec tee -p /tmp/rank.log >&2)', "bash"]
 STALL_SECONDS = 2
 SLACK_SECONDS = 8  # what a busy machine may add to any bound
 PEER_LOST = 3

@@ -117,6 +117,16 @@ class Launcher(HostsTest):
         process.kill()
         self.assert_gone(ranks)
 
+    def test_the_words_of_a_rank_that_outlives_mpirun_are_not_lost(self):
+        process = self.start('trap "" TERM; echo $r >>"$0/ready"; until [ -e "$0/mpirun_has_left" ]; do sleep 0.05; done; echo "rank $r is the last" >&2')
+        self.await_lines("ready", 2)
+        mpirun = next(entry for entry in self.network.processes_of("a") if pathlib.Path(f"/proc/{entry}/comm").read_text() == "mpirun\n")
+        os.kill(mpirun, signal.SIGKILL)
+        self.assert_gone([mpirun])
+        (self.shared / "mpirun_has_left").touch()
+        _, _, errors = self.finish(process)
+        self.assertIn("rank 0 is the last\n", errors)
+
     def test_a_host_that_cannot_be_reached_is_an_error_that_names_it(self):
         os.unlink(pathlib.Path(self.network.folder.name, "b"))
         status, _, errors = self.finish(self.start("exit 0"))

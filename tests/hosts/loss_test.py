@@ -40,7 +40,7 @@ class Loss(HostsTest):
 
     def assert_names(self, group, rank, other):
         lines = [line for line in group.log_of(rank).splitlines() if f" error [rank {rank}/" in line]
-        self.assertTrue(any(f"rank {other}" in line for line in lines), f"rank {rank} names no lost rank {other}:\n{group.log()}")
+        self.assertTrue(any(f"rank {other}" in line for line in lines), f"rank {rank} names no lost rank {other}:\n{group.log_of(rank)}\nThe launcher saw:\n{group.log()}")
 
     def test_a_rank_killed_on_the_other_host_is_named_and_both_statuses_are_recorded(self):
         group, streams = self.start_streaming()
