@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """How much of the expert exchange micro-batches hide, between two hosts of one core each; prints JSON. Started by sections.py; see tests/hosts/network.py.
 
-Steps of several prompts each, so that every step computes the same number of rows on both hosts, and the halves of a step take about as long. Per step, as the
+Steps of several prompts each, so that every step computes the same number of rows on both hosts, and the parts of a step take about as long. Per step, as the
 traces of both ranks show it:
 compute    the step in micro-batches on links without a limit
-exchange   what the link sent in a limited step, by its own counter, over its rate; the rate is set to make it equal to `compute`
+exchange   what the link sent in a limited step, by its own counter, over its rate; each round sets the rate to make it equal to two micro-batches' `compute`
 overlapped, serial    the step in micro-batches, and whole, on limited links
 exposed    time in exchanges while nothing was computed
+
+A group for each number of micro-batches is up all the time, and what is compared is measured within seconds of each other, again and again: a machine's speed
+changes from minute to minute. A ratio is the median over the rounds of the round's own ratio.
 """
 
 import contextlib
@@ -26,10 +29,14 @@ MODEL = ROOT / "bench/models/wide"
 PROMPT_ROWS = 256
 PROMPTS_OF_A_STEP = 4
 ROWS = PROMPT_ROWS * PROMPTS_OF_A_STEP
-STEPS = 8  # of each host and measurement; the first and the last may be smaller, or find one host ahead
-WARM_UP_STEPS = 2
+MICRO_BATCHES = (2, 1, 4)  # the first sets a round's rate
+ROUNDS = 8
+STEPS = 4  # of each host and measurement; the first and the last may be smaller, or find one host ahead
+WARM_UP_STEPS = 3
+TRACED_STEPS = 8 * STEPS  # with those that only agree on having nothing to do
 BITS = 8
 COUNTED = slice(1, -1)
+STAGES = ("embed", "attention", "dense", "experts", "weigh", "head")
 
 
 def prompt(rank, number):
@@ -70,96 +77,128 @@ def exposed_us(exchanges, stages):
     return sum(end - begin - sum(max(0, min(end, stage_end) - max(begin, stage_begin)) for stage_begin, stage_end in stages) for begin, end in exchanges)
 
 
-def steps_of(group, rank, count):
-    """(milliseconds, of them exposed) of the rank's last `count` steps with prompts."""
-    status, trace = hosts_group.call(group.addresses[rank], "GET", "/debug/trace?steps=1000")
+def last_steps(group):
+    """(milliseconds, of them exposed, of them in stages) of each rank's last STEPS steps with prompts."""
+    status, trace = hosts_group.call(group.addresses[0], "GET", f"/debug/trace?steps={TRACED_STEPS}", port=group.port)
     if status != 200:
-        raise RuntimeError(f"rank {rank}: {status} {trace}")
-    trace = json.loads(trace) if isinstance(trace, str) else trace
-    steps = {}
-    for span in trace["traceEvents"]:
-        if span["ph"] == "X" and span["pid"] == rank:
-            steps.setdefault(span["args"]["step"], []).append((span["name"], span["ts"], span["ts"] + span["dur"]))
+        raise RuntimeError(f"{status} {trace}")
+    steps = [{} for _ in group.addresses]
+    for span in (json.loads(trace) if isinstance(trace, str) else trace)["traceEvents"]:
+        if span["ph"] == "X":
+            steps[span["pid"]].setdefault(span["args"]["step"], []).append((span["name"], span["ts"], span["ts"] + span["dur"]))
     measured = []
-    for _, spans in sorted(steps.items()):
-        exchanges = united((begin, end) for name, begin, end in spans if name in ("dispatch", "combine"))
-        stages = united((begin, end) for name, begin, end in spans if name in ("embed", "attention", "dense", "experts", "weigh", "head"))
-        if exchanges:
-            length = max(exchanges[-1][1], stages[-1][1]) - min(exchanges[0][0], stages[0][0])
-            measured.append((length / 1000, exposed_us(exchanges, stages) / 1000))
-    return measured[-count:]
+    for of_rank in steps:
+        of_rank = [measure_step(spans) for _, spans in sorted(of_rank.items()) if any(name == "dispatch" for name, _, _ in spans)]
+        measured += of_rank[-STEPS:][COUNTED]
+    return measured
 
 
-def keep_priority(group):
+def measure_step(spans):
+    exchanges = united((begin, end) for name, begin, end in spans if name in ("dispatch", "combine"))
+    stages = united((begin, end) for name, begin, end in spans if name in STAGES)
+    length = max(exchanges[-1][1], stages[-1][1]) - min(exchanges[0][0], stages[0][0])
+    return (length / 1000, exposed_us(exchanges, stages) / 1000, sum(end - begin for begin, end in stages) / 1000)
+
+
+def keep_priority(processes):
     """Linux shares cores among sessions first, and the launcher begins new ones: without this `nice` is lost on the way to the ranks."""
-    for rank in range(len(group.addresses)):
+    for process in processes:
         with contextlib.suppress(OSError):  # a kernel without such groups, or a container that may not
-            pathlib.Path(f"/proc/{group.pid(rank)}/autogroup").write_text(str(os.nice(0)))
+            pathlib.Path(f"/proc/{process}/autogroup").write_text(str(os.nice(0)))
 
 
-def measure(group, hosts):
-    """Medians over steps and ranks; what each step made the busier link send."""
+def measure(group, hosts, bits_per_s=None):
+    """Medians over steps and ranks; what each step made the busier link send. Without a rate: on links without a limit."""
+    for name in hosts.hosts:
+        if bits_per_s:
+            hosts.limit(name, f"{bits_per_s}bit")
+        else:
+            hosts.unlimit(name)
     sent = [hosts.bytes_sent(name) for name in hosts.hosts]
     answers = ask_all(group, STEPS)
     sent = [hosts.bytes_sent(name) - before for name, before in zip(hosts.hosts, sent)]
-    steps = [step for rank in range(len(group.addresses)) for step in steps_of(group, rank, STEPS)[COUNTED]]
-    return {"step_ms": statistics.median(step for step, _ in steps), "exposed_ms": statistics.median(exposed for _, exposed in steps),
-            "sent_bytes": max(sent) / STEPS, "answers": answers}  # fmt: skip
+    step_ms, exposed_ms, stages_ms = (statistics.median(column) for column in zip(*last_steps(group)))
+    return {"step_ms": step_ms, "exposed_ms": exposed_ms, "stages_ms": stages_ms, "sent_bytes": max(sent) / STEPS, "answers": answers}
 
 
-def run(hosts, micro_batches, rate):
-    """The step on links without a limit, then with one: `rate` is a function of the first."""
-    for name in hosts.hosts:
-        hosts.unlimit(name)
-    # A folder of its own: the launcher would take the statuses of the group before for this one's.
+def start(hosts, micro_batches):
     group = hosts_group.HostsGroup(hosts, "--model", str(MODEL), "--load-format", "dummy", "--micro-batches", str(micro_batches), "--max-num-batched-tokens", str(ROWS),
-                                   "--stall-timeout", "20s", status_dir=f"/tmp/status{micro_batches}")  # fmt: skip
-    try:
-        keep_priority(group)
-        ask_all(group, WARM_UP_STEPS)
+                                   "--stall-timeout", "20s", status_dir=f"/tmp/status{micro_batches}", port=hosts_group.PORT + 10 * micro_batches)  # fmt: skip
+    keep_priority(group.pid(rank) for rank in range(len(group.addresses)))
+    ask_all(group, WARM_UP_STEPS)
+    return group
+
+
+def measure_round(groups, hosts):
+    """{micro-batches: (on links without a limit, on limited ones)}"""
+    bits_per_s = None
+    measured = {}
+    for count, group in groups.items():
         free = measure(group, hosts)
-        bits_per_s = rate(free)
-        for name in hosts.hosts:
-            hosts.limit(name, f"{bits_per_s}bit")
-        return free, measure(group, hosts), bits_per_s
-    finally:
-        group.close()
+        bits_per_s = bits_per_s or int(BITS * free["sent_bytes"] / (free["step_ms"] / 1000))
+        limited = measure(group, hosts, bits_per_s)
+        measured[count] = (free, {**limited, "exchange_ms": 1000 * BITS * limited["sent_bytes"] / bits_per_s, "bits_per_s": bits_per_s})
+    return measured
+
+
+def figures_of(rounds):
+    """What `rounds` show; the same names with `_4` for four micro-batches."""
+
+    def median(value):
+        return statistics.median(value(measured) for measured in rounds)
+
+    figures = {}
+    for count, suffix in ((2, ""), (4, "_4")):
+        def ratio(measured, count=count):
+            return measured[count][1]["step_ms"] / max(measured[count][0]["step_ms"], measured[count][1]["exchange_ms"])
+
+        def exposed_minus_difference(measured, count=count):
+            free, limited = measured[count]
+            return (limited["exposed_ms"] - free["exposed_ms"] - (limited["step_ms"] - free["step_ms"])) / limited["step_ms"]
+
+        figures |= {f"{name}{suffix}": value for name, value in {
+            "ratio_vs_ideal": median(ratio),
+            "ratio_vs_ideal_min": min(map(ratio, rounds)),
+            "ratio_vs_ideal_max": max(map(ratio, rounds)),
+            "speedup_vs_serial": median(lambda measured: measured[1][1]["step_ms"] / measured[count][1]["step_ms"]),
+            "exposed_share": median(lambda measured: measured[count][1]["exposed_ms"] / measured[count][1]["step_ms"]),
+            "exposed_minus_difference_share": median(exposed_minus_difference),
+            "cost_of_smaller_batches": median(lambda measured: measured[count][0]["step_ms"] / measured[1][0]["step_ms"]),
+            "compute_ms": median(lambda measured: measured[count][0]["step_ms"]),
+            "exchange_ms": median(lambda measured: measured[count][1]["exchange_ms"]),
+            "overlapped_ms": median(lambda measured: measured[count][1]["step_ms"]),
+            "exposed_ms": median(lambda measured: measured[count][1]["exposed_ms"]),
+            "exposed_on_free_links_ms": median(lambda measured: measured[count][0]["exposed_ms"]),
+            "stages_ms": median(lambda measured: measured[count][1]["stages_ms"]),
+            "stages_on_free_links_ms": median(lambda measured: measured[count][0]["stages_ms"]),
+        }.items()}  # fmt: skip
+    return figures | {
+        "serial_ms": median(lambda measured: measured[1][1]["step_ms"]),
+        "whole_on_free_links_ms": median(lambda measured: measured[1][0]["step_ms"]),
+        "link_megabits_per_s": median(lambda measured: measured[1][1]["bits_per_s"]) / 1e6,
+    }
 
 
 def main():
     network.enter_cluster()
+    keep_priority(["self"])
     hosts_group.BINARY = sys.argv[1]
     hosts = network.Network(("a", "b"))
+    groups = {}
     try:
-        free, overlapped, bits_per_s = run(hosts, 2, lambda step: int(BITS * step["sent_bytes"] / (step["step_ms"] / 1000)))
-        whole_free, serial, _ = run(hosts, 1, lambda _: bits_per_s)
-        four_free, four, _ = run(hosts, 4, lambda _: bits_per_s)
-        exchange_ms = 1000 * BITS * overlapped["sent_bytes"] / bits_per_s
-        ideal_ms = max(free["step_ms"], exchange_ms)
-        answers = [step["answers"] for step in (free, overlapped, whole_free, serial, four_free, four)]
-        if any(other != answers[0] for other in answers):
+        for count in MICRO_BATCHES:
+            groups[count] = start(hosts, count)
+        answers = measure(groups[1], hosts)["answers"]
+        rounds = []
+        for _ in range(ROUNDS):
+            rounds.append(measure_round(groups, hosts))
+            print("ms on free and limited links:", *(f"{count}: {free['step_ms']:.0f} {limited['step_ms']:.0f} " for count, (free, limited) in rounds[-1].items()), file=sys.stderr)
+        if any(step["answers"] != answers for measured in rounds for steps in measured.values() for step in steps):
             raise RuntimeError("the answers differ between whole and split steps")
-        difference_ms = overlapped["step_ms"] - free["step_ms"]
-        figures = {
-            "ratio_vs_ideal": overlapped["step_ms"] / ideal_ms,
-            "speedup_vs_serial": serial["step_ms"] / overlapped["step_ms"],
-            "exposed_share": overlapped["exposed_ms"] / overlapped["step_ms"],
-            "exposed_minus_difference_share": (overlapped["exposed_ms"] - free["exposed_ms"] - difference_ms) / overlapped["step_ms"],
-            "cost_of_half_batches": free["step_ms"] / whole_free["step_ms"],
-            "ratio_vs_ideal_4": four["step_ms"] / max(four_free["step_ms"], exchange_ms),
-            "speedup_vs_serial_4": serial["step_ms"] / four["step_ms"],
-            "compute_ms": free["step_ms"],
-            "exchange_ms": exchange_ms,
-            "overlapped_ms": overlapped["step_ms"],
-            "overlapped_4_ms": four["step_ms"],
-            "serial_ms": serial["step_ms"],
-            "whole_on_free_links_ms": whole_free["step_ms"],
-            "exposed_ms": overlapped["exposed_ms"],
-            "exposed_on_free_links_ms": free["exposed_ms"],
-            "link_megabits_per_s": bits_per_s / 1e6,
-        }
-        print(json.dumps(figures))
+        print(json.dumps(figures_of(rounds)))
     finally:
+        for group in groups.values():
+            group.close()
         hosts.close()
 
 

@@ -52,15 +52,16 @@ def launch(network, *program, launcher_options=(), slots=1, environment=None, **
 
 
 class HostsGroup:
-    """One rank on each host. close() leaves nothing behind."""
+    """One rank on each host. close() leaves nothing behind. Groups on the same hosts need a port and a status_dir each."""
 
-    def __init__(self, network, *options, status_dir=None):
+    def __init__(self, network, *options, status_dir=None, port=PORT):
         self.network = network
+        self.port = port
         self.addresses = [host.address for host in network.hosts.values()]
-        self.log_path = pathlib.Path("/tmp/group.log")
+        self.log_path = pathlib.Path(f"/tmp/group-{port}.log")
         self.status_dir = pathlib.Path(status_dir or "/tmp/status")  # in the first host's own /tmp, unless given
         with open(self.log_path, "wb") as log:
-            self.process = launch(network, *KEEP_LOG, BINARY, "--host", "0.0.0.0", "--port", str(PORT), "--stall-timeout", f"{STALL_SECONDS}s", *options,
+            self.process = launch(network, *KEEP_LOG, BINARY, "--host", "0.0.0.0", "--port", str(port), "--stall-timeout", f"{STALL_SECONDS}s", *options,
                                   launcher_options=["--grace", "5", "--status-dir", str(self.status_dir)], stdout=log, stderr=subprocess.STDOUT)  # fmt: skip
         try:
             for rank in range(len(self.addresses)):
@@ -82,7 +83,7 @@ class HostsGroup:
 
     def status(self, rank, path):
         try:
-            return call(self.addresses[rank], "GET", path, timeout=5)[0]
+            return call(self.addresses[rank], "GET", path, port=self.port, timeout=5)[0]
         except (OSError, http.client.HTTPException):
             return None
 
@@ -98,13 +99,13 @@ class HostsGroup:
             raise AssertionError(f"{error}\n{self.log()}") from error
 
     def complete(self, rank, **fields):
-        return call(self.addresses[rank], "POST", "/v1/completions", {"temperature": 0, **fields})
+        return call(self.addresses[rank], "POST", "/v1/completions", {"temperature": 0, **fields}, port=self.port)
 
     def pid(self, rank):
         """The daemon's process id, by its place in the network: process ids are common to all hosts."""
         name = list(self.network.hosts)[rank]
         for process in self.network.processes_of(name):
-            if same_file(f"/proc/{process}/exe", BINARY):
+            if same_file(f"/proc/{process}/exe", BINARY) and arguments_of(process).count(str(self.port)) > 0:
                 return process
         raise AssertionError(f"no daemon on host {name}:\n{self.log()}")
 
@@ -139,6 +140,13 @@ def same_file(link, path):
         return os.path.samefile(link, path)
     except OSError:  # no such process any more, or a kernel thread
         return False
+
+
+def arguments_of(process):
+    try:
+        return pathlib.Path(f"/proc/{process}/cmdline").read_text().split("\0")
+    except OSError:  # no such process any more
+        return []
 
 
 class Stream(threading.Thread):
