@@ -36,7 +36,7 @@ SECRETS = [{}, {"secrets": {"apiKeys": "keys", "tls": "certificate", "group": "g
 EXTRAS = [{"podDisruptionBudget": {"enabled": False}, "networkPolicy": {"enabled": False}, "serviceAccount": {"create": False}},
           {"monitoring": {"podMonitor": True, "prometheusRule": True, "dashboard": True, "labels": {"release": "prometheus"}}, "nodeSelector": {"gpu": "h100"},
            "tolerations": [{"operator": "Exists"}], "priorityClassName": "high", "runtimeClassName": "nvidia", "podAnnotations": {"a": "b"}, "podLabels": {"c": "d"},
-           "options": {"max-num-seqs": 1000000, "log-level": "debug"}, "image": {"pullSecrets": ["registry"]}}]  # fmt: skip
+           "options": {"max-num-seqs": 1000000, "log-level": "debug"}, "env": {"NCCL_DEBUG": "INFO"}, "launcherOptions": ["--grace", "20"], "image": {"pullSecrets": ["registry"]}}]  # fmt: skip
 GOLDENS = {
     "pod": {},
     "leader_worker_set": {**LAUNCHES[1], **DEVICES[1], **MODELS[1]},
@@ -139,7 +139,11 @@ class Chart(unittest.TestCase):
                  ({"replica": 2}, "replica"), ({"options": {"port": 1}}, "port"), ({"options": {"Max_Num_Seqs": 1}}, "Max_Num_Seqs"), ({"model": {"source": "pvc"}}, "reference"),
                  ({"drain": {"timeout": "30s"}}, "timeout"), ({"image": {"digest": "sha256:1"}}, "digest"), ({"service": {"port": 0}}, "port"),
                  ({"ports": {"mpi": 65000}}, "mpi"), ({"ports": {"rank": 7998}, "devices": {"perNode": 2}}, "ports.shared"),
-                 ({"ports": {"peer": 24255}}, "ports.peer"), ({"sharedMemory": "lots"}, "sharedMemory")]  # fmt: skip
+                 ({"ports": {"peer": 24255}}, "ports.peer"), ({"sharedMemory": "lots"}, "sharedMemory"), ({"options": {"unix-socket": "/tmp/s"}}, "unix-socket"),
+                 ({"options": {"metrics-address": "0.0.0.0:9090"}}, "metrics-address"), ({"model": {"folder": "a"}}, "folder"),
+                 ({"model": {"source": "hostPath", "reference": "models"}}, "reference"), ({"model": {"source": "pvc", "reference": "my models"}}, "reference"),
+                 ({"podDisruptionBudget": {"maxUnavailable": "some"}}, "maxUnavailable"), ({"image": {"tag": "a b"}}, "tag"), ({"env": {"LOCKSTEP_PORT": "1"}}, "LOCKSTEP_PORT"),
+                 ({"env": {"A": 1}}, "env"), ({"launcherOptions": ["-n", "2"]}, "launcherOptions"), ({"launcherOptions": ["--mpi"]}, "launcherOptions")]  # fmt: skip
         for values, name in wrong:
             with self.subTest(values=values), self.assertRaises(helm_python.HelmError) as refused:
                 render(values)
@@ -157,6 +161,30 @@ class Chart(unittest.TestCase):
             self.assertTrue(any(first <= wanted <= last for first, last in opened), wanted)
         self.assertFalse(any(first <= 8004 <= last for first, last in opened))
         self.assertFalse(any(first <= 24304 <= last for first, last in opened))
+
+    def test_opens_all_ports_of_a_group_on_gpus_to_itself_alone(self):
+        (policy,) = of_kind(render(merged(LAUNCHES[1], DEVICES[1])), "NetworkPolicy")
+        group = [rule for rule in policy["spec"]["ingress"] if any(port.get("endPort") == 65535 for port in rule["ports"])]
+        self.assertEqual([sorted(peer["podSelector"]["matchLabels"]) for rule in group for peer in rule["from"]], [["app.kubernetes.io/instance", "app.kubernetes.io/name"]])
+
+    def test_passes_options_of_the_launcher_and_variables_to_the_ranks(self):
+        extra = {"env": {"NCCL_SOCKET_IFNAME": "eth0", "B": ""}, "launcherOptions": ["--bind-to", "core"]}
+        for launch in LAUNCHES:
+            for resource in render(merged(launch, extra)):
+                for pod in pod_templates(resource):
+                    (container,) = pod["spec"]["containers"]
+                    variables = {variable["name"]: variable["value"] for variable in container["env"]}
+                    self.assertEqual((variables["NCCL_SOCKET_IFNAME"], variables["B"]), ("eth0", ""))
+                    if launch:
+                        self.assertEqual(variables["RANKS_ENV"], "B NCCL_SOCKET_IFNAME")
+                    words = [*container["command"], *container.get("args", [])]
+                    self.assertEqual("--bind-to core" in " ".join(words), words[-1] != "worker")
+
+    def test_uses_an_account_that_there_is(self):
+        for account, name in (({}, "demo-lockstep"), ({"create": False}, "default"), ({"create": False, "name": "mine"}, "mine"), ({"name": "ours"}, "ours")):
+            resources = render({"serviceAccount": account})
+            self.assertEqual({pod["spec"]["serviceAccountName"] for resource in resources for pod in pod_templates(resource)}, {name})
+            self.assertEqual([made["metadata"]["name"] for made in of_kind(resources, "ServiceAccount")], [name] if account.get("create", True) else [])
 
     def test_carries_the_rules_and_the_dashboard_of_monitoring(self):
         for name in ("rules.yml", "dashboard.json"):

@@ -43,6 +43,11 @@ class Launch(unittest.TestCase):
         self.assertEqual((first, first + count), (24128, 24256))
         self.assertIn("StrictHostKeyChecking=yes", output)
 
+    def test_passes_options_to_the_launcher_and_variables_to_all_pods(self):
+        (self.folder / "hosts").write_text("launcher\nlocalhost\n")
+        output = self.lead("leader", "--bind-to", "core", RANKS_ENV="A B").stdout
+        self.assertRegex(output, r"^-n 8 --hostfile \S+ --bind-to core --mpi -x A -x B --mca ")
+
     def test_names_the_worker_of_a_leader_worker_set_that_does_not_answer(self):
         result = self.lead(LWS_LEADER_ADDRESS="demo-lockstep-1.demo-lockstep.invalid", START_SECONDS="0")
         self.assertEqual(result.returncode, 64)

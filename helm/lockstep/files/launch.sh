@@ -41,12 +41,17 @@ wait_for_workers() {
   done < <(tail -n +2 "$hosts")
 }
 
+# lead LAUNCHER_OPTION...
 lead() {
+  local name variables=()
   write_hosts >"$hosts"
   (($(wc -l <"$hosts") == GROUP_NODES)) || fail "expected $GROUP_NODES hosts, found: $(tr '\n' ' ' <"$hosts")"
   wait_for_workers
+  for name in ${RANKS_ENV:-}; do
+    variables+=(-x "$name")
+  done
   # Ports are fixed, so that a NetworkPolicy can name them. One host key is shared: HostKeyAlias finds it under one name.
-  exec lockstep-run -n "$((GROUP_NODES * RANKS_A_NODE))" --hostfile "$hosts" --mpi \
+  exec lockstep-run -n "$((GROUP_NODES * RANKS_A_NODE))" --hostfile "$hosts" "$@" --mpi "${variables[@]}" \
     --mca plm_rsh_args "-p $SSH_PORT -i $kSsh/id -o HostKeyAlias=lockstep -o UserKnownHostsFile=$kSsh/known_hosts -o StrictHostKeyChecking=yes -o BatchMode=yes" \
     --mca oob_tcp_dynamic_ipv4_ports "$MPI_PORT-$((MPI_PORT + 127))" \
     --mca btl_tcp_port_min_v4 "$((MPI_PORT + 128))" --mca btl_tcp_port_range_v4 128 \
@@ -54,7 +59,7 @@ lead() {
 }
 
 case ${1:-} in
-  leader) lead ;;
+  leader) lead "${@:2}" ;;
   worker) exec /usr/sbin/sshd -D -e -f /etc/lockstep/sshd_config ;;
   *) fail "expected leader or worker" ;;
 esac

@@ -22,7 +22,7 @@ labels:
 {{- end }}
 
 {{- define "lockstep.serviceAccount" -}}
-{{ .Values.serviceAccount.name | default (include "lockstep.name" .) }}
+{{ .Values.serviceAccount.name | default (ternary (include "lockstep.name" .) "default" .Values.serviceAccount.create) }}
 {{- end }}
 
 {{- define "lockstep.image" -}}
@@ -83,9 +83,13 @@ httpGet: {path: {{ .path }}, port: rank-0, scheme: {{ ternary "HTTPS" "HTTP" (ne
 {{- end }}
 {{- end }}
 
-{{/* Ports between the nodes of a group: ssh, Open MPI's as launch.sh fixes them, and the ranks' peer channels. */}}
+{{/* Between the nodes of a group: ssh, Open MPI's ports as launch.sh fixes them, and the ranks' peer channels. With GPUs all: NCCL takes any. */}}
 {{- define "lockstep.groupPorts" -}}
+{{- if eq .Values.devices.kind "gpu" }}
+- {port: 1024, endPort: 65535, protocol: TCP}
+{{- else }}
 - {port: {{ .Values.ports.ssh }}, protocol: TCP}
 - {port: {{ .Values.ports.mpi }}, endPort: {{ add .Values.ports.mpi 255 }}, protocol: TCP}
 - {port: {{ .Values.ports.peer }}, endPort: {{ add .Values.ports.peer .Values.devices.perNode -1 }}, protocol: TCP}
+{{- end }}
 {{- end }}

@@ -66,9 +66,12 @@ image: {{ include "lockstep.image" .root }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 {{- if eq .role "alone" }}
 command: [lockstep-run]
-args: ["-n", {{ include "lockstep.ranks" .root | quote }}, "--", lockstepd]
+args: {{ concat (list "-n" (include "lockstep.ranks" .root)) .root.Values.launcherOptions (list "--" "lockstepd") | toJson }}
 {{- else }}
 command: [bash, /etc/lockstep/launch.sh, {{ .role }}]
+{{- if and (eq .role "leader") .root.Values.launcherOptions }}
+args: {{ .root.Values.launcherOptions | toJson }}
+{{- end }}
 {{- end }}
 env:
   - {name: LOCKSTEP_CONFIG, value: /etc/lockstep/lockstep.conf}
@@ -78,6 +81,13 @@ env:
   - {name: SSH_PORT, value: {{ .root.Values.ports.ssh | quote }}}
   - {name: MPI_PORT, value: {{ .root.Values.ports.mpi | quote }}}
   - {name: START_SECONDS, value: {{ .root.Values.probes.startup | quote }}}
+  {{- with .root.Values.env }}
+  # mpirun passes these on to the other pods.
+  - {name: RANKS_ENV, value: {{ keys . | sortAlpha | join " " | quote }}}
+  {{- end }}
+  {{- end }}
+  {{- range $name, $value := .root.Values.env }}
+  - {name: {{ $name }}, value: {{ $value | quote }}}
   {{- end }}
 ports:
   - {name: shared, containerPort: {{ .root.Values.ports.shared }}}
