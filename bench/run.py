@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 
+import exchange.sections
 import hosts.sections
 import library.sections
 import overlap.sections
@@ -45,7 +46,7 @@ def section_idle(build_dir):
     return {"cpu_share_of_one_core": max((b - a) / seconds for a, b in zip(before, after)), "ranks": len(pids)}
 
 
-SECTIONS = {"agreement": section_agreement, "idle": section_idle, "serving": section_serving, **hosts.sections.SECTIONS, **library.sections.SECTIONS, **overlap.sections.SECTIONS, **pipelined.sections.SECTIONS, **scale.sections.SECTIONS, **timeline.sections.SECTIONS}
+SECTIONS = {"agreement": section_agreement, "idle": section_idle, "serving": section_serving, **exchange.sections.SECTIONS, **hosts.sections.SECTIONS, **library.sections.SECTIONS, **overlap.sections.SECTIONS, **pipelined.sections.SECTIONS, **scale.sections.SECTIONS, **timeline.sections.SECTIONS}
 
 
 def main():

@@ -4,7 +4,7 @@
 Steps of several prompts each, so that every step computes the same number of rows on both hosts, and the parts of a step take about as long. Per step, as the
 traces of both ranks show it:
 compute    the step in micro-batches on links without a limit
-exchange   what the link sent in a limited step, by its own counter, over its rate; each round sets the rate to make it equal to two micro-batches' `compute`
+exchange   what the link sent in a limited step, by its own counter, over its rate; each round sets the rate to make it equal to four micro-batches' `compute`
 overlapped, serial    the step in micro-batches, and whole, on limited links
 exposed    time in exchanges while nothing was computed
 
@@ -29,7 +29,7 @@ MODEL = ROOT / "bench/models/wide"
 PROMPT_ROWS = 256
 PROMPTS_OF_A_STEP = 4
 ROWS = PROMPT_ROWS * PROMPTS_OF_A_STEP
-MICRO_BATCHES = (2, 1, 4)  # the first sets a round's rate
+MICRO_BATCHES = (4, 1, 2)  # the first sets a round's rate
 ROUNDS = 8
 STEPS = 4  # of each host and measurement; the first and the last may be smaller, or find one host ahead
 WARM_UP_STEPS = 3
@@ -142,13 +142,13 @@ def measure_round(groups, hosts):
 
 
 def figures_of(rounds):
-    """What `rounds` show; the same names with `_4` for four micro-batches."""
+    """What `rounds` show, of four micro-batches and, the same names with `_2`, of two."""
 
     def median(value):
         return statistics.median(value(measured) for measured in rounds)
 
     figures = {}
-    for count, suffix in ((2, ""), (4, "_4")):
+    for count, suffix in ((4, ""), (2, "_2")):
         def ratio(measured, count=count):
             return measured[count][1]["step_ms"] / max(measured[count][0]["step_ms"], measured[count][1]["exchange_ms"])
 
