@@ -20,6 +20,7 @@ constexpr std::size_t kWordBytes = sizeof(std::uint64_t);
 constexpr std::size_t kSpanWords = 4;
 constexpr unsigned kTagBits = 16;
 constexpr std::int64_t kTagMax = 0xffff;
+constexpr std::int64_t kTimeMax = std::int64_t{1} << 61;  // nanoseconds
 constexpr int kReportsAtOnceMax = 64;
 static_assert(kWordBytes * (1 + kSpanWords * kTraceSpans) <= comm::kReportBytesMax);
 
@@ -84,9 +85,9 @@ Result<std::vector<SpanRecord>> decode_spans(std::span<const std::byte> bytes) {
     span.begin = time_point(word_at(bytes, at));
     span.end = time_point(word_at(bytes, at + 1));
     span.step = static_cast<std::int64_t>(word_at(bytes, at + 2));
-    // Clocks and steps are never negative; so no difference of two of them overflows.
+    // Clocks and steps are never negative, and no host runs for 73 years: so nothing overflows where clocks are compared.
     if (static_cast<std::size_t>(tag(tags, 0)) >= scheduler::kSpanKindCount || static_cast<std::size_t>(tag(tags, 1)) >= scheduler::kSpanLaneCount ||
-        nanoseconds(span.begin) < 0 || span.end < span.begin || span.step < 0) {
+        nanoseconds(span.begin) < 0 || span.end < span.begin || nanoseconds(span.end) > kTimeMax || span.step < 0) {
       return Error{ErrorCode::kInvalidArgument, fmt::format("span {} of its {} is none: kind {}, lane {}, from {} to {} ns, step {}", i, count, tag(tags, 0),
                                                             tag(tags, 1), nanoseconds(span.begin), nanoseconds(span.end), span.step)};
     }

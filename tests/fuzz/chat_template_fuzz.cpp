@@ -5,7 +5,7 @@
 
 #include "lockstep/core/check.hpp"
 #include "lockstep/model/chat_template.hpp"
-#include "tests/fuzz/memory_file.hpp"
+#include "tests/support/memory_file.hpp"
 
 namespace {
 

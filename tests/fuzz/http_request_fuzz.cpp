@@ -12,7 +12,7 @@
 #include "daemon/http/connection/connection.hpp"
 #include "daemon/http/connection/request_reader.hpp"
 #include "lockstep/core/check.hpp"
-#include "tests/fuzz/memory_file.hpp"
+#include "tests/support/memory_file.hpp"
 
 namespace {
 

@@ -9,7 +9,7 @@
 #include "lockstep/core/check.hpp"
 #include "lockstep/model/model_config.hpp"
 #include "lockstep/scheduler/engine.hpp"
-#include "tests/fuzz/memory_file.hpp"
+#include "tests/support/memory_file.hpp"
 
 namespace {
 

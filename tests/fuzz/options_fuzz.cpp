@@ -8,7 +8,7 @@
 #include "daemon/options/options.hpp"
 #include "daemon/options/sources/config_file.hpp"
 #include "lockstep/core/check.hpp"
-#include "tests/fuzz/memory_file.hpp"
+#include "tests/support/memory_file.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace lockstep;

@@ -9,7 +9,7 @@
 #include "daemon/api/request/engine_requests.hpp"
 #include "daemon/api/tokenize/tokenize_answers.hpp"
 #include "lockstep/core/check.hpp"
-#include "tests/fuzz/memory_file.hpp"
+#include "tests/support/memory_file.hpp"
 
 namespace {
 

@@ -6,7 +6,7 @@
 
 #include "lockstep/core/check.hpp"
 #include "lockstep/model/tokenizer.hpp"
-#include "tests/fuzz/memory_file.hpp"
+#include "tests/support/memory_file.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace lockstep;

@@ -65,6 +65,7 @@ TEST(TraceReport, WhatNoRankSendsIsRefused) {
   EXPECT_FALSE(with_byte(0, 0));      // the mark
   EXPECT_FALSE(with_byte(15, 0x80));  // a negative begin
   EXPECT_FALSE(with_byte(16, 99));    // an end before the begin
+  EXPECT_FALSE(with_byte(23, 0x7f));  // an end so late that a difference of two clocks would overflow
   EXPECT_FALSE(with_byte(31, 0xff));  // a negative step
   EXPECT_THAT(with_byte(32, 12).error().message, HasSubstr("kind 12"));
   EXPECT_THAT(with_byte(34, 3).error().message, HasSubstr("lane 3"));
