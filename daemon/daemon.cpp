@@ -47,6 +47,7 @@
 #include "daemon/trace/trace_observer.hpp"
 #include "daemon/trace/trace_report.hpp"
 #include "lockstep/core/exit_codes.hpp"
+#include "lockstep/core/time_slice.hpp"
 
 namespace lockstep::daemon {
 namespace {
@@ -262,6 +263,8 @@ int Daemon::run(HeldSignals& held) {
     }
   });
   std::jthread step([this] { step_thread(); });
+  // Once the step thread has been made, which must not inherit it: while this thread waits for a core, all clients wait.
+  ask_for_time_slice(kShortTimeSlice);
   io_.run();
   step.join();
   return exit_code_;

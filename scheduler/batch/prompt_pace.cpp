@@ -9,6 +9,9 @@ namespace {
 constexpr double kWeightOfNewest = 1.0 / 8;
 /// A step in which a core was lost to others says nothing: it counts as this many times the mean at most.
 constexpr double kOutlier = 3;
+/// What prompts may add to a step of running streams, as a part of its own time: the time between two tokens stays below twice the usual, with room for what
+/// the mean does not show.
+constexpr double kShareOfStep = 0.75;
 
 void add_sample(double sample, double& mean) {
   mean = mean == 0 ? sample : mean + kWeightOfNewest * (std::min(sample, kOutlier * mean) - mean);
@@ -36,7 +39,7 @@ std::int32_t PromptPace::tokens() const {
     return kTokensAtFirst;
   }
   constexpr double kMost = 1 << 20;  // beyond any budget
-  return static_cast<std::int32_t>(std::clamp(decode_ms_ / token_ms_, static_cast<double>(kTokensMin), kMost));
+  return static_cast<std::int32_t>(std::clamp(kShareOfStep * decode_ms_ / token_ms_, static_cast<double>(kTokensMin), kMost));
 }
 
 }  // namespace lockstep::scheduler
