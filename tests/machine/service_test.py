@@ -8,7 +8,7 @@ import signal
 import tempfile
 import unittest
 
-from machine import Machine, Stream, build_package, complete, status_of, wait_for
+from machine import Machine, Stream, build_package, call, complete, status_of, wait_for
 
 PORTS = (8000, 8001)
 PROMPT = "And the LORD spake unto Moses, saying,"
@@ -112,6 +112,22 @@ class Service(unittest.TestCase):
         self.assertEqual((self.machine.property("ActiveState"), self.machine.property("ExecMainStatus")), ("failed", "2"))
         self.assertEqual(self.machine.property("NRestarts"), "0")
         self.assertIn('did you mean "max-num-seqs"?', self.journal())
+
+    def test_reads_its_keys_again_when_it_is_reloaded(self):
+        self.machine.run("systemctl", "stop", "lockstep")
+        self.machine.write("/etc/lockstep/keys", "first\n")
+        self.machine.write("/etc/lockstep/lockstep.conf", CONFIGURATION + "api-key-file = /etc/lockstep/keys\n")
+        self.addCleanup(self.machine.write, "/etc/lockstep/lockstep.conf", CONFIGURATION)
+        self.machine.run("systemctl", "start", "lockstep")
+        ranks = self.machine.ranks()
+        self.assertEqual(self.statuses("first"), [200, 200])
+        self.machine.write("/etc/lockstep/keys", "second\n")
+        self.machine.run("systemctl", "reload", "lockstep")
+        wait_for(lambda: self.statuses("second") == [200, 200], "both ranks to take the new key")
+        self.assertEqual((self.statuses("first"), self.machine.ranks()), ([401, 401], ranks))
+
+    def statuses(self, key):
+        return [call(port, "GET", "/v1/models", headers={"Authorization": f"Bearer {key}"}).status for port in PORTS]
 
     def test_of_a_host_file_serves_and_drains(self):
         self.machine.run("systemctl", "stop", "lockstep")
