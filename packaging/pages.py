@@ -9,8 +9,8 @@ import dataclasses
 import pathlib
 import re
 
-OPTION = re.compile(r"^  (?:(-\w), )?(--?[a-z][a-z-]*|-n)(?: ([A-Z][A-Z_]*|X|\.\.\.))?(?: +(\S.*))?$")
-CHOICES = re.compile(r"^(?:a device that this build has: )?((?:[\w-]+, )*[\w-]+ or [\w-]+|cpu|cuda)(?:; |$)")
+OPTION = re.compile(r"^  (?:(-\w), )?(--?[a-z][a-z-]*|-n)(?: ([A-Z][A-Z_:]*|\.\.\.))?(?: +(\S.*))?$")
+CHOICES = re.compile(r"^(?:an? [\w -]+: )?((?:[\w-]+, )*[\w-]+ or [\w-]+|cpu|cuda)(?:; |$)")
 
 
 @dataclasses.dataclass
@@ -108,6 +108,12 @@ def bash_completion(program, options):
     return f"""# bash completion for {program}, made from its --help
 {function}() {{
   local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}}
+  # bash takes --option=value apart.
+  if [[ $current == = ]]; then
+    current=
+  elif [[ $previous == = ]] && ((COMP_CWORD > 1)); then
+    previous=${{COMP_WORDS[COMP_CWORD-2]}}
+  fi
   case $previous in
 {body}
   esac
@@ -125,7 +131,7 @@ def zsh_completion(program, options):
     lines = []
     for option in options:
         action = f"({' '.join(option.choices)})" if option.choices else "_files" if option.takes_path else " "
-        value = f":{option.placeholder.lower()}:{action}" if option.placeholder else ""
+        value = f":{quoted(option.placeholder.lower())}:{action}" if option.placeholder else ""
         lines += [f"  '{flag}[{quoted(option.summary)}]{value}'" for flag in flags_of(option)]
     return f"#compdef {program}\n# made from its --help\n_arguments \\\n" + " \\\n".join(lines) + "\n"
 

@@ -40,6 +40,9 @@ class Pages(unittest.TestCase):
             for option in options_of(program):
                 self.assertIn(option, self.completed(program, program, option[:2] if option.startswith("--") else option))
         self.assertEqual(set(self.completed("lockstepd", "lockstepd", "--load-format", "")), {"auto", "safetensors", "dummy"})
+        self.assertEqual(set(self.completed("lockstepd", "lockstepd", "--device", "")), {"auto", "cpu", "cuda"})
+        self.assertEqual(self.completed("lockstepd", "lockstepd", "--combine", "=", "per-r"), ["per-rank"])  # as bash takes --combine=per-r apart
+        self.assertEqual(set(self.completed("lockstepd", "lockstepd", "--agreement", "=")), {"sync", "pipelined"})
         self.assertEqual(self.completed("lockstepd", "lockstepd", "--port", ""), [])
 
     def completed(self, program, *words):
@@ -55,7 +58,17 @@ class Pages(unittest.TestCase):
             for option in options_of(program):
                 self.assertIn(f"'{option}[", zsh)
                 self.assertRegex(fish, rf"-[ls] {option.lstrip('-')}( |$)")
+            for option in self.with_a_value(program):
+                self.assertRegex(zsh, rf"'{option}\[.*\]:.*:.*'")
+                self.assertRegex(fish, rf"-[ls] {option.lstrip('-')} (-r|-x)")
+                self.assertEqual([word for word in self.completed(program, program, option, "--") if word.startswith("--")], [], option)
             self.assertTrue(zsh.startswith(f"#compdef {program}\n"))
+
+    def with_a_value(self, program):
+        """Options behind which --help has a name in capitals."""
+        found = re.findall(r"^  (?:-\w, )?(--?[a-z][a-z-]*) [A-Z]", (PAGES / f"{program}.help").read_text(), re.MULTILINE)
+        self.assertGreater(len(found), 4)
+        return found
 
     def test_making_them_fails_when_the_help_has_another_form(self):
         with tempfile.TemporaryDirectory() as folder:
