@@ -23,18 +23,17 @@ build() {
   apt-get update
   apt-get install --yes --no-install-recommends ca-certificates git
   cd "$1"
-  ./dev build release
-  (cd build/release && cpack -B "$2")
-  rm -f "$2"/liblockstep-dev_*
-  case $3 in
-    cpu) rm -f "$2"/lockstep-cuda_* ;;
-    cuda)
-      ls "$2"/lockstep-cuda_* || {
-        echo "image.sh: no CUDA plugin was built: BUILD_IMAGE needs NVIDIA's CUDA toolkit 13.0 or newer in /usr/local/cuda" >&2
-        exit 1
-      }
-      ;;
-  esac
+  ./dev build release lockstep_packaged
+  components='daemon;system'
+  if [ "$3" = cuda ]; then
+    [ -e build/release/plugins/liblockstep_cuda.so ] || {
+      echo "image.sh: no CUDA plugin was built: BUILD_IMAGE needs NVIDIA's CUDA toolkit 13.0 or newer in /usr/local/cuda" >&2
+      exit 1
+    }
+    components="$components;cuda"
+  fi
+  (cd build/release && cpack -B "$2" -D "CPACK_COMPONENTS_ALL=$components")
+  rm -r "$2"/_CPack_Packages
 }
 
 runtime() {

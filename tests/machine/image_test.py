@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Goal    What the Containerfile makes serves as another user than root, without capabilities, on a root file system that cannot be written.
 Method  Its script's step `runtime` in a fresh Debian root; then the Containerfile's own command and user, by systemd-nspawn with that root read-only; and the chart's launch.sh
-        in two of them."""
+        in two of them. The step `build` has image_build_test.py."""
 
 import json
 import os
@@ -12,7 +12,8 @@ import signal
 import tempfile
 import unittest
 
-from machine import REPOSITORY, ROOTS, Container, Stream, build_package, complete, copy_of, descendants, remove_root, run, run_in, status_of, wait_for
+from machine import (HAS_PLUGINS, REPOSITORY, ROOTS, Container, Stream, build_package, build_packages, complete, copy_of, descendants, remove_root, run, run_in,
+                     status_of, wait_for)
 
 CONTAINERFILE = (REPOSITORY / "Containerfile").read_text()
 SCRIPT = REPOSITORY / "packaging/image.sh"
@@ -90,16 +91,32 @@ class Image(unittest.TestCase):
 
 
 class WithGpus(unittest.TestCase):
-    """The variant, as far as it goes without NVIDIA's library: that is missed by name."""
+    """The variant, as far as it goes without a device: what it lacks is missed by name."""
+
+    def setUp(self):
+        self.root = copy_of(ROOTS / "base")
+        self.addCleanup(remove_root, self.root)
+        (self.root / "packages").mkdir()
+        shutil.copy(SCRIPT, self.root / "packages")
 
     def test_is_refused_without_the_cuda_runtime(self):
-        root = copy_of(ROOTS / "base")
-        self.addCleanup(remove_root, root)
-        (root / "packages").mkdir()
-        (root / "packages/lockstep-cuda_1_amd64.deb").touch()
-        shutil.copy(SCRIPT, root / "packages")
+        (self.root / "packages/lockstep-cuda_1_amd64.deb").touch()
         with self.assertRaisesRegex(AssertionError, r"RUNTIME_IMAGE needs the runtime library"):
-            run_in(root, "/packages/image.sh", "runtime", "/packages")
+            run_in(self.root, "/packages/image.sh", "runtime", "/packages")
+
+    @unittest.skipUnless(HAS_PLUGINS, "no CUDA toolkit: no plugins")
+    def test_with_the_cuda_runtime_it_serves_on_the_cpu_and_misses_the_driver(self):
+        shutil.copy(os.environ["LOCKSTEP_CUDART"], self.root / "usr/lib/x86_64-linux-gnu/libcudart.so.13")
+        run_in(self.root, "ldconfig")
+        with tempfile.TemporaryDirectory() as folder:
+            for name, package in build_packages(folder).items():
+                if name in ("lockstep", "lockstep-cuda"):
+                    shutil.copy(package, self.root / "packages")
+        run_in(self.root, "/packages/image.sh", "runtime", "/packages")
+        said = run_in(self.root, "lockstepd", "--check", "--device", "auto", options=CONFINED)
+        self.assertRegex(said, r"computing on cpu: cuda: no usable GPU: CUDA driver version is insufficient")
+        with self.assertRaisesRegex(AssertionError, r"returned 2:\n.*--device cuda: no usable GPU"):
+            run_in(self.root, "lockstepd", "--check", "--device", "cuda", options=CONFINED)
 
 
 class Pods(unittest.TestCase):

@@ -13,6 +13,7 @@ import time
 
 BUILD = pathlib.Path(os.environ["LOCKSTEP_BUILD"])
 ROOTS = BUILD / "machine"
+HAS_PLUGINS = os.environ["LOCKSTEP_PLUGINS"] == "1"  # whether the build made lockstep-cuda
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 LIMIT_SECONDS = 120
 CLONE_NEWNET = 0x40000000
@@ -48,12 +49,23 @@ def remove_root(root):
     shutil.rmtree(root)
 
 
+def packages_in(folder):
+    """{name: path} of the Debian packages in a folder."""
+    return {path.name.split("_")[0]: path for path in pathlib.Path(folder).glob("*.deb")}
+
+
+def build_packages(folder, version=None):
+    """Makes all packages in `folder`; another version has the same content, and goes with the others of that version."""
+    define = []
+    if version:
+        define = ["-D", f"CPACK_PACKAGE_VERSION={version}", "-D", f"CPACK_DEBIAN_CUDA_PACKAGE_DEPENDS=lockstep (= {version})"]
+    run("cpack", "--config", BUILD / "CPackConfig.cmake", "-B", folder, *define, cwd=BUILD, limit=600)
+    return packages_in(folder)
+
+
 def build_package(folder, version=None):
-    """Makes the daemon's package in `folder`; another version has the same content."""
-    define = ["-D", f"CPACK_PACKAGE_VERSION={version}"] if version else []
-    run("cpack", "--config", BUILD / "CPackConfig.cmake", "-B", folder, *define, cwd=BUILD)
-    (package,) = pathlib.Path(folder).glob("lockstep_*.deb")
-    return package
+    """The daemon's alone."""
+    return build_packages(folder, version)["lockstep"]
 
 
 class Container:
@@ -148,9 +160,10 @@ class Machine(Container):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 
-    def install(self, package):
-        shutil.copy(package, self.root / "root")
-        return self.run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--install", f"/root/{package.name}")
+    def install(self, *packages):
+        for package in packages:
+            shutil.copy(package, self.root / "root")
+        return self.run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--install", *(f"/root/{package.name}" for package in packages))
 
     def property(self, name, unit="lockstep"):
         return self.run("systemctl", "show", "--property", name, "--value", unit).strip()

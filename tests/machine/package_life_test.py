@@ -6,7 +6,7 @@ import pathlib
 import tempfile
 import unittest
 
-from machine import Machine, build_package, complete
+from machine import HAS_PLUGINS, Machine, build_packages, complete
 
 LATER = "99.0"
 CONFIGURATION = "port = 8123\nmax-num-seqs = 7\n"
@@ -21,8 +21,9 @@ class PackageLife(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         (pathlib.Path(folder.name) / "now").mkdir()
         (pathlib.Path(folder.name) / "later").mkdir()
-        self.package = build_package(f"{folder.name}/now")
-        self.later = build_package(f"{folder.name}/later", LATER)
+        self.packages = build_packages(f"{folder.name}/now")
+        self.later_packages = build_packages(f"{folder.name}/later", LATER)
+        self.package, self.later = self.packages["lockstep"], self.later_packages["lockstep"]
 
     def files(self):
         return set(self.machine.run("find", "/usr", "/etc", "/var/lib", "/opt", "-name", "*lockstep*").split())
@@ -52,9 +53,31 @@ class PackageLife(unittest.TestCase):
         self.assertEqual(self.machine.ranks(), [])
 
         self.machine.run("dpkg", "--purge", "lockstep")
+        self.assert_nothing_is_left()
+
+    def assert_nothing_is_left(self):
         self.assertEqual({path for path in self.files() if not path.startswith("/var/lib/dpkg/")}, {path for path in self.before if not path.startswith("/var/lib/dpkg/")})
         self.assertEqual(self.machine.run("getent", "passwd", "lockstep", check=False), "")
         self.assertEqual(self.machine.run("getent", "group", "lockstep", check=False), "")
+
+    @unittest.skipUnless(HAS_PLUGINS, "no CUDA toolkit: no plugins")
+    def test_with_the_plugins_on_a_host_without_the_cuda_runtime(self):
+        self.machine.install(self.packages["lockstep-cuda"], self.package)
+        self.machine.write("/etc/lockstep/lockstep.conf", "device = auto\n")
+        cursor = self.machine.cursor()
+        self.machine.run("systemctl", "restart", "lockstep")
+        self.assert_active(8000)
+        # Said by the unit's check, and by the start, each in one line.
+        said = [line.split(" info ")[1] for line in self.machine.journal(cursor).splitlines() if "computing on cpu" in line]
+        self.assertEqual((len(said), len(set(said))), (2, 1), said)
+        self.assertRegex(said[0], r"computing on cpu: cuda: the CUDA backend cannot be loaded: libcudart\.so\.13: .*needs the CUDA 13 runtime")
+
+        self.machine.install(self.later, self.later_packages["lockstep-cuda"])
+        self.assertEqual(self.machine.run("dpkg-query", "--show", "--showformat=${Version} ", "lockstep", "lockstep-cuda").split(), [LATER, LATER])
+        self.assert_active(8000)
+
+        self.machine.run("dpkg", "--purge", "lockstep-cuda", "lockstep")
+        self.assert_nothing_is_left()
 
 
 if __name__ == "__main__":
