@@ -29,9 +29,15 @@ class CudaContext {
   [[nodiscard]] Status check(cudaError_t code, std::string_view call, std::string_view stream = {}) const;
 
   void count_launch() const { launches_.fetch_add(1, std::memory_order_relaxed); }
+  /// Of a graph with so many kernels.
+  void count_graph_launch(std::uint64_t kernels) const {
+    graph_launches_.fetch_add(1, std::memory_order_relaxed);
+    launches_.fetch_add(kernels, std::memory_order_relaxed);
+  }
   /// Of a wait that found its work not done.
   void count_host_wait() const { host_waits_.fetch_add(1, std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t launches() const { return launches_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t graph_launches() const { return graph_launches_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t host_waits() const { return host_waits_.load(std::memory_order_relaxed); }
 
  private:
@@ -39,6 +45,7 @@ class CudaContext {
   const std::string device_name_;
   const std::function<std::int64_t()> current_step_;  ///< may be none
   mutable std::atomic<std::uint64_t> launches_{0};
+  mutable std::atomic<std::uint64_t> graph_launches_{0};
   mutable std::atomic<std::uint64_t> host_waits_{0};
 };
 

@@ -9,6 +9,8 @@
 
 #include "device/cuda/cuda_context.hpp"
 #include "device/cuda/device_choice.hpp"
+#include "device/cuda/graphs/cuda_graph.hpp"
+#include "device/cuda/graphs/graph_inputs.hpp"
 #include "device/cuda/memory/device_memory.hpp"
 #include "device/cuda/ops/cuda_ops.hpp"
 #include "device/cuda/streams/cuda_event.hpp"
@@ -69,9 +71,10 @@ class CudaDevice final : public Device {
     LOCKSTEP_CHECK(state.has_value(), "a signal's word: {}", state.error().message);
     return std::make_unique<CudaSignal>(*state);
   }
-  [[nodiscard]] Result<std::unique_ptr<Ops>> make_ops() override { return CudaOps::create(context_, *memory_, architecture_); }
+  [[nodiscard]] Result<std::unique_ptr<Ops>> make_ops() override { return CudaOps::create(context_, *memory_, copies_, architecture_); }
   [[nodiscard]] std::string_view name() const override { return "cuda"; }
   [[nodiscard]] bool host_memory() const override { return false; }
+  [[nodiscard]] GraphMaker* graphs() override { return &graph_maker_; }
   [[nodiscard]] DeviceUsage usage() const override {
     return {.memory_total_bytes = memory_->bytes_total(),
             .memory_free_bytes = memory_->bytes_free(),
@@ -79,6 +82,7 @@ class CudaDevice final : public Device {
             .memory_used_max_bytes = memory_->bytes_used_max(),
             .memory_reserved_bytes = memory_->bytes_reserved(),
             .launches = context_->launches(),
+            .graph_launches = context_->graph_launches(),
             .host_waits = context_->host_waits()};
   }
 
@@ -87,6 +91,8 @@ class CudaDevice final : public Device {
   const std::unique_ptr<DeviceClaim> claim_;          ///< null where devices are shared
   const std::unique_ptr<DeviceMemory> memory_;
   const std::string architecture_;
+  const std::shared_ptr<HostCopies> copies_ = std::make_shared<HostCopies>();  ///< shared with ops and graph inputs
+  CudaGraphMaker graph_maker_{context_, *memory_, copies_};
 };
 
 }  // namespace

@@ -19,6 +19,7 @@ class RuntimeFixture : public ::testing::Test {
 
   void SetUp() override {
     set_schedule(kLate);
+    static_cast<void>(cudaGetLastError());  // of an earlier test: launches tell the thread's last error
     cudaMemPoolProps properties{};
     properties.allocType = cudaMemAllocationTypePinned;
     properties.location.type = cudaMemLocationTypeDevice;

@@ -1,5 +1,6 @@
 #include "device/cuda/ops/cuda_ops.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "device/cuda/kernels/launch.hpp"
@@ -33,12 +34,13 @@ const std::int32_t* as_ints(const void* address) {
 
 }  // namespace
 
-Result<std::unique_ptr<Ops>> CudaOps::create(std::shared_ptr<const CudaContext> context, DeviceMemory& memory, std::string architecture) {
-  return std::unique_ptr<Ops>(new CudaOps(std::move(context), memory, std::move(architecture)));
+Result<std::unique_ptr<Ops>> CudaOps::create(std::shared_ptr<const CudaContext> context, DeviceMemory& memory, std::shared_ptr<const HostCopies> copies,
+                                             std::string architecture) {
+  return std::unique_ptr<Ops>(new CudaOps(std::move(context), memory, std::move(copies), std::move(architecture)));
 }
 
-CudaOps::CudaOps(std::shared_ptr<const CudaContext> context, DeviceMemory& memory, std::string architecture)
-    : context_(std::move(context)), memory_(&memory), architecture_(std::move(architecture)), staging_(context_, memory) {}
+CudaOps::CudaOps(std::shared_ptr<const CudaContext> context, DeviceMemory& memory, std::shared_ptr<const HostCopies> copies, std::string architecture)
+    : context_(std::move(context)), memory_(&memory), copies_(std::move(copies)), architecture_(std::move(architecture)), staging_(context_, memory) {}
 
 template <std::size_t kCount, typename Launch>
 void CudaOps::launch_staged(Stream& stream, const char* call, const std::array<std::span<const std::byte>, kCount>& arrays, const Launch& launch) {
@@ -46,7 +48,13 @@ void CudaOps::launch_staged(Stream& stream, const char* call, const std::array<s
   if (arrays[0].empty()) {
     return;
   }
-  const std::array<const void*, kCount> addresses = staging_.begin(on, arrays);
+  std::array<const void*, kCount> addresses{};
+  std::ranges::transform(arrays, addresses.begin(), [this](std::span<const std::byte> array) { return copies_->find(array); });
+  if (std::ranges::find(addresses, nullptr) == addresses.end()) {
+    on.launched(launch(on.native(), addresses), call);
+    return;
+  }
+  addresses = staging_.begin(on, arrays);
   if (addresses[0] == nullptr) {
     return;
   }

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "device/cuda/graphs/graph_inputs.hpp"
 #include "device/cuda/kernels/attention_arguments.hpp"
 #include "device/cuda/memory/device_memory.hpp"
 #include "device/cuda/ops/staging.hpp"
@@ -17,7 +18,8 @@ namespace lockstep::device::cuda {
 class CudaOps final : public Ops {
  public:
   /// `architecture` names the device's instruction set.
-  [[nodiscard]] static Result<std::unique_ptr<Ops>> create(std::shared_ptr<const CudaContext> context, DeviceMemory& memory, std::string architecture);
+  [[nodiscard]] static Result<std::unique_ptr<Ops>> create(std::shared_ptr<const CudaContext> context, DeviceMemory& memory,
+                                                           std::shared_ptr<const HostCopies> copies, std::string architecture);
 
   [[nodiscard]] Result<WeightHandle> pack_weight(const MatrixSource& source) override;
   [[nodiscard]] Status prepare(const WeightHandle& weight, std::int64_t rows_max) override;
@@ -40,8 +42,9 @@ class CudaOps final : public Ops {
   [[nodiscard]] std::string instruction_set() const override { return architecture_; }
 
  private:
-  CudaOps(std::shared_ptr<const CudaContext> context, DeviceMemory& memory, std::string architecture);
-  /// Stages `arrays` and calls `launch(native stream, device addresses)`, unless there are no rows or the stream has failed.
+  CudaOps(std::shared_ptr<const CudaContext> context, DeviceMemory& memory, std::shared_ptr<const HostCopies> copies, std::string architecture);
+  /// Stages `arrays`, unless the device has copies of them all, and calls `launch(native stream, device addresses)`, unless there are no rows or the stream
+  /// has failed.
   template <std::size_t kCount, typename Launch>
   void launch_staged(Stream& stream, const char* call, const std::array<std::span<const std::byte>, kCount>& arrays, const Launch& launch);
   /// The same for attention: `launch(native stream, arguments)`.
@@ -50,6 +53,7 @@ class CudaOps final : public Ops {
 
   const std::shared_ptr<const CudaContext> context_;
   DeviceMemory* memory_;
+  const std::shared_ptr<const HostCopies> copies_;  ///< shared with the device and its graph inputs
   const std::string architecture_;
   Staging staging_;
   std::vector<const BFloat16*> group_weights_;  ///< of the call being made

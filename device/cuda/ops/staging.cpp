@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstring>
 
+#include <fmt/format.h>
+
 namespace lockstep::device::cuda {
 
 namespace {
@@ -33,6 +35,10 @@ Status Staging::fill(Slot& slot, CudaStream& stream, std::span<const std::span<c
   std::size_t total = 0;
   for (const std::span<const std::byte> array : arrays) {
     total += padded(array.size());
+  }
+  if (stream.is_capturing()) {
+    return Error{ErrorCode::kInternal, fmt::format("{} bytes of the host for a graph on stream \"{}\" are not in graph inputs: replays would not see new ones",
+                                                   total, stream.name())};
   }
   LOCKSTEP_RETURN_IF_ERROR(slot.read.wait(Deadline::after(kReadLimit)));
   if (slot.pinned.bytes() < total) {

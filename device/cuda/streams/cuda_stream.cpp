@@ -104,10 +104,29 @@ Status CudaStream::synchronize(const Deadline& deadline) {
   for (const Awaited& awaited : std::exchange(awaited_, {})) {
     note(awaited.signal->status_at(awaited.point));
   }
+  return take_failure();
+}
+
+Status CudaStream::take_failure() {
   if (std::optional<Error> failure = std::exchange(failure_, std::nullopt)) {
     return *std::move(failure);
   }
   return {};
+}
+
+Status CudaStream::begin_capture() {
+  // Thread-local: of this thread alone, calls that could wait for the capture without being part of it are refused; others go on, as ranks in one process do.
+  LOCKSTEP_RETURN_IF_ERROR(context_->check(cudaStreamBeginCapture(native_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture", name_));
+  capturing_ = true;
+  captured_kernels_ = 0;
+  return {};
+}
+
+Status CudaStream::end_capture(cudaGraph_t& graph, std::uint64_t& kernels) {
+  capturing_ = false;
+  kernels = captured_kernels_;
+  graph = nullptr;
+  return context_->check(cudaStreamEndCapture(native_, &graph), "cudaStreamEndCapture", name_);
 }
 
 }  // namespace lockstep::device::cuda

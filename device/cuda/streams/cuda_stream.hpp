@@ -40,9 +40,21 @@ class CudaStream final : public Stream {
   void check(cudaError_t code, std::string_view call) { note(context_->check(code, call, name_)); }
   /// The same of a kernel's launch, which is counted.
   void launched(cudaError_t code, std::string_view call) {
-    context_->count_launch();
+    if (capturing_) {
+      ++captured_kernels_;
+    } else {
+      context_->count_launch();
+    }
     check(code, call);
   }
+  /// The first failure, which the stream then has no longer.
+  [[nodiscard]] Status take_failure();
+
+  /// From here to end_capture, calls of this thread that would run something on this stream are recorded; none may wait for the device.
+  [[nodiscard]] Status begin_capture();
+  /// `graph` is the caller's; null after an error. `kernels`: how many were recorded.
+  [[nodiscard]] Status end_capture(cudaGraph_t& graph, std::uint64_t& kernels);
+  [[nodiscard]] bool is_capturing() const { return capturing_; }
 
  private:
   [[nodiscard]] Status open(StreamPriority priority);
@@ -60,6 +72,8 @@ class CudaStream final : public Stream {
   cudaStream_t native_ = nullptr;
   std::optional<Error> failure_;
   std::vector<Awaited> awaited_;  ///< not known to have come without an error
+  bool capturing_ = false;
+  std::uint64_t captured_kernels_ = 0;
 };
 
 }  // namespace lockstep::device::cuda

@@ -15,6 +15,8 @@
 
 namespace lockstep::device {
 
+class GraphMaker;
+
 /// A zeroed allocation of a device, aligned to 64 bytes at least; freed by the destructor: work that uses it has to be done by then.
 /// Threads  a plain value owner.
 class Buffer {
@@ -61,7 +63,8 @@ struct DeviceUsage {
   std::int64_t memory_used_bytes = 0;      ///< in buffers now
   std::int64_t memory_used_max_bytes = 0;  ///< the most there ever were
   std::int64_t memory_reserved_bytes = 0;  ///< taken from the device by this process, for buffers now and later
-  std::uint64_t launches = 0;              ///< of kernels
+  std::uint64_t launches = 0;              ///< of kernels, those in graphs too
+  std::uint64_t graph_launches = 0;        ///< of graphs, each one call of the host
   std::uint64_t host_waits = 0;            ///< times that a thread of the host had to wait for the device
 };
 
@@ -87,6 +90,8 @@ class Device {
   /// Whether the host may look into what `allocate` gives, and streams run tasks when their turn comes. False: a stream calls a task when it is enqueued, to
   /// launch what runs later, so what a task reads of the host's memory has to be there by then.
   [[nodiscard]] virtual bool host_memory() const { return true; }
+  /// What records work as graphs (lockstep/device/graph.hpp); null: this device has none.
+  [[nodiscard]] virtual GraphMaker* graphs() { return nullptr; }
   /// Cost  a look at counters: never asks the device.
   [[nodiscard]] virtual DeviceUsage usage() const { return {}; }
 

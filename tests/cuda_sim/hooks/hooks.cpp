@@ -3,8 +3,10 @@
 #include <memory>
 #include <string>
 
+#include "tests/cuda_sim/runtime/capture/capture.hpp"
 #include "tests/cuda_sim/runtime/memory.hpp"
 #include "tests/cuda_sim/runtime/state.hpp"
+#include "tests/cuda_sim/violation.hpp"
 
 using namespace cuda_sim;  // the names are global, as the API's are
 
@@ -14,6 +16,9 @@ bool cuda_sim_enqueue(cudaStream_t handle, const char* label, void (*run)(void* 
   const std::shared_ptr<SimStream> stream = find_stream(handle, label);
   if (!stream) {
     return false;
+  }
+  if (is_capturing(*stream)) {
+    violation(std::string(label) + " in a capture: what other libraries launch in one is not simulated");
   }
   Scheduler::instance().enqueue(*stream, {.label = label, .run = [run, data] { run(data); }, .awaits = nullptr, .calls_host = true});
   return true;

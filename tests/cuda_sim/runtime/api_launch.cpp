@@ -14,6 +14,7 @@
 
 #include <fmt/format.h>
 
+#include "tests/cuda_sim/runtime/capture/capture.hpp"
 #include "tests/cuda_sim/runtime/state.hpp"
 #include "tests/cuda_sim/twins/block.hpp"
 #include "tests/cuda_sim/violation.hpp"
@@ -90,18 +91,19 @@ cudaError_t launch(const void* handle, const Configuration& configuration, void*
   if (empty || extent(block).count() > kThreadsMax || grid.y > kGridMaxYZ || grid.z > kGridMaxYZ || shared_bytes > kSharedBytesMax) {
     return failed(cudaErrorInvalidConfiguration);
   }
-  const std::shared_ptr<SimStream> stream = find_stream(stream_handle, name.c_str());
-  if (!stream) {
+  if (!find_stream(stream_handle, name.c_str())) {
     return failed(cudaErrorInvalidResourceHandle);
   }
   std::function<void()> thread;
   if (!twins().bind(name.c_str(), arguments, &thread)) {
     violation(fmt::format("kernel {} has no twin: add it to tests/cuda_sim/twins/kernels.cpp", name));
   }
-  Scheduler& scheduler = Scheduler::instance();
-  const Grid shape{.kernel = name, .grid_size = extent(grid), .block_size = extent(block), .seed = scheduler.draw_seed()};
-  scheduler.enqueue(*stream, {.label = "kernel " + name, .run = [shape, thread] { twins().run(&shape, &thread); }, .awaits = nullptr});
-  return cudaSuccess;
+  // The arguments are those of the call, also at each launch of a graph.
+  const auto prepare = [name, grid_size = extent(grid), block_size = extent(block), thread](Launched) -> std::function<void()> {
+    const Grid shape{.kernel = name, .grid_size = grid_size, .block_size = block_size, .seed = Scheduler::instance().draw_seed()};
+    return [shape, thread] { twins().run(&shape, &thread); };
+  };
+  return submit(stream_handle, name.c_str(), {.label = "kernel " + name, .prepare = prepare});
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "tests/cuda_sim/runtime/capture/capture.hpp"
 #include "tests/cuda_sim/runtime/memory.hpp"
 #include "tests/cuda_sim/runtime/settings.hpp"
 #include "tests/cuda_sim/runtime/state.hpp"
@@ -15,37 +16,54 @@
 namespace cuda_sim {
 namespace {
 
+/// Work that is the same at each launch.
 cudaError_t enqueue_on(cudaStream_t handle, const char* call, std::function<void()> run) {
-  const std::shared_ptr<SimStream> stream = find_stream(handle, call);
-  if (!stream) {
-    return failed(cudaErrorInvalidResourceHandle);
+  return submit(handle, call, {.label = call, .prepare = [run = std::move(run)](Launched) { return run; }});
+}
+
+/// Work that a graph could contain on a device, and not here.
+cudaError_t enqueue_uncaptured(cudaStream_t handle, const char* call, std::function<void()> run) {
+  if (const std::shared_ptr<SimStream> stream = find_stream(handle, call); stream && is_capturing(*stream)) {
+    violation(fmt::format("{} in a capture: memory that belongs to a graph is not simulated", call));
   }
-  Scheduler::instance().enqueue(*stream, {.label = call, .run = std::move(run), .awaits = nullptr});
-  return cudaSuccess;
+  return enqueue_on(handle, call, std::move(run));
 }
 
 cudaError_t upload(cudaStream_t handle, void* to, const void* from, std::size_t bytes) {
   constexpr const char* kCall = "cudaMemcpyAsync to the device";
   check_page_locked_range(from, bytes, kCall);
   check_device_range(to, bytes, kCall);
-  return enqueue_on(handle, kCall, [=, before = checksum(from, bytes)] {
+  // In a graph each launch reads it, and not the capture: what is there when it is captured, or was there for the launch before, must not do.
+  void* const stale = const_cast<void*>(from);
+  const auto prepare = [=](Launched how) -> std::function<void()> {
     check_page_locked_range(from, bytes, kCall);
-    if (checksum(from, bytes) != before) {
-      violation("the host changed memory before the copy from it was done");
-    }
-    std::memcpy(to, from, bytes);
-  });
+    return [=, before = checksum(from, bytes)] {
+      check_page_locked_range(from, bytes, kCall);
+      if (checksum(from, bytes) != before) {
+        violation("the host changed memory before the copy from it was done");
+      }
+      std::memcpy(to, from, bytes);
+      if (how == Launched::kByGraph) {
+        poison(stale, bytes);
+      }
+    };
+  };
+  return submit(handle, kCall, {.label = kCall, .prepare = prepare, .on_capture = [=] { poison(stale, bytes); }});
 }
 
 cudaError_t download(cudaStream_t handle, void* to, const void* from, std::size_t bytes) {
   constexpr const char* kCall = "cudaMemcpyAsync to the host";
   check_page_locked_range(to, bytes, kCall);
   check_device_range(from, bytes, kCall);
-  poison(to, bytes);
-  return enqueue_on(handle, kCall, [=] {
+  const auto prepare = [=](Launched) -> std::function<void()> {
     check_page_locked_range(to, bytes, kCall);
-    std::memcpy(to, from, bytes);
-  });
+    poison(to, bytes);
+    return [=] {
+      check_page_locked_range(to, bytes, kCall);
+      std::memcpy(to, from, bytes);
+    };
+  };
+  return submit(handle, kCall, {.label = kCall, .prepare = prepare});
 }
 
 }  // namespace
@@ -108,14 +126,14 @@ cudaError_t cudaMallocFromPoolAsync(void** data, std::size_t bytes, cudaMemPool_
     return failed(cudaErrorMemoryAllocation);
   }
   *data = reserved;
-  return enqueue_on(stream, "cudaMallocFromPoolAsync", [reserved] { begin_device_memory(reserved); });
+  return enqueue_uncaptured(stream, "cudaMallocFromPoolAsync", [reserved] { begin_device_memory(reserved); });
 }
 
 cudaError_t cudaFreeAsync(void* data, cudaStream_t stream) {
   if (!is_device_memory(data)) {
     violation("cudaFreeAsync of what is no allocation, or not any more");
   }
-  return enqueue_on(stream, "cudaFreeAsync", [data] { end_device_memory(data); });
+  return enqueue_uncaptured(stream, "cudaFreeAsync", [data] { end_device_memory(data); });
 }
 
 cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t stream) {
@@ -142,6 +160,9 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
 }
 
 cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned flags) {
+  if (const cudaError_t code = refuse_while_capturing(); code != cudaSuccess) {
+    return code;  // it may wait for the device
+  }
   if (flags != cudaHostAllocDefault) {
     return failed(cudaErrorInvalidValue);
   }
@@ -150,6 +171,9 @@ cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned flags) {
 }
 
 cudaError_t cudaFreeHost(void* data) {
+  if (const cudaError_t code = refuse_while_capturing(); code != cudaSuccess) {
+    return code;  // it waits for the device
+  }
   return data == nullptr || free_page_locked(data) ? cudaSuccess : failed(cudaErrorInvalidValue);
 }
 

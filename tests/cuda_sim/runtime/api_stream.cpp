@@ -11,6 +11,7 @@
 
 #include <fmt/format.h>
 
+#include "tests/cuda_sim/runtime/capture/capture.hpp"
 #include "tests/cuda_sim/runtime/memory.hpp"
 #include "tests/cuda_sim/runtime/state.hpp"
 #include "tests/cuda_sim/violation.hpp"
@@ -18,7 +19,8 @@
 struct CUevent_st {
   unsigned flags = 0;
   std::mutex mutex;
-  std::shared_ptr<cuda_sim::Operation> recorded;  ///< null: never
+  std::shared_ptr<cuda_sim::Operation> recorded;  ///< null: never, or in a capture
+  cuda_sim::CapturedPoint captured;
 };
 
 namespace cuda_sim {
@@ -45,6 +47,9 @@ CUresult wait_for_value(CUstream handle, CUdeviceptr address, cuuint32_t value, 
   if (!stream || flags != CU_STREAM_WAIT_VALUE_GEQ) {
     return CUDA_ERROR_INVALID_VALUE;
   }
+  if (refuse_on_capturing(*stream) != cudaSuccess) {
+    return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  }
   auto* const word = reinterpret_cast<std::uint32_t*>(address);
   check_page_locked_range(word, sizeof *word, kCall);
   const auto run = [word, value] {
@@ -58,9 +63,15 @@ CUresult wait_for_value(CUstream handle, CUdeviceptr address, cuuint32_t value, 
   return CUDA_SUCCESS;
 }
 
-std::shared_ptr<Operation> recorded_of(cudaEvent_t event) {
+/// What an event stands for.
+struct Point {
+  std::shared_ptr<Operation> recorded;
+  CapturedPoint captured;
+};
+
+Point point_of(cudaEvent_t event) {
   const std::scoped_lock lock(event->mutex);
-  return event->recorded;
+  return {event->recorded, event->captured};
 }
 
 }  // namespace
@@ -130,6 +141,9 @@ cudaError_t cudaStreamDestroy(cudaStream_t handle) {
     if (found == all.streams.end()) {
       return failed(cudaErrorInvalidResourceHandle);
     }
+    if (is_capturing(*found->second)) {
+      violation("cudaStreamDestroy of a stream that is in a capture");
+    }
     stream = std::move(found->second);
     all.streams.erase(found);
   }
@@ -142,6 +156,9 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
   if (!stream) {
     return failed(cudaErrorInvalidResourceHandle);
   }
+  if (const cudaError_t code = refuse_on_capturing(*stream); code != cudaSuccess) {
+    return code;
+  }
   Scheduler& scheduler = Scheduler::instance();
   return scheduler.query(scheduler.last(*stream)) ? cudaSuccess : cudaErrorNotReady;
 }
@@ -150,6 +167,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   const std::shared_ptr<SimStream> stream = find_stream(handle, "cudaStreamSynchronize");
   if (!stream) {
     return failed(cudaErrorInvalidResourceHandle);
+  }
+  if (const cudaError_t code = refuse_on_capturing(*stream); code != cudaSuccess) {
+    return code;
   }
   Scheduler& scheduler = Scheduler::instance();
   scheduler.wait(scheduler.last(*stream));
@@ -162,25 +182,25 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
   if (!stream) {
     return failed(cudaErrorInvalidResourceHandle);
   }
-  if (std::shared_ptr<Operation> recorded = recorded_of(event)) {
-    Scheduler::instance().enqueue(*stream, {.label = "cudaStreamWaitEvent", .run = nullptr, .awaits = std::move(recorded)});
+  Point point = point_of(event);
+  bool handled = false;
+  if (const cudaError_t code = wait_captured(*stream, point.captured, point.recorded == nullptr, handled); code != cudaSuccess) {
+    return code;
+  }
+  if (!handled && point.recorded) {
+    Scheduler::instance().enqueue(*stream, {.label = "cudaStreamWaitEvent", .run = nullptr, .awaits = std::move(point.recorded)});
   }
   return cudaSuccess;
 }
 
 /// The function must not call CUDA; work that comes after it in the stream waits for it.
 cudaError_t cudaLaunchHostFunc(cudaStream_t handle, cudaHostFn_t function, void* data) {
-  const std::shared_ptr<SimStream> stream = find_stream(handle, "cudaLaunchHostFunc");
-  if (!stream) {
-    return failed(cudaErrorInvalidResourceHandle);
-  }
-  Scheduler::instance().enqueue(*stream,
-                                {.label = "a function of the host", .run = [function, data] { function(data); }, .awaits = nullptr, .calls_host = true});
-  return cudaSuccess;
+  const auto prepare = [function, data](Launched) -> std::function<void()> { return [function, data] { function(data); }; };
+  return submit(handle, "cudaLaunchHostFunc", {.label = "a function of the host", .prepare = prepare, .calls_host = true});
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
-  *event = new CUevent_st{.flags = flags, .mutex = {}, .recorded = nullptr};
+  *event = new CUevent_st{.flags = flags, .mutex = {}, .recorded = nullptr, .captured = {}};
   return cudaSuccess;
 }
 
@@ -196,18 +216,33 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
   if (!stream) {
     return failed(cudaErrorInvalidResourceHandle);
   }
-  std::shared_ptr<Operation> recorded = Scheduler::instance().enqueue(*stream, {.label = "cudaEventRecord", .run = nullptr, .awaits = nullptr});
+  Point point;
+  if (const cudaError_t code = record_captured(*stream, point.captured); code != cudaSuccess) {
+    return code;
+  }
+  if (!point.captured.capture) {
+    point.recorded = Scheduler::instance().enqueue(*stream, {.label = "cudaEventRecord", .run = nullptr, .awaits = nullptr});
+  }
   const std::scoped_lock lock(event->mutex);
-  event->recorded = std::move(recorded);
+  event->recorded = std::move(point.recorded);
+  event->captured = std::move(point.captured);
   return cudaSuccess;
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  return Scheduler::instance().query(recorded_of(event)) ? cudaSuccess : cudaErrorNotReady;
+  const Point point = point_of(event);
+  if (const cudaError_t code = refuse_captured_event(point.captured); code != cudaSuccess) {
+    return code;
+  }
+  return Scheduler::instance().query(point.recorded) ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  Scheduler::instance().wait(recorded_of(event));
+  const Point point = point_of(event);
+  if (const cudaError_t code = refuse_captured_event(point.captured); code != cudaSuccess) {
+    return code;
+  }
+  Scheduler::instance().wait(point.recorded);
   return cudaSuccess;
 }
 

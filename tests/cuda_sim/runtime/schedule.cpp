@@ -168,6 +168,11 @@ bool Scheduler::query(const std::shared_ptr<Operation>& operation) {
   return changed_.wait_for(lock, kQueryNap, [&operation] { return operation->done; });
 }
 
+bool Scheduler::is_done(const Operation& operation) {
+  const std::scoped_lock lock(mutex_);
+  return operation.done;
+}
+
 void Scheduler::set_schedule(SchedulePolicy policy, std::uint64_t seed) {
   const std::scoped_lock lock(mutex_);
   policy_ = policy;

@@ -63,6 +63,8 @@ class Scheduler {
   void wait(const std::shared_ptr<Operation>& operation);
   /// Whether it is done. Where not, it is opened: who asks wants to know, and may ask until it is.
   [[nodiscard]] bool query(const std::shared_ptr<Operation>& operation);
+  /// The same without asking: nothing is opened, and no wait counted.
+  [[nodiscard]] bool is_done(const Operation& operation);
   /// Another schedule from here on, for work enqueued from now.
   void set_schedule(SchedulePolicy policy, std::uint64_t seed);
   /// How often the host had to wait: each piece of work counts once, when it is first asked for and not done.
