@@ -38,6 +38,11 @@ class Rules(unittest.TestCase):
         result = promtool("check", "rules", RULES)
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
 
+    def test_are_found_by_the_configuration_to_start_from(self):
+        result = promtool("check", "config", RULES.parent / "prometheus.yml")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.assertIn("1 rule files found", result.stdout)
+
     def test_have_a_case_for_every_alert(self):
         self.assertEqual({case[0] for case in CASES}, set(re.findall(r"- alert: (\w+)", RULES.read_text())))
 
