@@ -77,6 +77,11 @@ Result<HttpServerOptions> metrics_address(const DaemonOptions& options, int loca
   return HttpServerOptions{.host = address.host, .port = rank_port(address.port, local_rank)};
 }
 
+/// Only where nothing else keeps pages in browsers out: they cannot reach other addresses as if these were their own, have no key, and no certificate.
+HostNames host_names(const DaemonOptions& options, const std::string& address, bool asks_for_more) {
+  return !asks_for_more && is_loopback(address) ? HostNames(options.allowed_hosts) : HostNames();
+}
+
 Error metrics_error(const DaemonOptions& options, const Error& error) {
   return {error.code, fmt::format("--metrics-address {}: {}", options.metrics_address, error.message)};
 }
@@ -89,6 +94,9 @@ Result<FrontDoorParts> read_front_door_parts(const DaemonOptions& options, const
   LOCKSTEP_ASSIGN_OR_RETURN(parts.keys, read_keys(options, logger));
   for (const std::string& origin : options.cors_origins) {
     LOCKSTEP_RETURN_IF_ERROR(check_cors_origin(origin));
+  }
+  for (const std::string& name : options.allowed_hosts) {
+    LOCKSTEP_RETURN_IF_ERROR(check_host_name(name));
   }
   LOCKSTEP_RETURN_IF_ERROR(check_metrics_address(options, launch));
   if (options.tls_certificate.empty() != options.tls_key.empty()) {
@@ -144,6 +152,8 @@ Status FrontDoor::open(std::vector<Route> routes, HttpObserver& metrics) {
   options.cors_origins = options_.cors_origins;
   options.observers = {&metrics, &access_log_};
   options.tls = parts_.tls.get();
+  const bool asks_for_more = !parts_.keys.empty() || parts_.tls || !options.unix_socket.empty() || !options.inherited_sockets.empty();
+  options.host_names = host_names(options_, options.host, asks_for_more);
   LOCKSTEP_ASSIGN_OR_RETURN(server_, HttpServer::open(io_, std::move(options), Router(std::move(routes), parts_.keys)));
   logger_.info("listening on {}{}", server_->name(), metrics_server_ ? fmt::format(", metrics on {}", metrics_server_->name()) : "");
   return {};
@@ -152,6 +162,7 @@ Status FrontDoor::open(std::vector<Route> routes, HttpObserver& metrics) {
 /// Plain and without keys, for scrapers and probes inside a cluster: there is nothing to be had but what the open routes tell.
 Status FrontDoor::open_metrics(const std::vector<Route>& routes, HttpObserver& metrics) {
   LOCKSTEP_ASSIGN_OR_RETURN(HttpServerOptions options, metrics_address(options_, launch_.local_rank));
+  options.host_names = host_names(options_, options.host, false);
   std::vector<Route> open_routes;
   std::ranges::copy_if(routes, std::back_inserter(open_routes), [](const Route& route) { return route.access == Access::kOpen; });
   options.headers = {{"x-lockstep-rank", std::to_string(launch_.rank)}};

@@ -22,6 +22,7 @@ struct HttpRequest {
   std::string content_type;
   std::string body;
   // Headers that the front door alone looks at. None of them may be logged.
+  std::string host;
   std::string authorization;
   std::string accept_encoding;
   std::string origin;             ///< "": not from a page in a browser, or from the server's own

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "daemon/http/access/host_names.hpp"
 #include "daemon/http/exchange.hpp"
 #include "daemon/http/router.hpp"
 #include "lockstep/core/deadline.hpp"
@@ -57,7 +58,7 @@ class HttpObserver {
  public:
   virtual ~HttpObserver() = default;
   virtual void on_response(const ResponseFacts& /*facts*/) {}
-  /// Reasons: too_large, malformed, timeout, overload, slow_reader.
+  /// Reasons: too_large, malformed, timeout, overload, slow_reader, foreign_host.
   virtual void on_rejected(std::string_view /*reason*/) {}
   virtual void on_connections(std::size_t /*open*/) {}
   virtual void on_inflight(std::size_t /*exchanges*/) {}
@@ -77,6 +78,7 @@ struct HttpServerOptions {
   HttpLimits limits{};
   std::vector<HttpHeader> headers{};        ///< sent with every response
   std::vector<std::string> cors_origins{};  ///< as check_cors_origin accepts them
+  HostNames host_names{};                   ///< that Host headers may have
   std::vector<HttpObserver*> observers{};   ///< borrowed
   const TlsIdentity* tls = nullptr;         ///< borrowed; null: plain. Unix sockets are always plain
 };

@@ -25,7 +25,7 @@ using GaugeFamily = prometheus::Family<prometheus::Gauge>;
 using HistogramFamily = prometheus::Family<prometheus::Histogram>;
 
 const prometheus::Histogram::BucketBoundaries kHttpBuckets{0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600};
-constexpr std::string_view kRejections[] = {"too_large", "malformed", "timeout", "overload", "slow_reader"};
+constexpr std::string_view kRejections[] = {"too_large", "malformed", "timeout", "overload", "slow_reader", "foreign_host"};
 
 /// A client chooses its method: only known ones become labels.
 std::string method_label(std::string_view method) {

@@ -109,7 +109,7 @@ json::object path_item(std::span<const Route> routes, std::string_view path, boo
 
 json::object error_responses() {
   json::object responses;
-  for (const int status : {400, 401, 404, 408, 413, 415, 417, 429, 431, 500, 501, 503, 504}) {
+  for (const int status : {400, 401, 403, 404, 408, 413, 415, 417, 429, 431, 500, 501, 503, 504}) {
     json::object response{{"description", reason_of(status)}, {"content", content("application/json", reference("schemas", "Error"))}};
     if (status == 429 || status == 503) {
       response["headers"] = json::object{{"Retry-After", json::object{{"schema", json::object{{"type", "integer"}}}}}};
@@ -137,7 +137,7 @@ json::object all_schemas() {
 }  // namespace
 
 std::vector<int> front_door_statuses(Access access, bool needs_key) {
-  std::vector<int> statuses{400, 408, 413, 415, 417, 431, 501, 503, 504};
+  std::vector<int> statuses{400, 403, 408, 413, 415, 417, 431, 501, 503, 504};
   if (needs_key && access == Access::kKey) {
     statuses.insert(statuses.begin() + 1, 401);
   }

@@ -34,6 +34,7 @@ constexpr std::array<std::pair<std::string_view, SpecialTokensInMessages>, 2> kS
 constexpr const char* kFolder = "the path of a folder";
 constexpr const char* kFile = "the path of a file";
 constexpr const char* kKeys = "API keys, separated by commas";
+constexpr const char* kHostNames = "host names such as server.example, separated by commas";
 constexpr const char* kOrigins = "origins such as https://example.org, separated by commas";
 constexpr const char* kHostPort = "an address and a port, such as 127.0.0.1:9090";
 constexpr const char* kNames = "one or several names";
@@ -152,6 +153,11 @@ constexpr std::array kLines{
     OptionLine{kHttp, "cors-allow-origin", list_of<&Options::cors_origins, kOrigins>("ORIGIN"), "(none)",
                "Origins whose pages may use the API from a browser; * is all",
                "Origins whose pages may use the API from a browser, such as `https://example.org`; `*` is all"},
+    OptionLine{
+        kHttp, "allowed-host", list_of<&Options::allowed_hosts, kHostNames>("NAME"), "(none)",
+        "Names under which clients may address a server on loopback without keys, beside localhost; * is all",
+        "Names that requests to a server on loopback without keys and TLS may have as their `Host`, beside addresses, `localhost` and names without a dot; "
+        "`*` is all. Others get 403: [security](security.md)"},
     OptionLine{kHttp, "special-tokens-in-messages", one_of<&Options::special_tokens_in_messages, kSpecialTokens>(), "accept",
                "Whether a chat message may have the text of a special token, which then acts as that token",
                "Whether a chat message may have the text of one of the model's special tokens, which then acts as that token; `refuse` answers 400, see "

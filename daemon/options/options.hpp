@@ -49,6 +49,7 @@ struct DaemonOptions {
   std::filesystem::path tls_certificate;
   std::filesystem::path tls_key;
   std::vector<std::string> cors_origins;
+  std::vector<std::string> allowed_hosts;       ///< beside those that are nobody's domain
   Duration request_timeout = Duration::zero();  ///< zero: no limit
   AccessLogLevel access_log = AccessLogLevel::kRequests;
 

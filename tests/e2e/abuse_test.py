@@ -104,6 +104,14 @@ class Abuse(GroupTest):
             answer = send(self.group.port, b"GET /version HTTP/1.1\r\nHost: t\r\n" + bare + b"\r\nConnection: close\r\n\r\n")
             self.assertEqual(status_of(answer), 400, bare)
 
+    def test_a_page_that_makes_its_name_point_here(self):
+        for host in (b"evil.example", b"evil.example:8000", b"localhost.evil.example"):
+            for path in (b"/v1/models", b"/metrics", b"/health"):
+                self.assert_refused(b"GET " + path + b" HTTP/1.1\r\nHost: " + host + b"\r\n\r\n", 403)
+        for host in (b"localhost", b"127.0.0.1:1", b"[::1]", b"lockstep:8000"):
+            answer = send(self.group.port, b"GET /v1/models HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n")
+            self.assertEqual(status_of(answer), 200, host)
+
     def test_many_clients_that_send_a_byte_and_wait(self):
         with contextlib.ExitStack() as stack:
             for _ in range(300):
@@ -114,13 +122,15 @@ class Abuse(GroupTest):
             self.assertEqual(complete(self.group.port, prompt="a", max_tokens=2).status, 200)
 
     def test_clients_that_never_read_their_stream(self):
-        body = json.dumps({"prompt": "a", "max_tokens": 400, "ignore_eos": True, "temperature": 0, "stream": True, "logprobs": 20}).encode()
+        """More of them than a step has places: each gives its own back with its last token, read or not, and long before it would be cut off."""
+        body = json.dumps({"prompt": "a", "max_tokens": 200, "ignore_eos": True, "temperature": 0, "stream": True, "logprobs": 20}).encode()
         with contextlib.ExitStack() as stack:
-            for _ in range(20):
+            for _ in range(80):
                 deaf = stack.enter_context(socket.create_connection((HOST, self.group.port), timeout=LIMIT_SECONDS))
                 deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 deaf.sendall(post(body, f"Content-Length: {len(body)}"))
             self.assertEqual(complete(self.group.port, prompt="a", max_tokens=2).status, 200)
+            self.assertRegex(call(self.group.port, "GET", "/metrics").text, r'(?m)^lockstep_http_rejected_total\{.*reason="slow_reader".*\} 0$')
         wait_for(lambda: re.search(r"^lockstep_requests_running\{[^}]*\} 0$", call(self.group.port, "GET", "/metrics").text, re.MULTILINE), "their requests to end")
 
 

@@ -51,6 +51,7 @@ class Start(unittest.TestCase):
             ("--tls-key", "/nonexistent"),
             ("--metrics-address", "9090"),
             ("--cors-allow-origin", "example.org"),
+            ("--allowed-host", "example.org:8000"),
             ("--request-timeout", "0"),
             ("--access-log", "some"),
             ("--unix-socket", "/nonexistent/http.sock"),

@@ -99,6 +99,13 @@ void Connection::continue_request(bool ended) {
 
 bool Connection::accept_head() {
   keep_alive_ = reader_.keep_alive();
+  if (!state_->options.host_names.accepts(reader_.head().host)) {
+    reject({.status = 403,
+            .code = "host_not_allowed",
+            .message = "the Host header names a server that this one is not known to be; --allowed-host adds names",
+            .reason = "foreign_host"});
+    return false;
+  }
   match_ = state_->router.match(reader_.head());
   const HttpLimits& limits = state_->options.limits;
   const bool short_body = reader_.body_bytes().value_or(limits.large_body_bytes + 1) <= limits.large_body_bytes;

@@ -211,6 +211,7 @@ RequestReader::Progress RequestReader::take_head() {
               .query = mark == std::string_view::npos ? "" : std::string(target.substr(mark + 1)),
               .content_type = text_of(message, http::field::content_type),
               .body = {},
+              .host = text_of(message, http::field::host),
               .authorization = text_of(message, http::field::authorization),
               .accept_encoding = text_of(message, http::field::accept_encoding),
               .origin = text_of(message, http::field::origin),
