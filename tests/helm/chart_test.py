@@ -4,6 +4,7 @@ Method  Helm's engine renders every combination; Kubernetes' schemas (strict: no
         `chart_test.py --update` writes the golden files."""
 
 import itertools
+import json
 import os
 import pathlib
 import re
@@ -132,6 +133,15 @@ class Chart(unittest.TestCase):
                                     timeout=60, check=False, env=environment)  # fmt: skip
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("at most 1000000 requests", result.stdout)
+
+    def test_takes_every_option_of_lockstepd_but_those_that_it_sets(self):
+        told = subprocess.run([os.environ["LOCKSTEP_E2E_BINARY"], "--help"], capture_output=True, text=True, timeout=60, check=True).stdout
+        known = set(re.findall(r"^  (?:-h, )?--([a-z][a-z-]*)", told, re.MULTILINE)) - {"help", "version"}
+        schema = json.loads((FOLDER / "values.schema.json").read_text())
+        refused = set(schema["properties"]["options"]["propertyNames"]["not"]["enum"])
+        self.assertEqual(refused - known, set(), "no option has that name any more")
+        written = re.findall(r"^([a-z-]+) = \"given\"$", self.configuration({"options": dict.fromkeys(known - refused, "given")}), re.MULTILINE)
+        self.assertEqual(set(written), known - refused)
 
     def test_refuses_wrong_values_by_name(self):
         wrong = [({"launch": "sometimes"}, "launch"), ({"nodes": 2}, "nodes"), ({"launch": "leaderWorkerSet", "nodes": 2}, "ssh"), ({"launch": "mpiJob", "nodes": 1, **SSH}, "nodes"),
