@@ -11,8 +11,12 @@ namespace lockstep {
 
 namespace {
 
+double to_ms(Duration duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
+
 /// The smallest sample that at least `fraction` of the samples do not exceed. Reorders `samples`.
-double nearest_rank(std::vector<double>& samples, double fraction) {
+Duration nearest_rank(std::vector<Duration>& samples, double fraction) {
   const auto rank = static_cast<std::size_t>(std::ceil(fraction * static_cast<double>(samples.size())));
   const auto nth = samples.begin() + static_cast<std::ptrdiff_t>(std::max<std::size_t>(rank, 1) - 1);
   std::nth_element(samples.begin(), nth, samples.end());
@@ -42,19 +46,13 @@ void BatchStatsRecorder::add_batch(std::size_t items) {
   totals_.max_batch_size = std::max(totals_.max_batch_size, items);
 }
 
-void BatchStatsRecorder::add_wait(Duration wait) {
-  const double wait_ms = std::chrono::duration<double, std::milli>(wait).count();
-  totals_.total_wait_ms += wait_ms;
-  waits_ms_[wait_count_ % kWaitsKept] = wait_ms;
-  ++wait_count_;
-}
-
 BatchStats BatchStatsRecorder::snapshot() const {
   BatchStats result = totals_;
+  result.total_wait_ms = to_ms(wait_total_);
   if (wait_count_ > 0) {
-    std::vector<double> samples(waits_ms_.begin(), waits_ms_.begin() + static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(wait_count_, kWaitsKept)));
-    result.wait_p50_ms = nearest_rank(samples, 0.50);
-    result.wait_p99_ms = nearest_rank(samples, 0.99);
+    std::vector<Duration> samples(waits_.begin(), waits_.begin() + static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(wait_count_, kWaitsKept)));
+    result.wait_p50_ms = to_ms(nearest_rank(samples, 0.50));
+    result.wait_p99_ms = to_ms(nearest_rank(samples, 0.99));
   }
   return result;
 }

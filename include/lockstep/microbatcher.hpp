@@ -89,7 +89,6 @@ class CallerItem final : public QueuedItem<In, Out> {
  public:
   explicit CallerItem(In value) : QueuedItem<In, Out>(std::move(value)) {}
 
-  [[nodiscard]] const PostingExecutor* executor() const noexcept override { return nullptr; }
   void tell() override {
     const std::lock_guard lock(mutex_);
     told_ = true;

@@ -42,7 +42,7 @@ class DrainWaiter {
 
 /// Items in order of acceptance, at most one running batch, and the rule when the next leaves.
 /// Threads  any. One mutex, held for a few moves of pointers and never while user code runs: tells, batch function and posts come after it.
-/// Cost     of an item, of its batch aside: two short locks, one look at the clock, no allocation.
+/// Cost     of an item, of its batch aside: one short lock, at most one look at the clock, no allocation.
 template <typename In, typename Out>
 class BatchCore : public std::enable_shared_from_this<BatchCore<In, Out>> {
  public:
@@ -80,27 +80,40 @@ class BatchCore : public std::enable_shared_from_this<BatchCore<In, Out>> {
         timer_(options_.timer ? options_.timer : make_asio_batch_timer(executor_)) {
     check_microbatcher_options(options_);
   }
-  /// Calls the batch function, then `finish` once, now or later.
-  virtual void run(std::vector<In> inputs) = 0;
+  /// What a batch leaves behind: items and waiters to be told, outside of the lock; and whether the next batch has to be begun, in a later function on the
+  /// executor.
+  struct Ended {
+    Items items;
+    Waiters waiters;
+    bool begins_next = false;
+  };
+
+  /// Begins the batch that `take_batch` gives, if any, and ends it by `finish`, now or later. Posted to the executor where `plan` was true.
+  virtual void run() = 0;
+  /// The inputs of the next batch; empty: none may leave yet.
+  [[nodiscard]] std::vector<In> take_batch();
   /// Gives each item of the running batch its outcome: `error` if there is one, or that of its place in `results`. T: Out or BatchOutcome<Out>.
   template <typename T>
-  void finish(std::exception_ptr error, std::vector<T> results);
+  [[nodiscard]] Ended finish(std::exception_ptr error, std::vector<T> results);
+  /// Has the items told, and calls `post_next`, which posts what begins the next batch: first where handlers run elsewhere, which may take many posts. Those
+  /// of this executor share one, and come before the next batch: on a loop of one thread they would wait for it, and it for what they submit.
+  template <typename PostNext>
+  void tell_and_continue(Ended ended, PostNext post_next) const;
+  void post_run();
 
  private:
   // Under the lock:
-  /// True: `dispatch` has to be posted. Otherwise the timer is set for when that changes by itself.
+  /// True: `run` has to be posted. Otherwise the timer is set for when that changes by itself.
   [[nodiscard]] bool plan();
   [[nodiscard]] bool may_leave() const;
   void arm();
   void disarm();
-  [[nodiscard]] std::vector<In> take_batch();
   [[nodiscard]] Waiters take_waiters_if_drained();
 
   // Outside of it:
   void on_timer();
-  void dispatch();
   /// Ends the lock first: waking a thread under it would make that thread wait at once.
-  void post_dispatch_if(bool wanted, std::unique_lock<std::mutex>& lock);
+  void post_run_if(bool wanted, std::unique_lock<std::mutex>& lock);
   static void notify(const Waiters& waiters);
 
   static constexpr std::size_t kTimedEach = 4;      // the first items of a queue
@@ -112,12 +125,13 @@ class BatchCore : public std::enable_shared_from_this<BatchCore<In, Out>> {
   const std::shared_ptr<BatchTimer> timer_;  // shared with the options
   mutable std::mutex mutex_;
   bool open_ = false;
-  bool scheduled_ = false;  // dispatch is posted and has not begun
+  bool scheduled_ = false;  // run is posted, and has taken no batch yet
   bool busy_ = false;       // a batch runs
   std::optional<TimePoint> armed_for_;
   std::optional<boost::asio::executor_work_guard<boost::asio::any_io_executor>> armed_work_;  // the executor has work while items wait for a time
   Items pending_;                                                                             // in order of acceptance
-  std::vector<Item*> running_;                                                                // by place in the batch; null: ended already
+  Items running_;                                                                             // of the running batch, those that have not ended
+  std::size_t running_size_ = 0;                                                              // its items, ended ones too
   Waiters waiters_;
   BatchStatsRecorder recorder_;
 };

@@ -16,39 +16,44 @@ template <typename Out>
 
 template <typename In, typename Out>
 template <typename T>
-void BatchCore<In, Out>::finish(std::exception_ptr error, std::vector<T> results) {
-  std::unique_lock lock(mutex_);
-  const std::size_t count = running_.size();
-  const bool wrong_count = !error && results.size() != count;
-  Items ended;
-  for (std::size_t i = 0; i < count; ++i) {
-    if (running_[i] == nullptr) {
-      continue;  // cancelled
-    }
-    Item& item = *running_[i];
+typename BatchCore<In, Out>::Ended BatchCore<In, Out>::finish(std::exception_ptr error, std::vector<T> results) {
+  const std::lock_guard lock(mutex_);
+  const bool wrong_count = !error && results.size() != running_size_;
+  std::size_t failures = 0;
+  running_.for_each([&](Item& item) {
     item.state = ItemState::kEnded;
     if (error) {
       item.outcome.emplace(error);
     } else if (wrong_count) {
-      item.outcome.emplace(result_count_error(options_, results.size(), count));
+      item.outcome.emplace(result_count_error(options_, results.size(), running_size_));
     } else if constexpr (std::is_same_v<T, BatchOutcome<Out>>) {
-      item.outcome.emplace(std::move(results[i]));
+      item.outcome.emplace(std::move(results[item.place]));
       if (is_no_outcome(*item.outcome)) {
         item.outcome.emplace(no_outcome_error(options_));
       }
     } else {
-      item.outcome.emplace(std::in_place_index<0>, std::move(results[i]));
+      item.outcome.emplace(std::in_place_index<0>, std::move(results[item.place]));
     }
-    recorder_.add_failures(item.outcome->index());
-    ended.push_back(item);
-  }
-  running_.clear();
+    failures += item.outcome->index();
+  });
+  recorder_.add_failures(failures);
   error = nullptr;  // the exception belongs to the submitters now: it must not be destroyed here while they read it
   busy_ = false;
-  const Waiters waiters = take_waiters_if_drained();
-  post_dispatch_if(plan(), lock);
-  tell_all(std::move(ended));
-  notify(waiters);
+  return Ended{.items = std::move(running_), .waiters = take_waiters_if_drained(), .begins_next = plan()};
+}
+
+template <typename In, typename Out>
+template <typename PostNext>
+void BatchCore<In, Out>::tell_and_continue(Ended ended, PostNext post_next) const {
+  const bool tell_first = !ended.items.empty() && ended.items.front().executor == &posting_;
+  if (!tell_first) {
+    post_next();
+  }
+  tell_all(std::move(ended.items));
+  if (tell_first) {
+    post_next();
+  }
+  notify(ended.waiters);
 }
 
 template <typename In, typename Out>
@@ -99,51 +104,49 @@ void BatchCore<In, Out>::on_timer() {
   std::unique_lock lock(mutex_);
   armed_for_.reset();  // a call that was on its way when the timer was set anew sets it once more, to the same time
   armed_work_.reset();
-  post_dispatch_if(plan(), lock);
+  post_run_if(plan(), lock);
 }
 
 template <typename In, typename Out>
-void BatchCore<In, Out>::post_dispatch_if(bool wanted, std::unique_lock<std::mutex>& lock) {
+void BatchCore<In, Out>::post_run_if(bool wanted, std::unique_lock<std::mutex>& lock) {
   lock.unlock();
   if (wanted) {
-    posting_.post([self = this->shared_from_this()] { self->dispatch(); });
+    post_run();
   }
 }
 
 template <typename In, typename Out>
-void BatchCore<In, Out>::dispatch() {
-  std::vector<In> inputs;
-  {
-    const std::lock_guard lock(mutex_);
-    scheduled_ = false;
-    if (pending_.empty()) {
-      return;  // cancelled meanwhile
-    }
-    if (!may_leave()) {
-      arm();  // some were cancelled meanwhile, and the rest can wait
-      return;
-    }
-    inputs = take_batch();
-  }
-  run(std::move(inputs));
+void BatchCore<In, Out>::post_run() {
+  posting_.post([self = this->shared_from_this()] { self->run(); });
 }
 
 template <typename In, typename Out>
 std::vector<In> BatchCore<In, Out>::take_batch() {
-  const std::size_t count = std::min(options_.max_batch_size, pending_.size());
+  std::vector<In> inputs;
+  const std::lock_guard lock(mutex_);
+  scheduled_ = false;
+  if (pending_.empty()) {
+    return inputs;  // cancelled meanwhile
+  }
+  if (!may_leave()) {
+    arm();  // some were cancelled meanwhile, and the rest can wait
+    return inputs;
+  }
+  running_size_ = std::min(options_.max_batch_size, pending_.size());
+  inputs.reserve(running_size_);
   busy_ = true;
   const TimePoint now = timer_->now();
-  std::vector<In> inputs;
-  inputs.reserve(count);
-  for (std::size_t place = 0; place < count; ++place) {
-    Item& item = pending_.pop_front();
+  running_ = pending_.take_while([&](Item& item) {
+    if (inputs.size() == running_size_) {
+      return false;
+    }
     item.state = ItemState::kRunning;
-    item.place = place;
-    running_.push_back(&item);
+    item.place = inputs.size();
     inputs.push_back(std::move(item.item));
     recorder_.add_wait(now - item.submitted);
-  }
-  recorder_.add_batch(count);
+    return true;
+  });
+  recorder_.add_batch(running_size_);
   return inputs;
 }
 

@@ -44,7 +44,9 @@ void BatchCore<In, Out>::submit(Item& item) {
   item.submitted = shares_time ? pending_.back().submitted : timer_->now();
   item.state = ItemState::kPending;
   pending_.push_back(item);
-  post_dispatch_if(plan(), lock);
+  if (!scheduled_ && !busy_) {
+    post_run_if(plan(), lock);
+  }
 }
 
 template <typename In, typename Out>
@@ -54,7 +56,7 @@ void BatchCore<In, Out>::cancel(Item& item, boost::asio::cancellation_type type)
   if (item.state == ItemState::kPending) {
     pending_.remove(item);
   } else if (item.state == ItemState::kRunning && (type & (cancellation_type::terminal | cancellation_type::partial)) != cancellation_type::none) {
-    running_[item.place] = nullptr;
+    running_.remove(item);
   } else {
     return;
   }
@@ -76,7 +78,7 @@ void BatchCore<In, Out>::stop(std::unique_ptr<DrainWaiter> waiter) {
   open_ = false;
   waiters_.push_back(std::move(waiter));
   const Waiters waiters = take_waiters_if_drained();
-  post_dispatch_if(plan(), lock);
+  post_run_if(plan(), lock);
   notify(waiters);
 }
 
@@ -88,10 +90,8 @@ void BatchCore<In, Out>::abandon() {
   while (!pending_.empty()) {
     ended.push_back(pending_.pop_front());
   }
-  for (Item*& item : running_) {
-    if (item != nullptr) {
-      ended.push_back(*std::exchange(item, nullptr));
-    }
+  while (!running_.empty()) {
+    ended.push_back(running_.pop_front());
   }
   recorder_.add_cancelled(ended.size());
   disarm();

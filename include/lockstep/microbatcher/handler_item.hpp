@@ -3,6 +3,7 @@
 
 #include <concepts>
 #include <memory>
+#include <optional>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -74,8 +75,6 @@ class HandlerItem final : public ItemCanceller<In, Out>::Item {
     return *new (place) HandlerItem(std::move(value), std::forward<H>(handler), core);  // does not throw: no move of a handler may
   }
 
-  [[nodiscard]] const PostingExecutor* executor() const noexcept override { return shared_ == nullptr ? &own_ : shared_; }
-
   void tell() override {
     if (this->canceller != nullptr) {
       boost::asio::get_associated_cancellation_slot(handler_).clear();
@@ -97,12 +96,9 @@ class HandlerItem final : public ItemCanceller<In, Out>::Item {
 
   template <typename H>
   HandlerItem(In&& value, H&& handler, const BatchCore<In, Out>& core) : ItemCanceller<In, Out>::Item(std::move(value)), handler_(std::forward<H>(handler)) {
-    const boost::asio::any_io_executor executor = boost::asio::get_associated_executor(handler_, core.executor());
-    if (executor == core.executor()) {
-      shared_ = &core.posting();
-    } else {
-      own_ = PostingExecutor(boost::asio::prefer(executor, boost::asio::execution::outstanding_work.tracked));
-    }
+    const boost::asio::any_io_executor handlers = boost::asio::get_associated_executor(handler_, core.executor());
+    this->executor =
+        handlers == core.executor() ? &core.posting() : &own_.emplace(boost::asio::prefer(handlers, boost::asio::execution::outstanding_work.tracked));
   }
   ~HandlerItem() = default;
 
@@ -120,8 +116,7 @@ class HandlerItem final : public ItemCanceller<In, Out>::Item {
   }
 
   Handler handler_;
-  const PostingExecutor* shared_ = nullptr;  ///< the microbatcher's; null: another one
-  PostingExecutor own_;
+  std::optional<PostingExecutor> own_;  ///< where it is not the microbatcher's
 };
 
 template <typename Handler>

@@ -40,12 +40,13 @@ class QueuedItem : public BatchItem<In, Out> {
   QueuedItem(const QueuedItem&) = delete;
   QueuedItem& operator=(const QueuedItem&) = delete;
 
-  /// Where `tell` has to be called, as a function of its own; null: at once, on any thread, outside of all locks.
-  [[nodiscard]] virtual const PostingExecutor* executor() const noexcept = 0;
   /// Gives `outcome` to the submitter. Throws what the submitter's handler throws.
   virtual void tell() = 0;
   /// Tells nobody: the execution context is being destroyed.
   virtual void discard() noexcept = 0;
+
+  /// Where `tell` has to be called, as a function of its own; null: at once, on any thread, outside of all locks.
+  const PostingExecutor* executor = nullptr;
 
   // The microbatcher's, under its lock:
   QueuedItem* previous = nullptr;
@@ -67,7 +68,13 @@ class ItemList {
   ItemList() = default;
   ItemList(ItemList&& other) noexcept
       : first_(std::exchange(other.first_, nullptr)), last_(std::exchange(other.last_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-  ItemList& operator=(ItemList&&) = delete;
+  /// Of an empty list only: it owns none of its items, so nothing would tell those that it had.
+  ItemList& operator=(ItemList&& other) noexcept {
+    first_ = std::exchange(other.first_, nullptr);
+    last_ = std::exchange(other.last_, nullptr);
+    size_ = std::exchange(other.size_, 0);
+    return *this;
+  }
 
   [[nodiscard]] bool empty() const { return size_ == 0; }
   [[nodiscard]] std::size_t size() const { return size_; }
@@ -95,8 +102,27 @@ class ItemList {
   }
   Item& pop_front() {
     Item& item = *first_;
-    remove(item);
+    first_ = item.next;
+    (first_ == nullptr ? last_ : first_->previous) = nullptr;
+    --size_;
     return item;
+  }
+  /// Calls `fn` with each item from the first on until it returns false, and takes away those that it returned true for.
+  template <typename Fn>
+  [[nodiscard]] ItemList take_while(Fn fn) {
+    ItemList taken;
+    Item* rest = first_;
+    for (; rest != nullptr && fn(*rest); rest = rest->next) {
+      ++taken.size_;
+    }
+    if (rest == first_) {
+      return taken;
+    }
+    taken.first_ = std::exchange(first_, rest);
+    taken.last_ = std::exchange(rest == nullptr ? last_ : rest->previous, nullptr);
+    taken.last_->next = nullptr;
+    size_ -= taken.size_;
+    return taken;
   }
 
  private:
@@ -151,21 +177,14 @@ class TellItems {
 template <typename In, typename Out>
 void tell_all(ItemList<In, Out> items) {
   while (!items.empty()) {
-    QueuedItem<In, Out>& first = items.pop_front();
-    const PostingExecutor* const shared = first.executor();
+    const PostingExecutor* const shared = items.front().executor;
     if (shared == nullptr) {
-      first.tell();
+      items.pop_front().tell();
       continue;
     }
     const PostingExecutor executor = *shared;  // a copy: once posted, the items may be gone
-    ItemList<In, Out> together;
-    together.push_back(first);
-    for (; !items.empty(); together.push_back(items.pop_front())) {
-      const PostingExecutor* const next = items.front().executor();
-      if (next != shared && (next == nullptr || !(*next == executor))) {
-        break;
-      }
-    }
+    ItemList<In, Out> together = items.take_while(
+        [shared](const QueuedItem<In, Out>& item) { return item.executor == shared || (item.executor != nullptr && *item.executor == *shared); });
     executor.post(TellItems<In, Out>(executor, std::move(together)));
   }
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <type_traits>
@@ -11,6 +12,8 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/deferred.hpp>
+#include <boost/asio/detached.hpp>
 
 #include "lockstep/microbatcher/core.hpp"
 
@@ -30,6 +33,7 @@ struct AwaitedType {};
 template <typename R, typename Executor>
 struct AwaitedType<boost::asio::awaitable<R, Executor>> {
   using type = R;
+  using executor_type = Executor;
 };
 
 }  // namespace detail
@@ -50,30 +54,72 @@ class BatchCoreOf final : public BatchCore<In, Out> {
       : BatchCore<In, Out>(std::move(executor), std::move(options)), fn_(std::move(fn)) {}
 
  private:
-  void run(std::vector<In> inputs) override {
+  using FnResult = std::invoke_result_t<Fn&, std::vector<In>>;
+  using Base = BatchCore<In, Out>;
+
+  void run() override {
     if constexpr (SyncBatchFunction<Fn, In, Out>) {
-      std::invoke_result_t<Fn&, std::vector<In>> results;
+      run_one();
+    } else {
+      boost::asio::co_spawn(this->executor(), run_all(std::static_pointer_cast<BatchCoreOf>(this->shared_from_this())), boost::asio::detached);
+    }
+  }
+
+  void run_one() {
+    std::vector<In> inputs = this->take_batch();
+    if (inputs.empty()) {
+      return;
+    }
+    FnResult results;
+    std::exception_ptr error;
+    try {
+      results = std::invoke(fn_, std::move(inputs));
+    } catch (...) {  // whatever it threw goes to each of its items
+      error = std::current_exception();
+    }
+    typename Base::Ended ended = this->finish(std::move(error), std::move(results));
+    const bool begins_next = ended.begins_next;
+    this->tell_and_continue(std::move(ended), [&] {
+      if (begins_next) {
+        this->post_run();
+      }
+    });
+  }
+
+  /// One coroutine as long as batches follow each other: to spawn one for each would cost as much as eight items. It keeps the function alive, also when the
+  /// microbatcher is gone.
+  template <typename Awaited = AwaitedType<FnResult>>
+  static boost::asio::awaitable<void, typename Awaited::executor_type> run_all(std::shared_ptr<BatchCoreOf> self) {
+    for (bool more = true; more;) {
+      std::vector<In> inputs = self->take_batch();
+      if (inputs.empty()) {
+        break;
+      }
+      typename Awaited::type results;
       std::exception_ptr error;
       try {
-        results = std::invoke(fn_, std::move(inputs));
-      } catch (...) {  // whatever it threw goes to each of its items
+        results = co_await std::invoke(self->fn_, std::move(inputs));
+      } catch (...) {  // whatever it threw goes to each of its items, also before it made a coroutine
         error = std::current_exception();
       }
-      this->finish(std::move(error), std::move(results));
-    } else {
-      using Results = typename AwaitedType<std::invoke_result_t<Fn&, std::vector<In>>>::type;
-      boost::asio::awaitable<Results> work;
-      try {
-        work = std::invoke(fn_, std::move(inputs));
-      } catch (...) {  // thrown before the first suspension, by a function that is no coroutine itself: goes to each of its items
-        this->finish(std::current_exception(), Results{});
-        return;
+      typename Base::Ended ended = self->finish(std::move(error), std::move(results));
+      more = ended.begins_next;
+      if (more) {
+        co_await tell_and_post(self, ended);
+      } else {
+        self->tell_and_continue(std::move(ended), [] {});
       }
-      // The handler keeps the function alive while its coroutine runs, also when the microbatcher is gone.
-      auto self = std::static_pointer_cast<BatchCoreOf>(this->shared_from_this());
-      boost::asio::co_spawn(this->executor(), std::move(work),
-                            [self](std::exception_ptr error, Results results) { self->finish(std::move(error), std::move(results)); });
     }
+  }
+
+  /// To be awaited: goes on in a later function on the executor.
+  static auto tell_and_post(const std::shared_ptr<BatchCoreOf>& self, typename Base::Ended& ended) {
+    const auto initiate = [&self, &ended](auto handler) {
+      // From the post on the coroutine may go on elsewhere, and be gone: nothing of it is touched from there.
+      const std::shared_ptr<BatchCoreOf> kept = self;
+      kept->tell_and_continue(std::move(ended), [&] { kept->posting().post(std::move(handler)); });
+    };
+    return boost::asio::async_initiate<const boost::asio::deferred_t&, void()>(initiate, boost::asio::deferred);
   }
 
   Fn fn_;

@@ -35,7 +35,10 @@ class BatchStatsRecorder {
   static constexpr std::size_t kWaitsKept = 1024;
 
   void add_batch(std::size_t items);
-  void add_wait(Duration wait);
+  void add_wait(Duration wait) {
+    wait_total_ += wait;
+    waits_[wait_count_++ % kWaitsKept] = wait;
+  }
   void add_failures(std::size_t items) { totals_.failures += items; }
   void add_cancelled(std::size_t items) { totals_.cancelled += items; }
   void add_refused() { ++totals_.refused; }
@@ -44,8 +47,9 @@ class BatchStatsRecorder {
 
  private:
   BatchStats totals_;
+  Duration wait_total_{};
   std::uint64_t wait_count_ = 0;
-  std::array<double, kWaitsKept> waits_ms_{};  // a ring
+  std::array<Duration, kWaitsKept> waits_{};  // a ring
 };
 
 }  // namespace lockstep

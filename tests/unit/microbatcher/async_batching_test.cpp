@@ -7,6 +7,7 @@
 namespace lockstep::test {
 namespace {
 
+using boost::asio::awaitable;
 using std::chrono::microseconds;
 
 TEST_F(AsyncMicrobatcherTest, ABatchLeavesWhenItIsFull) {
@@ -104,6 +105,46 @@ TEST_F(AsyncMicrobatcherTest, ItemsGatherWhileABatchRunsAndLeaveInOrderAtMostMax
     EXPECT_EQ(endings[static_cast<std::size_t>(i)].calls, 1);
   }
   EXPECT_EQ(batcher.stats().max_batch_size, 3U);
+}
+
+TEST_F(AsyncMicrobatcherTest, AnswersComeBeforeTheNextBatchRunsWhereHandlersRunOnItsExecutor) {
+  std::string order;
+  const auto run_four = [&](auto fn) {
+    IntMicrobatcher batcher(io_.get_executor(), fn, {.max_batch_size = 2, .timer = timer_});
+    order.clear();
+    for (int i = 0; i < 4; ++i) {
+      batcher.submit(i, [&](const std::exception_ptr&, int) { order += 'a'; });
+    }
+    step();
+    return order;
+  };
+  EXPECT_EQ(run_four([&](std::vector<int> items) {
+              order += 'b';
+              return items;
+            }),
+            "baabaa");
+  EXPECT_EQ(run_four([&](std::vector<int> items) -> awaitable<std::vector<int>> {
+              order += 'b';
+              co_return items;
+            }),
+            "baabaa");
+}
+
+TEST_F(AsyncMicrobatcherTest, ALoopHasNothingLeftToDoAfterTheLastOfManyBatchesOfAnAwaitableFunction) {
+  IntMicrobatcher batcher(io_.get_executor(), [](std::vector<int> items) -> awaitable<std::vector<int>> { co_return items; }, {.max_batch_size = 2});
+  for (int round = 0; round < 2; ++round) {  // again after it was idle
+    std::deque<Ending> endings(7);
+    for (std::size_t i = 0; i < endings.size(); ++i) {
+      batcher.submit(static_cast<int>(i), endings[i].handler());
+    }
+    io_.restart();
+    io_.run();  // returns
+    for (std::size_t i = 0; i < endings.size(); ++i) {
+      EXPECT_EQ(endings[i].calls, 1);
+      EXPECT_EQ(endings[i].value, static_cast<int>(i));
+    }
+  }
+  EXPECT_EQ(batcher.stats().total_batches, 8U);
 }
 
 TEST_F(AsyncMicrobatcherTest, AnItemWhoseTimeoutPassedWhileABatchRanLeavesWhenThatEnds) {

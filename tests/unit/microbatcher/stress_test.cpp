@@ -63,6 +63,15 @@ std::vector<BatchOutcome<int>> moody(const std::vector<int>& items) {
   return outcomes;
 }
 
+/// The same as a coroutine, which goes on elsewhere before every other batch.
+boost::asio::awaitable<std::vector<BatchOutcome<int>>> moody_coroutine(std::vector<int> items) {
+  if (items.front() % 2 == 0) {
+    const auto executor = co_await boost::asio::this_coro::executor;
+    co_await boost::asio::post(executor, boost::asio::use_awaitable);
+  }
+  co_return moody(items);
+}
+
 /// One submitting thread: what it submitted, and how each ended. All but the batches happens on this thread, handlers and signals too.
 class Submitter {
  public:
@@ -136,15 +145,23 @@ class Submitter {
   Counts counts_;
 };
 
-/// `stop_after`: how many submits of all threads together, which make `items` each, come before stop; kNever: the microbatcher is destroyed with items open.
 constexpr int kNever = -1;
-void run_round(std::uint64_t seed, int items, int stop_after, bool dispatch_when_idle) {
+struct Round {
+  std::uint64_t seed;
+  int items;       ///< of each thread
+  int stop_after;  ///< submits of all threads together; kNever: the microbatcher is destroyed with items open
+  bool dispatch_when_idle;
+  bool awaits;  ///< the batch function is a coroutine
+};
+
+void run_round(const Round& round) {
+  const auto& [seed, items, stop_after, dispatch_when_idle, awaits] = round;
   SCOPED_TRACE(testing::Message() << "seed " << seed << ", stop after " << stop_after << " of " << kThreads << " x " << items);
   boost::asio::thread_pool workers(2);
-  auto batcher = std::make_unique<IntMicrobatcher>(
-      workers.get_executor(), moody,
-      MicrobatcherOptions{
-          .max_batch_size = 16, .batch_wait_timeout = std::chrono::microseconds(50), .max_pending = 256, .dispatch_when_idle = dispatch_when_idle});
+  const MicrobatcherOptions options{
+      .max_batch_size = 16, .batch_wait_timeout = std::chrono::microseconds(50), .max_pending = 256, .dispatch_when_idle = dispatch_when_idle};
+  auto batcher = awaits ? std::make_unique<IntMicrobatcher>(workers.get_executor(), moody_coroutine, options)
+                        : std::make_unique<IntMicrobatcher>(workers.get_executor(), moody, options);
   std::deque<Submitter> submitters;
   for (int i = 0; i < kThreads; ++i) {
     submitters.emplace_back(*batcher, seed + static_cast<std::uint64_t>(i), items);
@@ -199,13 +216,21 @@ TEST(AsyncMicrobatcherStress, EveryItemEndsExactlyOnceWhenStoppedAtARandomMoment
     const auto seed = static_cast<std::uint64_t>(1000 + round * 100);
     std::mt19937_64 random(seed);
     const int items = round < kLongRounds ? kItemsOfALongRound : kItemsPerThread;
-    run_round(seed, items, static_cast<int>(random() % static_cast<std::uint64_t>(kThreads * items)), round % 2 == 0);
+    const auto stop_after = static_cast<int>(random() % static_cast<std::uint64_t>(kThreads * items));
+    run_round({.seed = seed, .items = items, .stop_after = stop_after, .dispatch_when_idle = round % 2 == 0, .awaits = false});
+  }
+}
+
+TEST(AsyncMicrobatcherStress, EveryItemEndsExactlyOnceWhenTheFunctionIsACoroutine) {
+  for (const bool dispatch_when_idle : {true, false}) {
+    run_round({.seed = 55, .items = kItemsPerThread, .stop_after = kItemsPerThread, .dispatch_when_idle = dispatch_when_idle, .awaits = true});
+    run_round({.seed = 56, .items = kItemsPerThread, .stop_after = kNever, .dispatch_when_idle = dispatch_when_idle, .awaits = true});
   }
 }
 
 TEST(AsyncMicrobatcherStress, EveryItemEndsExactlyOnceWhenDestroyedWithItemsOpen) {
-  run_round(77, kItemsPerThread, kNever, true);
-  run_round(78, kItemsPerThread, kNever, false);
+  run_round({.seed = 77, .items = kItemsPerThread, .stop_after = kNever, .dispatch_when_idle = true, .awaits = false});
+  run_round({.seed = 78, .items = kItemsPerThread, .stop_after = kNever, .dispatch_when_idle = false, .awaits = false});
 }
 
 TEST(SyncMicrobatcherStress, EverySubmitReturnsOrThrowsWhenStoppedAndStartedAtRandomMoments) {
