@@ -11,6 +11,9 @@ namespace lockstep {
 
 namespace {
 
+/// More than any machine has cores for: each thread gets a pair of streams, and a wrong number would take all memory for them.
+constexpr int kThreadsMax = 4096;
+
 MicroBatchOptions checked(MicroBatchOptions options) {
   if (options.batch_size < 0) {
     throw std::invalid_argument(fmt::format("batch_size is {}, expected at least 0", options.batch_size));
@@ -18,8 +21,8 @@ MicroBatchOptions checked(MicroBatchOptions options) {
   if (options.micro_batch_size < 1) {
     throw std::invalid_argument(fmt::format("micro_batch_size is {}, expected at least 1", options.micro_batch_size));
   }
-  if (options.num_threads < 1) {
-    throw std::invalid_argument(fmt::format("num_threads is {}, expected at least 1", options.num_threads));
+  if (options.num_threads < 1 || options.num_threads > kThreadsMax) {
+    throw std::invalid_argument(fmt::format("num_threads is {}, expected 1 to {}", options.num_threads, kThreadsMax));
   }
   if (options.min_micro_batch < 1) {
     throw std::invalid_argument(fmt::format("min_micro_batch is {}, expected at least 1", options.min_micro_batch));

@@ -21,7 +21,7 @@ using NarrowAttentionFn = std::function<const AttentionMetadataByLayer*(const Mi
 struct MicroBatchOptions {
   std::int32_t batch_size = 0;  ///< rows; 0 (a rank with no tokens) iterates zero times
   std::int32_t micro_batch_size = 8;
-  int num_threads = 1;                      ///< how many threads walk the batch together, and meet at the barrier
+  int num_threads = 1;                      ///< how many threads walk the batch together, and meet at the barrier; at most 4096
   StreamManager* stream_manager = nullptr;  ///< borrowed; null: inline streams of its own
   bool adaptive = true;                     ///< holds micro_batch_size within the two limits that follow; false takes it as it is
   std::int32_t min_micro_batch = 1;

@@ -23,7 +23,7 @@ namespace lockstep {
 
 /// Owns what the micro-batches need while they run. Leaving its scope waits for all streams that they were given.
 /// Threads  `iterate`, `scope`, `wait_barrier` and the queries: any. `reset`: one, with nothing entered.
-/// Errors   throws std::invalid_argument: batch_size < 0, micro_batch_size < 1, min > max, num_threads < 1; std::logic_error: other misuse.
+/// Errors   throws std::invalid_argument: batch_size < 0, micro_batch_size < 1, min > max, num_threads < 1 or > 4096; std::logic_error: other misuse.
 /// Cost     allocates when made, on the first walk, and when `reset` asks for more micro-batches than ever; else nothing.
 class MicroBatchSequence {
   struct State;

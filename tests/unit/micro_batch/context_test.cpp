@@ -2,6 +2,7 @@
 // Method  Values by hand, and random sizes whose seeds are printed; a clock that stands still unless told.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -58,6 +59,7 @@ TEST(MicroBatchContext, BadInputIsRefusedWithItsValue) {
   EXPECT_NE(refusal({.min_micro_batch = 9, .max_micro_batch = 8}).find("min_micro_batch is 9"), std::string::npos);
   EXPECT_NE(refusal({.min_micro_batch = 0}).find("min_micro_batch is 0"), std::string::npos);
   EXPECT_NE(refusal({.num_threads = 0}).find("num_threads is 0"), std::string::npos);
+  EXPECT_EQ(refusal({.num_threads = std::numeric_limits<int>::max()}), "num_threads is 2147483647, expected 1 to 4096");
   EXPECT_NE(refusal({.num_micro_batches_min = -2}).find("num_micro_batches_min is -2"), std::string::npos);
 }
 
