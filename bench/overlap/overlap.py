@@ -9,7 +9,7 @@ overlapped, serial    the step in micro-batches, and whole, on limited links
 exposed    time in exchanges while nothing was computed
 
 A group for each number of micro-batches is up all the time, and what is compared is measured within seconds of each other, again and again: a machine's speed
-changes from minute to minute. A ratio is the median over the rounds of the round's own ratio.
+changes from minute to minute. Free links are measured before and after limited ones. A ratio is the median over the rounds of the round's own ratio.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ PROMPT_ROWS = 256
 PROMPTS_OF_A_STEP = 4
 ROWS = PROMPT_ROWS * PROMPTS_OF_A_STEP
 MICRO_BATCHES = (4, 1, 2)  # the first sets a round's rate
-ROUNDS = 8
+ROUNDS = 6
 STEPS = 4  # of each host and measurement; the first and the last may be smaller, or find one host ahead
 WARM_UP_STEPS = 3
 TRACED_STEPS = 8 * STEPS  # with those that only agree on having nothing to do
@@ -134,9 +134,14 @@ def measure_round(groups, hosts):
     bits_per_s = None
     measured = {}
     for count, group in groups.items():
-        free = measure(group, hosts)
-        bits_per_s = bits_per_s or int(BITS * free["sent_bytes"] / (free["step_ms"] / 1000))
+        before = measure(group, hosts)
+        bits_per_s = bits_per_s or int(BITS * before["sent_bytes"] / (before["step_ms"] / 1000))
         limited = measure(group, hosts, bits_per_s)
+        after = measure(group, hosts)
+        if before["answers"] != after["answers"]:
+            raise RuntimeError(f"the answers with {count} micro-batches differ between two times")
+        # A machine that becomes slower or faster meanwhile does so to both.
+        free = {name: before[name] if name == "answers" else (before[name] + after[name]) / 2 for name in before}
         measured[count] = (free, {**limited, "exchange_ms": 1000 * BITS * limited["sent_bytes"] / bits_per_s, "bits_per_s": bits_per_s})
     return measured
 

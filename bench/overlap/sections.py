@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
-LIMIT_S = 600
+LIMIT_S = 900
 SKIPPED = 77
 
 

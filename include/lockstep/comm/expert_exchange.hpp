@@ -17,7 +17,7 @@ class Device;
 
 namespace lockstep::comm {
 
-/// How many rows are gathered rather than routed, unless told: decode steps of a few requests. Chosen, not measured.
+/// How many rows are gathered rather than routed, unless told: with fewer it is faster between hosts, with more slower (bench/exchange).
 inline constexpr std::int32_t kGatherRowsDefault = 16;
 
 /// What of a row's outputs comes back from the member that computed them.
