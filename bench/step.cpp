@@ -1,4 +1,5 @@
-// Cost of the engine's steps alone, world 1 in one process, without HTTP: bench_step CONFIG_FOLDER REQUESTS [CORES [ROUNDS]]; dummy weights; prints JSON.
+// Cost of the engine's steps alone, world 1 in one process, without HTTP: bench_step CONFIG_FOLDER REQUESTS [CORES [ROUNDS [DEVICE
+// [GRAPHS [PLUGIN_FOLDER]]]]]; dummy weights; prints JSON. GRAPHS is none (default), piecewise or full.
 // Times are the best of several rounds, since a neighbour can only add to them. CPU time is that of the whole process.
 #include <algorithm>
 #include <cstdio>
@@ -6,6 +7,8 @@
 #include <ctime>
 #include <limits>
 #include <random>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -89,45 +92,74 @@ struct Meter final : scheduler::OutputSink, scheduler::StepObserver {
   std::vector<double> decode_us;
 };
 
-Status run(const char* folder, int requests, int cores, int rounds) {
-  LOCKSTEP_ASSIGN_OR_RETURN(const model::ModelConfig config, model::read_model_config(folder));
-  LOCKSTEP_ASSIGN_OR_RETURN(const auto device, device::make_device("cpu", {.core_count = cores}));
+struct Arguments {
+  const char* folder = nullptr;
+  int requests = 0;
+  int cores = 1;
+  int rounds = 5;
+  const char* device = "cpu";
+  const char* graphs = "none";
+  const char* plugin_folder = "";  ///< where they are installed
+};
+
+Result<GraphMode> graph_mode(std::string_view name) {
+  for (const auto& [known, mode] : {std::pair{"none", GraphMode::kNone}, std::pair{"piecewise", GraphMode::kPiecewise}, std::pair{"full", GraphMode::kFull}}) {
+    if (name == known) {
+      return mode;
+    }
+  }
+  return Error{ErrorCode::kInvalidArgument, fmt::format("graphs are \"{}\", expected none, piecewise or full", name)};
+}
+
+Status run(const Arguments& arguments) {
+  const int requests = arguments.requests;
+  const int cores = arguments.cores;
+  LOCKSTEP_ASSIGN_OR_RETURN(const GraphMode graphs, graph_mode(arguments.graphs));
+  LOCKSTEP_ASSIGN_OR_RETURN(const model::ModelConfig config, model::read_model_config(arguments.folder));
+  LOCKSTEP_ASSIGN_OR_RETURN(const auto device, device::make_device(arguments.device, {.core_count = cores, .plugin_folder = arguments.plugin_folder}));
   const auto communicator = comm::LocalGroup(1).communicator(0);
   const auto weights = model::make_dummy_weights(1);
   comm::StepProgress progress;
   Meter meter;
-  LOCKSTEP_ASSIGN_OR_RETURN(const auto engine, scheduler::Engine::create({}, {.config = &config,
-                                                                              .weights = weights.get(),
-                                                                              .device = device.get(),
-                                                                              .communicator = communicator.get(),
-                                                                              .view = comm::GroupView::initial(1, 0),
-                                                                              .progress = &progress,
-                                                                              .sink = &meter,
-                                                                              .observer = &meter}));
+  LOCKSTEP_ASSIGN_OR_RETURN(const auto engine, scheduler::Engine::create({.graphs = graphs}, {.config = &config,
+                                                                                              .weights = weights.get(),
+                                                                                              .device = device.get(),
+                                                                                              .communicator = communicator.get(),
+                                                                                              .view = comm::GroupView::initial(1, 0),
+                                                                                              .progress = &progress,
+                                                                                              .sink = &meter,
+                                                                                              .observer = &meter}));
   LOCKSTEP_RETURN_IF_ERROR(engine->load());
   meter.engine = engine.get();
   meter.requests = requests;
   meter.vocabulary = config.vocabulary_size;
-  meter.rounds = rounds + 1;  // the first warms up
+  meter.rounds = arguments.rounds + 1;  // the first warms up
   meter.begin_round();
   LOCKSTEP_RETURN_IF_ERROR(engine->run());
   std::ranges::sort(meter.decode_us);
   fmt::print(
-      "{{\"requests\": {}, \"cores\": {}, \"tokens_per_s\": {:.1f}, \"cpu_us_per_token\": {:.2f}, \"decode_step_min_us\": {:.1f}, \"decode_step_p50_us\": "
+      "{{\"requests\": {}, \"cores\": {}, \"device\": \"{}\", \"graph_launches\": {}, \"tokens_per_s\": {:.1f}, \"cpu_us_per_token\": {:.2f}, "
+      "\"decode_step_min_us\": {:.1f}, \"decode_step_p50_us\": "
       "{:.1f}}}\n",
-      requests, cores, 1.0 / meter.best_s, 1e6 * meter.best_cpu_s, meter.decode_us.empty() ? 0.0 : meter.decode_us.front(),
-      meter.decode_us.empty() ? 0.0 : meter.decode_us[meter.decode_us.size() / 2]);
+      requests, cores, arguments.device, device->usage().graph_launches, 1.0 / meter.best_s, 1e6 * meter.best_cpu_s,
+      meter.decode_us.empty() ? 0.0 : meter.decode_us.front(), meter.decode_us.empty() ? 0.0 : meter.decode_us[meter.decode_us.size() / 2]);
   return {};
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 3 || argc > 5) {
-    fmt::print(stderr, "usage: bench_step CONFIG_FOLDER REQUESTS [CORES [ROUNDS]]\n");
+  if (argc < 3 || argc > 8) {
+    fmt::print(stderr, "usage: bench_step CONFIG_FOLDER REQUESTS [CORES [ROUNDS [DEVICE [GRAPHS [PLUGIN_FOLDER]]]]]\n");
     return 2;
   }
-  const Status status = run(argv[1], std::atoi(argv[2]), argc > 3 ? std::atoi(argv[3]) : 1, argc > 4 ? std::atoi(argv[4]) : 5);
+  Arguments arguments{.folder = argv[1], .requests = std::atoi(argv[2])};
+  arguments.cores = argc > 3 ? std::atoi(argv[3]) : arguments.cores;
+  arguments.rounds = argc > 4 ? std::atoi(argv[4]) : arguments.rounds;
+  arguments.device = argc > 5 ? argv[5] : arguments.device;
+  arguments.graphs = argc > 6 ? argv[6] : arguments.graphs;
+  arguments.plugin_folder = argc > 7 ? argv[7] : arguments.plugin_folder;
+  const Status status = run(arguments);
   if (!status) {
     fmt::print(stderr, "bench_step: {}\n", status.error().message);
     return 1;

@@ -112,6 +112,7 @@ class StepEngine final : public Engine {
 
  private:
   [[nodiscard]] Status run_steps();
+  [[nodiscard]] Status agree_graphs();
   /// Takes messages and plans; sleeps while the group sleeps and there is nothing to do. True when a peer's wake ended the sleep.
   [[nodiscard]] Result<bool> plan_or_sleep(bool asleep);
   void take_messages();
@@ -188,23 +189,26 @@ Status StepEngine::load_weights() {
   LOCKSTEP_ASSIGN_OR_RETURN(cache_, KvCache::create(*parts_.device, transformer_->kv_cache_specs(), options_.kv_cache_bytes, useful_blocks));
   planner_ = std::make_unique<BatchPlanner>(
       BatchLimits{.sequences_max = logit_rows, .tokens_max = options_.max_num_batched_tokens, .blocks_per_table = blocks_per_table}, *cache_);
-  LOCKSTEP_ASSIGN_OR_RETURN(executor_, StepExecutor::create({.config = parts_.config,
-                                                             .device = parts_.device,
-                                                             .communicator = parts_.communicator,
-                                                             .view = &parts_.view,
-                                                             .placement = &placement_,
-                                                             .agreement = &proposer_.agreement(),
-                                                             .transformer = transformer_.get(),
-                                                             .cache = &*cache_,
-                                                             .progress = parts_.progress,
-                                                             .watch = parts_.watch,
-                                                             .timing_tracker = &timings_,
-                                                             .observer = parts_.observer},
-                                                            {.rows_max = options_.max_num_batched_tokens,
-                                                             .micro_batches_max = options_.micro_batches,
-                                                             .gather_rows = options_.gather_rows,
-                                                             .combine = options_.combine,
-                                                             .stall_timeout = options_.stall_timeout}));
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      executor_, StepExecutor::create(
+                     {.config = parts_.config,
+                      .device = parts_.device,
+                      .communicator = parts_.communicator,
+                      .view = &parts_.view,
+                      .placement = &placement_,
+                      .agreement = &proposer_.agreement(),
+                      .transformer = transformer_.get(),
+                      .cache = &*cache_,
+                      .progress = parts_.progress,
+                      .watch = parts_.watch,
+                      .timing_tracker = &timings_,
+                      .observer = parts_.observer},
+                     {.rows_max = options_.max_num_batched_tokens,
+                      .micro_batches_max = options_.micro_batches,
+                      .gather_rows = options_.gather_rows,
+                      .combine = options_.combine,
+                      .graphs = {.most = options_.graphs, .rows_max = std::min(options_.graph_tokens_max, logit_rows), .blocks_per_table = blocks_per_table},
+                      .stall_timeout = options_.stall_timeout}));
   output_.emplace(StepOutputParts{.planner = planner_.get(),
                                   .inbox = &inbox_,
                                   .sink = parts_.sink,
@@ -219,6 +223,7 @@ Status StepEngine::load_weights() {
 Status StepEngine::warm_up() {
   LOCKSTEP_CHECK(executor_ != nullptr, "warm_up before load_weights");
   LOCKSTEP_RETURN_IF_ERROR(transformer_->warm_up());
+  executor_->capture_graphs();
   kv_cache_tokens_.store(std::int64_t{cache_->block_count()} * device::kKvBlockTokens, std::memory_order_release);
   return {};
 }
@@ -246,6 +251,9 @@ Status StepEngine::run() {
   // Other ranks may still be loading, which is no failure: their heartbeats show it, and the start's own time limit is the daemon's.
   Status status = proposer_.handshake();
   if (status) {
+    status = agree_graphs();
+  }
+  if (status) {
     running_.store(true, std::memory_order_release);
     status = run_steps();
   }
@@ -263,6 +271,10 @@ Status StepEngine::run() {
   }
   parts_.progress->advance(step_, -1, comm::StepPhase::kStopped);
   return status;
+}
+
+Status StepEngine::agree_graphs() {
+  return executor_->agree_graphs(Deadline::after(options_.stall_timeout, parts_.watch, *parts_.clock));
 }
 
 Status StepEngine::run_steps() {
@@ -345,6 +357,7 @@ Status StepEngine::propose(std::int64_t step) {
                             .requests = static_cast<std::int32_t>(next_batch_.entries.size()),
                             .padded_tokens = next_batch_.rows(),
                             .micro_batches = next_wish_.count,
+                            .graph_mode = executor_->propose_graph_mode(next_batch_),
                             .waiting = next_batch_.waiting,
                             .free_kv_blocks = cache_->free_count(),
                             .used_kv_blocks = cache_->block_count() - cache_->free_count(),
@@ -471,10 +484,12 @@ Result<std::unique_ptr<Engine>> Engine::create(const EngineOptions& options, Eng
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<device::Ops> ops, parts.device->make_ops());
   // Everything that must be equal on all ranks, for answers to be one and buffers to fit.
   std::string identity = fmt::format(
-      "options {:x}, model {:x}, weights {:x}, instruction set {}, batched tokens {}, micro-batches {}, agreement {}, gathered rows {}, combine {}, block {}",
+      "options {:x}, model {:x}, weights {:x}, instruction set {}, batched tokens {}, micro-batches {}, agreement {}, gathered rows {}, combine {}, graphs {} "
+      "up to {}, block {}",
       options.options_hash, model::hash_model_config(*parts.config), parts.weights->hash(), ops->instruction_set(), options.max_num_batched_tokens,
       options.micro_batches_auto ? "auto" : std::to_string(options.micro_batches), options.agreement == AgreementMode::kPipelined ? "pipelined" : "sync",
-      options.gather_rows, options.combine == comm::CombineMode::kPerRank ? "per-rank" : "per-expert", device::kKvBlockTokens);
+      options.gather_rows, options.combine == comm::CombineMode::kPerRank ? "per-rank" : "per-expert", static_cast<int>(options.graphs),
+      options.graph_tokens_max, device::kKvBlockTokens);
   return std::unique_ptr<Engine>(std::make_unique<StepEngine>(options, std::move(parts), std::move(identity)));
 }
 

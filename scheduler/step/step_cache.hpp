@@ -21,8 +21,7 @@ struct PreparedStep {
   std::vector<std::span<const ProgramEntry>> programs;  ///< by number of micro-batches - 1
 };
 
-/// Everything is prepared when it is made, so that a step only looks up. On hosts that is the program, which shapes share; a device with graphs captures them
-/// here.
+/// Everything is prepared when it is made, so that a step only looks up: programs, which shapes share. Graphs of them are StepGraphs' affair.
 /// Threads  immutable.      Cost  one look-up a step.
 class StepCache {
  public:
@@ -32,6 +31,7 @@ class StepCache {
   /// The prepared step of `shape`, whose rows are at most rows_max, padded.      Errors  none: another shape is a bug of ours (LOCKSTEP_CHECK).
   [[nodiscard]] const PreparedStep& find(const BatchDescriptor& shape) const;
   [[nodiscard]] std::size_t size() const { return steps_.size(); }
+  [[nodiscard]] std::span<const ProgramEntry> program(std::int32_t micro_batches) const { return programs_[static_cast<std::size_t>(micro_batches - 1)]; }
   /// Of the longest program.
   [[nodiscard]] std::size_t entries_max() const { return programs_.back().size(); }
 

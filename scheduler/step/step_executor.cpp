@@ -47,6 +47,7 @@ Status StepExecutor::allocate() {
                                                                                     .device = parts_.device}));
     }
   }
+  LOCKSTEP_ASSIGN_OR_RETURN(graphs_, StepGraphs::create(*parts_.device, cache_->program(1), options_.graphs));
   return make_streams();
 }
 
@@ -75,11 +76,12 @@ void StepExecutor::slice(const MicroBatches& split, const StepBatch& batch) {
     MicroBatch& micro_batch = micro_batches_[static_cast<std::size_t>(index)];
     micro_batch.metadata.rows = all.slice(static_cast<std::size_t>(info.start), static_cast<std::size_t>(info.end));
     micro_batch.metadata.token_ids = std::span(batch.token_ids).subspan(static_cast<std::size_t>(info.start), static_cast<std::size_t>(info.size));
-    micro_batch.sample_rows.clear();
+    micro_batch.own_sample_rows.clear();
     micro_batch.first_logit_row = static_cast<std::int32_t>(next_sample);
     for (; next_sample < batch.sample_rows.size() && batch.sample_rows[next_sample] < info.end; ++next_sample) {
-      micro_batch.sample_rows.push_back(batch.sample_rows[next_sample] - info.start);
+      micro_batch.own_sample_rows.push_back(batch.sample_rows[next_sample] - info.start);
     }
+    micro_batch.sample_rows = micro_batch.own_sample_rows;
     micro_batch.wants_hidden = std::ranges::any_of(batch.entries, [&info](const StepBatch::Entry& entry) {
       return (entry.pools || entry.scores) && entry.first_row < info.end && entry.first_row + entry.rows > info.start;
     });
@@ -111,12 +113,14 @@ Status StepExecutor::run(const comm::StepPlan& plan, const StepBatch& batch, Ste
   rows_per_micro_batch_ = std::max(plan.micro_batch_tokens, 1);
   split.reset(MicroBatchSplit{.batch_size = batch.rows(), .micro_batch_size = rows_per_micro_batch_, .num_micro_batches = plan.micro_batches});
   slice(split, batch);
+  StepGraphs::Shape* const graphs = prepare_graphs(plan, batch);
+  costs_.graph_mode = graphs == nullptr ? GraphMode::kNone : std::min(graphs->mode, plan.graph_mode);
   const std::span<const ProgramEntry> program = cache_->find(shape).programs[static_cast<std::size_t>(plan.micro_batches - 1)];
   spans_->start(program);
   {
     const set_forward_context scope(step_context_);
     // One micro-batch has nothing to overlap with: inline, no thread hop.
-    LOCKSTEP_RETURN_IF_ERROR(plan.micro_batches > 1 ? overlapped_->run(program, *this) : run_inline(program));
+    LOCKSTEP_RETURN_IF_ERROR(plan.micro_batches > 1 ? overlapped_->run(program, *this) : run_inline(program, graphs));
   }
   for (std::int32_t index = 0; index < plan.micro_batches; ++index) {
     split.complete(index);
@@ -158,28 +162,50 @@ TimePoint StepExecutor::test_agreement(TimePoint begin) {
   return end;
 }
 
-Status StepExecutor::run_inline(std::span<const ProgramEntry> program) {
+Status StepExecutor::run_inline(std::span<const ProgramEntry> program, StepGraphs::Shape* shape) {
   const MicroBatches::Scope scope = split_->scope(0);
   device::Stream& stream = inline_streams_->compute_stream(0).stream();
   const Deadline unlimited = Deadline::after(kNoLimit);
   const bool runs_at_once = parts_.device->host_memory();  // then an error is known stage by stage, and waiting costs nothing
   // An entry begins when the one before it ends: reading the clock is most of what a span costs.
   TimePoint begin = SteadyClock::instance().now();
+  std::span<StepGraphs::Stretch> stretches;
+  if (shape != nullptr) {
+    stretches = shape->stretches;
+    stream.enqueue([this, shape, &stream]() -> Status {
+      graphs_->upload(stream, shape->rows);
+      return {};
+    });
+  }
   for (std::size_t i = 0; i < program.size(); ++i) {
     const ProgramEntry& entry = program[i];
+    std::size_t last = i;
     if (entry.stream == StreamRole::kComm) {
       LOCKSTEP_RETURN_IF_ERROR(start_exchange(entry));
       LOCKSTEP_RETURN_IF_ERROR(finish(entry, deadline()));
     } else {
-      // A task, because it is the stream that makes an error of what a stage throws.
-      stream.enqueue([this, &entry, &stream] { return compute(entry, stream); });
+      if (!stretches.empty() && stretches.front().begin == i) {
+        last = stretches.front().end - 1;
+        show(entry);
+        stream.enqueue([graph = stretches.front().graph.get(), &stream]() -> Status {
+          graph->launch(stream);
+          return {};
+        });
+        stretches = stretches.subspan(1);
+      } else {
+        // A task, because it is the stream that makes an error of what a stage throws.
+        stream.enqueue([this, &entry, &stream] { return compute(entry, stream); });
+      }
       // A device is waited for where the host needs what it has computed: before an exchange, and at the end.
-      if (runs_at_once || i + 1 == program.size() || program[i + 1].stream == StreamRole::kComm) {
+      if (runs_at_once || last + 1 == program.size() || program[last + 1].stream == StreamRole::kComm) {
         LOCKSTEP_RETURN_IF_ERROR(stream.synchronize(unlimited));
       }
     }
     const TimePoint end = SteadyClock::instance().now();
     spans_->set(entry, begin, end);
+    for (; i < last; ++i) {
+      spans_->set(program[i + 1], end, end);  // of a graph, the first stage stands for all
+    }
     begin = test_agreement(end);
   }
   return {};

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
 #include <variant>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "lockstep/model/transformer.hpp"
 #include "lockstep/scheduler/step_observer.hpp"
 #include "scheduler/batch/batch_planner.hpp"
+#include "scheduler/step/graphs/step_graphs.hpp"
 #include "scheduler/step/overlapped_program.hpp"
 #include "scheduler/step/step_cache.hpp"
 #include "scheduler/step/step_program.hpp"
@@ -46,6 +48,7 @@ struct StepExecutorOptions {
   std::int32_t micro_batches_max = 1;
   std::int32_t gather_rows = 0;  ///< see comm::ExpertExchangeOptions
   comm::CombineMode combine = comm::CombineMode::kPerExpert;
+  StepGraphOptions graphs{};  ///< rows_max: at most those of one step, and those whose logits it has room for
   Duration stall_timeout{};
 };
 
@@ -55,6 +58,7 @@ struct StepCosts {
   std::uint64_t wire_bytes = 0;
   std::uint64_t crossed_rows = 0;
   std::int32_t nonempty_micro_batches = 0;  ///< of this rank
+  GraphMode graph_mode = GraphMode::kNone;  ///< by which it ran
   Duration agreement_time{};                ///< in tests of the next step's agreement, which are not in the stages' spans
 };
 
@@ -63,6 +67,14 @@ struct StepCosts {
 class StepExecutor final : private OverlappedStages {
  public:
   [[nodiscard]] static Result<std::unique_ptr<StepExecutor>> create(const StepExecutorParts& parts, const StepExecutorOptions& options);
+
+  /// Captures graphs, where the device has them and they are wanted. Before the first step.
+  void capture_graphs();
+  /// Makes each shape's mode the least that a member can do. Collective, on all members or, by the options, on none.      Errors  the all-reduce's.
+  [[nodiscard]] Status agree_graphs(const Deadline& deadline);
+  [[nodiscard]] GraphSummary graph_summary() const;
+  /// What this rank proposes for a step with this batch: all that is captured, unless rows of it need what graphs do not have. An idle rank is in nobody's way.
+  [[nodiscard]] GraphMode propose_graph_mode(const StepBatch& batch) const;
 
   /// Takes the step: collective. The logits of batch.sample_rows[i] are then row i of the transformer's logits.
   /// Errors  those of the expert exchange, with step, layer and collective in the message.      Cost  no allocation once warm.
@@ -80,7 +92,8 @@ class StepExecutor final : private OverlappedStages {
   struct MicroBatch {
     model::BatchMetadata metadata;
     AttentionMetadataByLayer by_layer;
-    std::vector<std::int32_t> sample_rows;  ///< indices into the micro-batch
+    std::vector<std::int32_t> own_sample_rows;    ///< where `sample_rows` lie, outside of graphs
+    std::span<const std::int32_t> sample_rows{};  ///< indices into the micro-batch
     std::int32_t first_logit_row = 0;
     bool wants_hidden = false;  ///< the hidden states of some of its rows are needed after the step
     std::unique_ptr<comm::ExpertExchange> exchange;
@@ -93,7 +106,11 @@ class StepExecutor final : private OverlappedStages {
   [[nodiscard]] Status allocate();
   [[nodiscard]] Status make_streams();
   void slice(const MicroBatches& split, const StepBatch& batch);
-  [[nodiscard]] Status run_inline(std::span<const ProgramEntry> program);
+  /// `shape`: what of the program is launched as graphs; may be null.
+  [[nodiscard]] Status run_inline(std::span<const ProgramEntry> program, StepGraphs::Shape* shape);
+  /// The graphs for a step, once filled with its batch; null: it runs without.
+  [[nodiscard]] StepGraphs::Shape* prepare_graphs(const comm::StepPlan& plan, const StepBatch& batch);
+  [[nodiscard]] Status capture(StepGraphs::Shape& shape);
   void show(const ProgramEntry& entry);
   /// From here on the rank is shown as one that waits for the others: its own part is on its way.
   void open_collective(const ProgramEntry& entry);
@@ -119,7 +136,9 @@ class StepExecutor final : private OverlappedStages {
   StepExecutorOptions options_;
   std::vector<MicroBatch> micro_batches_;
   std::unique_ptr<StepCache> cache_;
-  std::optional<StepSpans> spans_;  ///< set by allocate
+  std::optional<StepSpans> spans_;      ///< set by allocate
+  std::unique_ptr<StepGraphs> graphs_;  ///< null where there are none
+  std::string graph_failure_;
   std::unique_ptr<StreamManager> inline_streams_;
   std::optional<MicroBatches> split_;              ///< over the inline streams; set by allocate
   std::unique_ptr<OverlappedProgram> overlapped_;  ///< null while one micro-batch is the most

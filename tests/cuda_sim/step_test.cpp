@@ -2,95 +2,19 @@
 //         the device as often as is said and no more, and each of these waits is needed.
 // Method  Teacher-forced texts through the stages and step program that serve requests, on the simulated runtime, whose hooks set schedules, count the host's
 //         waits and take one away. A wait that is gone must end the process or change the logits.
-#include <bit>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
-#include <dlfcn.h>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include <fmt/format.h>
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "lockstep/core/check.hpp"
-#include "lockstep/model/weights.hpp"
-#include "tests/support/group_harness.hpp"
-#include "tests/support/teacher_forcing.hpp"
+#include "tests/cuda_sim/step_fixture.hpp"
 #include "tests/support/test_device.hpp"
 
 namespace lockstep::tests {
 namespace {
-
-enum Schedule { kEarly = 0, kLate = 1, kRandom = 2 };
-using Logits = std::vector<std::vector<float>>;
-
-/// A function of the double, which the plugin has loaded.
-template <typename Function>
-Function* hook(const char* name) {
-  void* const runtime = dlopen("libcudart.so.13", RTLD_NOW | RTLD_NOLOAD);
-  void* const found = runtime == nullptr ? nullptr : dlsym(runtime, name);
-  LOCKSTEP_CHECK(found != nullptr, "no {}: this is not the simulated runtime; set LD_LIBRARY_PATH", name);
-  return reinterpret_cast<Function*>(found);
-}
-void set_schedule(Schedule schedule, std::uint64_t seed = 1) {
-  hook<void(int, std::uint64_t)>("cuda_sim_set_schedule")(schedule, seed);
-}
-std::uint64_t host_waits() {
-  return hook<std::uint64_t()>("cuda_sim_host_waits")();
-}
-void skip_host_wait(std::uint64_t ordinal) {
-  hook<void(std::uint64_t)>("cuda_sim_skip_host_wait")(ordinal);
-}
-
-/// Two sparse layers around a dense one.
-model::ModelConfig test_config() {
-  model::ModelConfig config = small_config();
-  config.layer_count = 3;
-  config.layer_is_sparse = {1, 0, 1};
-  config.tied_embeddings = false;
-  return config;
-}
-constexpr std::int32_t kSparseLayers = 2;
-
-std::vector<std::int32_t> text() {
-  std::vector<std::int32_t> tokens;
-  for (std::int32_t i = 0; i < 21; ++i) {  // into a second KV block
-    tokens.push_back(3 + i * 7 % 90);
-  }
-  return tokens;
-}
-
-class Step : public ::testing::Test {
- protected:
-  void SetUp() override {
-    // The process that dies is started anew: a fork would have no threads, and streams are threads.
-    GTEST_FLAG_SET(death_test_style, "threadsafe");
-  }
-  std::unique_ptr<TeacherForcing> teacher(TeacherForcingOptions options) const {
-    options.tokens_max = 32;
-    options.rows_per_step = std::min(options.rows_per_step, options.tokens_max);
-    const std::unique_ptr<model::WeightSource> source = model::make_dummy_weights(5);
-    Result<std::unique_ptr<TeacherForcing>> made = TeacherForcing::create(config_, *source, options);
-    LOCKSTEP_CHECK(made.has_value(), "teacher: {}", made.error().message);
-    return std::move(*made);
-  }
-  static Logits logits_of(TeacherForcing& teacher) {
-    Result<Logits> logits = teacher.logits(text());
-    LOCKSTEP_CHECK(logits.has_value(), "step: {}", logits.error().message);
-    return std::move(*logits);
-  }
-  static bool same_bits(const Logits& a, const Logits& b) {
-    return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](const std::vector<float>& x, const std::vector<float>& y) {
-             return std::equal(x.begin(), x.end(), y.begin(), y.end(),
-                               [](float p, float q) { return std::bit_cast<std::uint32_t>(p) == std::bit_cast<std::uint32_t>(q); });
-           });
-  }
-
-  const model::ModelConfig config_ = test_config();
-};
 
 TEST_F(Step, LogitsAreTheCpusWithinTheRoundingOfBfloat16) {
   const Logits expected = logits_of(*teacher({.device = "cpu"}));
@@ -126,7 +50,7 @@ TEST_F(Step, EveryScheduleGivesTheSameBits) {
     const std::unique_ptr<TeacherForcing> teacher_of = teacher({.rows_per_step = 12, .micro_batches = micro_batches});
     set_schedule(kEarly);
     EXPECT_TRUE(same_bits(logits_of(*teacher_of), expected)) << "early, micro-batches " << micro_batches;
-    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    for (std::uint64_t seed = 1; seed <= schedule_seeds(); ++seed) {
       set_schedule(kRandom, seed);
       EXPECT_TRUE(same_bits(logits_of(*teacher_of), expected)) << "seed " << seed << ", micro-batches " << micro_batches;
     }
@@ -160,16 +84,6 @@ TEST_F(Step, TheHostWaitsTwiceForEachSparseLayerAndMicroBatchAndOnceForTheLogits
     EXPECT_GE(used.memory_reserved_bytes, used.memory_used_bytes);
     EXPECT_LE(used.memory_used_bytes + used.memory_free_bytes, used.memory_total_bytes);
   }
-}
-
-/// How a process ends that noticed a wait taken away: by the simulated runtime, by a check of ours, or by leave_noticed.
-constexpr const char* kNoticed = "cuda_sim: |expert -1|noticed: the logits differ";
-bool is_failure(int status) {
-  return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
-}
-[[noreturn]] void leave(bool noticed) {
-  fmt::print(stderr, "{}\n", noticed ? "noticed: the logits differ" : "nobody noticed");
-  std::_Exit(noticed ? 1 : 0);
 }
 
 TEST_F(Step, EachOfTheseWaitsIsNeeded) {

@@ -115,6 +115,7 @@ GroupHarness::GroupHarness(GroupOptions options) : options_(std::move(options)),
     }
     rank->weights = options_.make_weights();
     scheduler::EngineOptions engine_options = options_.engine;
+    engine_options.graphs = test_graph_mode();
     if (options_.adjust) {
       options_.adjust(index, engine_options);
     }

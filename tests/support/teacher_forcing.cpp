@@ -13,8 +13,8 @@ namespace lockstep::tests {
 TeacherForcing::TeacherForcing(const model::ModelConfig& config, const TeacherForcingOptions& options)
     : config_(config),
       options_(options),
-      communicator_(comm::LocalGroup(1, options.hooks).communicator(0)),
-      view_(comm::GroupView::initial(1, 0)),
+      communicator_(options.group != nullptr ? options.group->communicator(options.rank) : comm::LocalGroup(1, options.hooks).communicator(0)),
+      view_(comm::GroupView::initial(options.world_size, options.rank)),
       placement_(comm::Placement::contiguous(config.expert_count, view_)) {}
 
 Result<std::unique_ptr<TeacherForcing>> TeacherForcing::create(const model::ModelConfig& config, model::WeightSource& source,
@@ -26,7 +26,7 @@ Result<std::unique_ptr<TeacherForcing>> TeacherForcing::create(const model::Mode
 
 Status TeacherForcing::prepare(model::WeightSource& source) {
   device_ = make_test_device(options_.device.empty() ? test_device_name() : std::string(options_.device), 0);
-  const std::span<const std::int32_t> experts = placement_.experts_of(0);
+  const std::span<const std::int32_t> experts = placement_.experts_of(options_.rank);
   LOCKSTEP_ASSIGN_OR_RETURN(transformer_, model::Transformer::load(config_, source, *device_,
                                                                    {.rows_max = options_.rows_per_step,
                                                                     .group_rows_max = options_.rows_per_step,
@@ -42,18 +42,22 @@ Status TeacherForcing::prepare(model::WeightSource& source) {
   }
   // Not in order: a look-up that ignored the table would be seen.
   std::ranges::reverse(blocks_);
-  LOCKSTEP_ASSIGN_OR_RETURN(executor_,
-                            scheduler::StepExecutor::create(
-                                {.config = &config_,
-                                 .device = device_.get(),
-                                 .communicator = communicator_.get(),
-                                 .view = &view_,
-                                 .placement = &placement_,
-                                 .transformer = transformer_.get(),
-                                 .cache = &*cache_,
-                                 .progress = &progress_},
-                                {.rows_max = options_.rows_per_step, .micro_batches_max = options_.micro_batches, .stall_timeout = std::chrono::seconds(60)}));
-  return transformer_->warm_up();
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      executor_, scheduler::StepExecutor::create({.config = &config_,
+                                                  .device = device_.get(),
+                                                  .communicator = communicator_.get(),
+                                                  .view = &view_,
+                                                  .placement = &placement_,
+                                                  .transformer = transformer_.get(),
+                                                  .cache = &*cache_,
+                                                  .progress = &progress_},
+                                                 {.rows_max = options_.rows_per_step,
+                                                  .micro_batches_max = options_.micro_batches,
+                                                  .graphs = {.most = options_.graphs, .rows_max = options_.rows_per_step, .blocks_per_table = blocks},
+                                                  .stall_timeout = std::chrono::seconds(60)}));
+  LOCKSTEP_RETURN_IF_ERROR(transformer_->warm_up());
+  executor_->capture_graphs();
+  return executor_->agree_graphs(Deadline::after(std::chrono::seconds(60)));
 }
 
 void TeacherForcing::make_batch(std::span<const std::int32_t> tokens, std::size_t begin, std::size_t end) {
@@ -71,6 +75,7 @@ void TeacherForcing::make_batch(std::span<const std::int32_t> tokens, std::size_
   plan_.tokens_per_member.assign(1, rows);
   plan_.padded_tokens = rows;
   plan_.micro_batches = options_.micro_batches;
+  plan_.graph_mode = options_.graphs;
   plan_.micro_batch_tokens = (rows + options_.micro_batches - 1) / options_.micro_batches;
 }
 
@@ -83,8 +88,7 @@ Result<std::vector<std::vector<float>>> TeacherForcing::logits(std::span<const s
   for (std::size_t begin = 0; begin < tokens.size(); begin += step_rows) {
     const std::size_t end = std::min(begin + step_rows, tokens.size());
     make_batch(tokens, begin, end);
-    scheduler::StepCosts costs;
-    LOCKSTEP_RETURN_IF_ERROR(executor_->run(plan_, batch_, costs));
+    LOCKSTEP_RETURN_IF_ERROR(executor_->run(plan_, batch_, costs_));
     ++plan_.step;
     for (std::size_t row = 0; row < end - begin; ++row) {
       const std::span<const float> values = transformer_->logits(static_cast<std::int32_t>(row));

@@ -29,7 +29,11 @@ struct TeacherForcingOptions {
   std::int32_t rows_per_step = 256;  ///< smaller: the text is taken in chunks
   std::int32_t micro_batches = 1;
   std::string_view device{};  ///< empty: test_device_name()
+  GraphMode graphs = GraphMode::kNone;
   comm::LocalGroupHooks hooks{};
+  comm::LocalGroup* group = nullptr;  ///< to be rank `rank` of these instead of alone: then `create` is collective
+  int world_size = 1;
+  int rank = 0;
 };
 
 /// One rank alone, without an engine: hand-made plans and batches, a logit row for every token.
@@ -42,6 +46,8 @@ class TeacherForcing {
   [[nodiscard]] Result<std::vector<std::vector<float>>> logits(std::span<const std::int32_t> tokens);
   [[nodiscard]] std::string instruction_set() const;
   [[nodiscard]] device::DeviceUsage usage() const { return device_->usage(); }
+  [[nodiscard]] const scheduler::StepCosts& last_costs() const { return costs_; }
+  [[nodiscard]] scheduler::GraphSummary graph_summary() const { return executor_->graph_summary(); }
   [[nodiscard]] const comm::StepProgress& progress() const { return progress_; }
 
  private:
@@ -62,6 +68,7 @@ class TeacherForcing {
   std::vector<std::int32_t> blocks_;
   scheduler::StepBatch batch_;
   comm::StepPlan plan_;
+  scheduler::StepCosts costs_;  ///< of the last step
 };
 
 /// Natural logarithms of the softmax, in double.

@@ -6,10 +6,13 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <fmt/format.h>
 
+#include "lockstep/core/check.hpp"
 #include "lockstep/device/device.hpp"
+#include "lockstep/forward_context.hpp"
 
 namespace lockstep::tests {
 
@@ -21,6 +24,17 @@ inline std::string test_variable(const char* name, const char* otherwise) {
 /// LOCKSTEP_TEST_DEVICE, else "cpu".
 inline std::string test_device_name() {
   return test_variable("LOCKSTEP_TEST_DEVICE", "cpu");
+}
+
+/// LOCKSTEP_TEST_GRAPHS: the most that steps of decodes are launched as, on devices with graphs; else kNone.
+inline GraphMode test_graph_mode() {
+  const std::string wanted = test_variable("LOCKSTEP_TEST_GRAPHS", "none");
+  for (const auto& [name, mode] : {std::pair{"none", GraphMode::kNone}, std::pair{"piecewise", GraphMode::kPiecewise}, std::pair{"full", GraphMode::kFull}}) {
+    if (wanted == name) {
+      return mode;
+    }
+  }
+  LOCKSTEP_CHECK(false, "LOCKSTEP_TEST_GRAPHS is \"{}\", expected none, piecewise or full", wanted);
 }
 
 /// What CTest takes for a skipped test where it is told to, and for a failed one elsewhere.

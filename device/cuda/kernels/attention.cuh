@@ -25,6 +25,9 @@ __global__ void norm_rope_store_kernel(AttentionArguments a, const float* qkv, c
   const int half = a.head_size / 2;
   const float* from = qkv + (row * (a.query_heads + 2 * a.kv_heads) + head) * a.head_size;
   const std::int32_t position = a.positions[row];
+  if (position < 0) {
+    return;  // a padding row: it belongs to no sequence, and nobody looks at its query
+  }
   const std::int64_t token = position % kKvBlockTokens;
   if (head >= a.query_heads + a.kv_heads) {
     BFloat16* to = a.values + cache_offset(a, row, position / kKvBlockTokens, head - a.query_heads - a.kv_heads) + token * a.head_size;
@@ -102,10 +105,16 @@ __global__ void paged_attention_kernel(AttentionArguments a, const float* q, BFl
   for (int d = thread; d < a.head_size; d += kAttentionThreads) {
     query[d] = q[first + d] * scale;
   }
+  const std::int32_t position = a.positions[row];
+  if (position < 0) {  // a padding row has nothing to attend to
+    for (int d = thread; d < a.head_size; d += kAttentionThreads) {
+      out[first + d] = narrowed(0.0F);
+    }
+    return;
+  }
   float sums[kAttentionSums] = {};
   SoftmaxState state;
   __syncthreads();
-  const std::int32_t position = a.positions[row];
   for (std::int32_t tile = 0; tile <= position / kKvBlockTokens; ++tile) {
     const std::int64_t offset = cache_offset(a, row, tile, kv_head);
     const int seen = position + 1 - tile * kKvBlockTokens;

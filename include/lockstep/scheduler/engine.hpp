@@ -36,6 +36,8 @@ struct EngineOptions {
   std::int32_t gather_rows = comm::kGatherRowsDefault;  ///< see comm::ExpertExchangeOptions
   comm::CombineMode combine = comm::CombineMode::kPerExpert;
   AgreementMode agreement = AgreementMode::kSync;
+  GraphMode graphs = GraphMode::kNone;  ///< the most that steps of decodes may be launched as; a device without graphs has none
+  std::int32_t graph_tokens_max = 256;  ///< rows of the largest step that is captured, on the rank that has most
   Duration stall_timeout = std::chrono::seconds(10);
   Duration keep_alive_interval = std::chrono::seconds(5);
   std::uint64_t options_hash = 0;  ///< of what else must be equal on all ranks (version, build)
