@@ -50,9 +50,11 @@ if(NOT lockstep_cuda_wish STREQUAL "OFF")
     # A runtime of its own in the plugin would be one that no other library shares, and that no test could put another one in place of.
     find_library(LOCKSTEP_CUDART cudart HINTS "${lockstep_cuda_root}" PATH_SUFFIXES lib64 lib targets/x86_64-linux/lib NO_DEFAULT_PATH REQUIRED)
     find_path(LOCKSTEP_CUDA_INCLUDE cuda_runtime_api.h HINTS "${lockstep_cuda_root}" PATH_SUFFIXES include targets/x86_64-linux/include NO_DEFAULT_PATH REQUIRED)
+    # Of cuBLASLt the header is enough: the plugin opens the library when it makes a device, and computes without it where it is not.
+    find_path(LOCKSTEP_CUBLASLT_INCLUDE cublasLt.h HINTS "${lockstep_cuda_root}" PATH_SUFFIXES include targets/x86_64-linux/include NO_DEFAULT_PATH REQUIRED)
     add_library(lockstep_cudart SHARED IMPORTED)
     set_target_properties(lockstep_cudart PROPERTIES IMPORTED_LOCATION "${LOCKSTEP_CUDART}" IMPORTED_SONAME libcudart.so.13
-                                                     INTERFACE_INCLUDE_DIRECTORIES "${LOCKSTEP_CUDA_INCLUDE}")
+                                                     INTERFACE_INCLUDE_DIRECTORIES "${LOCKSTEP_CUDA_INCLUDE};${LOCKSTEP_CUBLASLT_INCLUDE}")
     message(STATUS "CUDA backend: built by ${LOCKSTEP_NVCC} for ${LOCKSTEP_CUDA_ARCHITECTURES}")
   endif()
 endif()

@@ -97,6 +97,7 @@ Status RankRunner::make_engine() {
   LOCKSTEP_ASSIGN_OR_RETURN(device_, device::make_device(options.device, {.local_rank = parts_.launch.local_rank,
                                                                           .local_size = parts_.launch.local_size,
                                                                           .core_count = parts_.core_count,
+                                                                          .batch_invariant = options.batch_invariant,
                                                                           .current_step = [progress = parts_.progress] { return progress->report().step; }}));
   events_.on_device(*device_);
   scheduler::EngineParts engine_parts{.config = &parts_.model->config,

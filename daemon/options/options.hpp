@@ -37,6 +37,7 @@ struct DaemonOptions {
   LoadFormat load_format = LoadFormat::kAuto;
   std::uint64_t dummy_seed = 0;
   std::string device = "cpu";
+  bool batch_invariant = false;  ///< device::DeviceOptions has what it means
 
   std::string host = "127.0.0.1";
   std::uint16_t port = 8000;  ///< of local rank 0; 0: any free one

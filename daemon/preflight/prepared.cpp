@@ -20,7 +20,10 @@ namespace lockstep::daemon {
 namespace {
 
 device::DeviceOptions device_options(const Prepared& prepared) {
-  return {.local_rank = prepared.launch.local_rank, .local_size = prepared.launch.local_size, .core_count = prepared.facts.cores_per_rank};
+  return {.local_rank = prepared.launch.local_rank,
+          .local_size = prepared.launch.local_size,
+          .core_count = prepared.facts.cores_per_rank,
+          .batch_invariant = prepared.options.batch_invariant};
 }
 
 constexpr std::int64_t kUnlimited = std::numeric_limits<std::int64_t>::max();
@@ -52,8 +55,11 @@ Result<double> packed_bytes_per_weight(device::Ops& ops, std::span<const BFloat1
   return static_cast<double>(weight->bytes()) / static_cast<double>(count);
 }
 
-Status ask_device(Prepared& prepared) {
+Status ask_device(Prepared& prepared, spdlog::logger& logger) {
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<device::Device> device, device::make_device(prepared.options.device, device_options(prepared)));
+  if (const std::string remark = device->remark(); !remark.empty()) {
+    logger.warn("{}", remark);
+  }
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<device::Ops> ops, device->make_ops());
   prepared.facts.instructions = ops->instruction_set();
   prepared.device_memory_bytes = device->usage().memory_free_bytes;
@@ -89,7 +95,7 @@ Result<Prepared> prepare(DaemonOptions options, const comm::LaunchInfo& launch, 
   if (!on_host && computes_in_host_memory(prepared.options.device)) {  // "auto" has become the host
     LOCKSTEP_RETURN_IF_ERROR(check_start(prepared.options, launch, prepared.model.config, prepared.host_memory_bytes));
   }
-  LOCKSTEP_RETURN_IF_ERROR(ask_device(prepared));
+  LOCKSTEP_RETURN_IF_ERROR(ask_device(prepared, logger));
   return prepared;
 }
 

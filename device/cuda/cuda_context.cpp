@@ -10,6 +10,11 @@ Status CudaContext::check(cudaError_t code, std::string_view call, std::string_v
   }
   // Not sticky ones are reported once: the next call must not find this one's error.
   static_cast<void>(cudaGetLastError());
+  const ErrorCode kind = code == cudaErrorMemoryAllocation ? ErrorCode::kResourceExhausted : ErrorCode::kInternal;
+  return Error{kind, fmt::format("{} failed on {}: {} ({})", call, place(stream), cudaGetErrorString(code), cudaGetErrorName(code))};
+}
+
+std::string CudaContext::place(std::string_view stream) const {
   std::string place = fmt::format("device {} ({})", index_, device_name_);
   if (!stream.empty()) {
     place += fmt::format(", stream \"{}\"", stream);
@@ -17,8 +22,7 @@ Status CudaContext::check(cudaError_t code, std::string_view call, std::string_v
   if (current_step_) {
     place += fmt::format(", step {}", current_step_());
   }
-  const ErrorCode kind = code == cudaErrorMemoryAllocation ? ErrorCode::kResourceExhausted : ErrorCode::kInternal;
-  return Error{kind, fmt::format("{} failed on {}: {} ({})", call, place, cudaGetErrorString(code), cudaGetErrorName(code))};
+  return place;
 }
 
 }  // namespace lockstep::device::cuda

@@ -28,6 +28,11 @@ class CudaContext {
   /// Errors  kResourceExhausted: out of memory; kInternal: all others, the device is not usable any more after most.
   [[nodiscard]] Status check(cudaError_t code, std::string_view call, std::string_view stream = {}) const;
 
+  /// "device 0 (name), stream "compute", step 7", as far as they are known: for errors.
+  [[nodiscard]] std::string place(std::string_view stream = {}) const;
+
+  /// A number that no other stream of this context has, from 1 on.
+  [[nodiscard]] std::uint64_t new_stream_id() const { return streams_.fetch_add(1, std::memory_order_relaxed) + 1; }
   void count_launch() const { launches_.fetch_add(1, std::memory_order_relaxed); }
   /// Of a graph with so many kernels.
   void count_graph_launch(std::uint64_t kernels) const {
@@ -47,6 +52,7 @@ class CudaContext {
   mutable std::atomic<std::uint64_t> launches_{0};
   mutable std::atomic<std::uint64_t> graph_launches_{0};
   mutable std::atomic<std::uint64_t> host_waits_{0};
+  mutable std::atomic<std::uint64_t> streams_{0};
 };
 
 }  // namespace lockstep::device::cuda

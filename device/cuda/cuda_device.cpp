@@ -24,6 +24,10 @@ namespace {
 
 /// The first architecture that kernels are compiled for: bfloat16 arithmetic begins there.
 constexpr int kComputeCapabilityMin = 8;
+/// What cuBLAS recommends for its workspace: 32 MiB from Hopper on, else 4 MiB.      Source  cuBLAS 13.0, "cublasSetWorkspace".
+constexpr int kLargeWorkspaceCapability = 9;
+constexpr std::size_t kLargeWorkspaceBytes = std::size_t{32} << 20;
+constexpr std::size_t kWorkspaceBytes = std::size_t{4} << 20;
 
 struct FoundDevice {
   int index = 0;
@@ -53,8 +57,9 @@ Result<FoundDevice> find_device(const DeviceOptions& options) {
 
 class CudaDevice final : public Device {
  public:
-  CudaDevice(std::shared_ptr<const CudaContext> context, std::unique_ptr<DeviceClaim> claim, std::unique_ptr<DeviceMemory> memory, std::string architecture)
-      : context_(std::move(context)), claim_(std::move(claim)), memory_(std::move(memory)), architecture_(std::move(architecture)) {}
+  CudaDevice(std::shared_ptr<const CudaContext> context, std::unique_ptr<DeviceClaim> claim, std::unique_ptr<DeviceMemory> memory, CudaOpsOptions ops,
+             std::string remark)
+      : context_(std::move(context)), claim_(std::move(claim)), memory_(std::move(memory)), ops_(std::move(ops)), remark_(std::move(remark)) {}
 
   [[nodiscard]] Result<Buffer> allocate(std::size_t bytes) override { return memory_->allocate(bytes); }
   [[nodiscard]] Result<Buffer> allocate_host(std::size_t bytes) override { return allocate_pinned(*context_, bytes); }
@@ -71,10 +76,11 @@ class CudaDevice final : public Device {
     LOCKSTEP_CHECK(state.has_value(), "a signal's word: {}", state.error().message);
     return std::make_unique<CudaSignal>(*state);
   }
-  [[nodiscard]] Result<std::unique_ptr<Ops>> make_ops() override { return CudaOps::create(context_, *memory_, copies_, architecture_); }
+  [[nodiscard]] Result<std::unique_ptr<Ops>> make_ops() override { return CudaOps::create(context_, *memory_, copies_, ops_); }
   [[nodiscard]] std::string_view name() const override { return "cuda"; }
   [[nodiscard]] bool host_memory() const override { return false; }
   [[nodiscard]] GraphMaker* graphs() override { return &graph_maker_; }
+  [[nodiscard]] std::string remark() const override { return remark_; }
   [[nodiscard]] DeviceUsage usage() const override {
     return {.memory_total_bytes = memory_->bytes_total(),
             .memory_free_bytes = memory_->bytes_free(),
@@ -90,7 +96,8 @@ class CudaDevice final : public Device {
   const std::shared_ptr<const CudaContext> context_;  ///< shared with streams and events, which may outlive the device
   const std::unique_ptr<DeviceClaim> claim_;          ///< null where devices are shared
   const std::unique_ptr<DeviceMemory> memory_;
-  const std::string architecture_;
+  const CudaOpsOptions ops_;
+  const std::string remark_;
   const std::shared_ptr<HostCopies> copies_ = std::make_shared<HostCopies>();  ///< shared with ops and graph inputs
   CudaGraphMaker graph_maker_{context_, *memory_, copies_};
 };
@@ -113,8 +120,20 @@ Result<std::unique_ptr<Device>> create_cuda_device(const DeviceOptions& options)
   auto context = std::make_shared<const CudaContext>(found.index, found.properties.name, options.current_step);
   LOCKSTEP_RETURN_IF_ERROR(context->bind());
   LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<DeviceMemory> memory, DeviceMemory::create(context, options.memory_limit_bytes));
-  std::string architecture = fmt::format("cuda_sm_{}{}", found.properties.major, found.properties.minor);
-  return std::unique_ptr<Device>(std::make_unique<CudaDevice>(std::move(context), std::move(claim), std::move(memory), std::move(architecture)));
+  CudaOpsOptions ops{.instruction_set = fmt::format("cuda_sm_{}{}", found.properties.major, found.properties.minor)};
+  std::string remark;
+  if (Result<std::shared_ptr<const BlasLibrary>> blas = BlasLibrary::open(*context)) {
+    ops.blas = std::move(*blas);
+    ops.instruction_set = fmt::format("{}+{}", ops.instruction_set, ops.blas->name());
+  } else {
+    remark = fmt::format("matrix products are computed by plain kernels, which are slow: {}", blas.error().message);
+  }
+  ops.products = {.batch_invariant = options.batch_invariant,
+                  .workspace_bytes_max = found.properties.major >= kLargeWorkspaceCapability ? kLargeWorkspaceBytes : kWorkspaceBytes};
+  if (options.batch_invariant) {
+    ops.instruction_set += "+batch_invariant";
+  }
+  return std::unique_ptr<Device>(std::make_unique<CudaDevice>(std::move(context), std::move(claim), std::move(memory), std::move(ops), std::move(remark)));
 }
 
 }  // namespace lockstep::device::cuda

@@ -74,6 +74,22 @@ class Device(unittest.TestCase):
             self.assertIn("device   cuda with cuda_sm_90", done.stdout)
             self.assertRegex(done.stdout, r"each device: its rank takes [\d.]+ MiB of 4.0 GiB for weights and KV cache")
 
+    def test_a_machine_without_a_usable_cublaslt_computes_without_it_and_says_so(self):
+        done = check("cuda", what="--dry-run", LD_LIBRARY_PATH=SIMULATED)
+        self.assertRegex(done.stdout, r"device   cuda with cuda_sm_90\+cublaslt_13\.\d+\.\d+,")
+        done = check("cuda", "--batch-invariant", what="--dry-run", LD_LIBRARY_PATH=SIMULATED)
+        self.assertRegex(done.stdout, r"device   cuda with cuda_sm_90\+cublaslt_13\.\d+\.\d+\+batch_invariant,")
+        with tempfile.TemporaryDirectory() as folder:
+            for library in ("libcudart.so.13", "libcuda_twins.so"):
+                shutil.copy(pathlib.Path(SIMULATED) / library, folder)
+            (pathlib.Path(folder) / "libcublasLt.so.13").write_bytes(b"no library")
+            done = check("cuda", what="--dry-run", LD_LIBRARY_PATH=folder)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("device   cuda with cuda_sm_90,", done.stdout)
+            (said,) = [line for line in done.stderr.splitlines() if "matrix products are computed by plain kernels" in line]
+            self.assertIn(" warning [rank 0/1]", said)
+            self.assertIn("install cuBLAS of CUDA 13", said)
+
     def test_what_does_not_fit_into_the_devices_memory_is_refused_with_both_sizes(self):
         small = {"LD_LIBRARY_PATH": SIMULATED, "LOCKSTEP_SIM_MEMORY": str(8 << 20)}
         done = check("cuda", **small)

@@ -23,10 +23,10 @@ namespace lockstep::tests {
 enum Schedule { kEarly = 0, kLate = 1, kRandom = 2 };
 using Logits = std::vector<std::vector<float>>;
 
-/// A function of the double, which the plugin has loaded.
+/// A function of a double, which the plugin has loaded.
 template <typename Function>
-Function* hook(const char* name) {
-  void* const runtime = dlopen("libcudart.so.13", RTLD_NOW | RTLD_NOLOAD);
+Function* hook(const char* name, const char* library = "libcudart.so.13") {
+  void* const runtime = dlopen(library, RTLD_NOW | RTLD_NOLOAD);
   void* const found = runtime == nullptr ? nullptr : dlsym(runtime, name);
   LOCKSTEP_CHECK(found != nullptr, "no {}: this is not the simulated runtime; set LD_LIBRARY_PATH", name);
   return reinterpret_cast<Function*>(found);

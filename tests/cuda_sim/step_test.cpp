@@ -16,6 +16,10 @@
 namespace lockstep::tests {
 namespace {
 
+std::uint64_t algorithms_asked_for() {
+  return hook<std::uint64_t()>("cuda_sim_blas_questions", "libcublasLt.so.13")();
+}
+
 TEST_F(Step, LogitsAreTheCpusWithinTheRoundingOfBfloat16) {
   const Logits expected = logits_of(*teacher({.device = "cpu"}));
   const Logits found = logits_of(*teacher({.device = "cuda"}));
@@ -83,6 +87,25 @@ TEST_F(Step, TheHostWaitsTwiceForEachSparseLayerAndMicroBatchAndOnceForTheLogits
     EXPECT_GT(used.memory_used_bytes, 0);
     EXPECT_GE(used.memory_reserved_bytes, used.memory_used_bytes);
     EXPECT_LE(used.memory_used_bytes + used.memory_free_bytes, used.memory_total_bytes);
+  }
+}
+
+TEST_F(Step, WithoutBatchInvarianceARowsBitsDependOnTheRowsBesideIt) {
+  for (const bool batch_invariant : {false, true}) {
+    const Logits whole = logits_of(*teacher({.batch_invariant = batch_invariant}));
+    EXPECT_TRUE(same_bits(logits_of(*teacher({.batch_invariant = batch_invariant})), whole)) << "the same rows, the same bits";
+    EXPECT_EQ(same_bits(logits_of(*teacher({.rows_per_step = 1, .batch_invariant = batch_invariant})), whole), batch_invariant);
+    EXPECT_EQ(same_bits(logits_of(*teacher({.micro_batches = 4, .batch_invariant = batch_invariant})), whole), batch_invariant);
+  }
+}
+
+TEST_F(Step, NoAlgorithmIsAskedForOnceAStepHasBegun) {
+  for (const bool batch_invariant : {false, true}) {
+    const std::unique_ptr<TeacherForcing> taught = teacher({.rows_per_step = 5, .batch_invariant = batch_invariant});
+    const std::uint64_t loaded = algorithms_asked_for();
+    EXPECT_GT(loaded, 0U);
+    static_cast<void>(logits_of(*taught));  // 5 rows a step, and 1 in the last
+    EXPECT_EQ(algorithms_asked_for(), loaded);
   }
 }
 

@@ -25,7 +25,7 @@ Result<std::unique_ptr<TeacherForcing>> TeacherForcing::create(const model::Mode
 }
 
 Status TeacherForcing::prepare(model::WeightSource& source) {
-  device_ = make_test_device(options_.device.empty() ? test_device_name() : std::string(options_.device), 0);
+  device_ = make_test_device(options_.device.empty() ? test_device_name() : std::string(options_.device), 0, options_.batch_invariant);
   const std::span<const std::int32_t> experts = placement_.experts_of(options_.rank);
   LOCKSTEP_ASSIGN_OR_RETURN(transformer_, model::Transformer::load(config_, source, *device_,
                                                                    {.rows_max = options_.rows_per_step,

@@ -30,6 +30,7 @@ struct TeacherForcingOptions {
   std::int32_t micro_batches = 1;
   std::string_view device{};  ///< empty: test_device_name()
   GraphMode graphs = GraphMode::kNone;
+  bool batch_invariant = true;  ///< see device::DeviceOptions
   comm::LocalGroupHooks hooks{};
   comm::LocalGroup* group = nullptr;  ///< to be rank `rank` of these instead of alone: then `create` is collective
   int world_size = 1;

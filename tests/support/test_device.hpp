@@ -42,9 +42,12 @@ inline constexpr int kSkippedStatus = 77;
 
 /// One for each rank of a test's process, its plugin from LOCKSTEP_TEST_PLUGINS; where it is no host they share one, as other tests' processes do.
 /// Ends the process with kSkippedStatus where there is no such device.
-inline std::unique_ptr<device::Device> make_test_device(std::string_view name, int rank) {
-  Result<std::unique_ptr<device::Device>> device =
-      device::make_device(name, {.local_rank = rank, .core_count = 1, .share_device = true, .plugin_folder = test_variable("LOCKSTEP_TEST_PLUGINS", "")});
+inline std::unique_ptr<device::Device> make_test_device(std::string_view name, int rank, bool batch_invariant = true) {
+  Result<std::unique_ptr<device::Device>> device = device::make_device(name, {.local_rank = rank,
+                                                                              .core_count = 1,
+                                                                              .share_device = true,
+                                                                              .batch_invariant = batch_invariant,
+                                                                              .plugin_folder = test_variable("LOCKSTEP_TEST_PLUGINS", "")});
   if (!device) {
     fmt::print(stderr, "make_device: {}\n", device.error().message);
     std::_Exit(kSkippedStatus);

@@ -35,12 +35,16 @@ const std::int32_t* as_ints(const void* address) {
 }  // namespace
 
 Result<std::unique_ptr<Ops>> CudaOps::create(std::shared_ptr<const CudaContext> context, DeviceMemory& memory, std::shared_ptr<const HostCopies> copies,
-                                             std::string architecture) {
-  return std::unique_ptr<Ops>(new CudaOps(std::move(context), memory, std::move(copies), std::move(architecture)));
+                                             const CudaOpsOptions& options) {
+  std::unique_ptr<CudaOps> made(new CudaOps(context, memory, std::move(copies), options.instruction_set));
+  if (options.blas) {
+    LOCKSTEP_ASSIGN_OR_RETURN(made->dense_, DenseProduct::create(std::move(context), memory, options.blas, options.products));
+  }
+  return std::unique_ptr<Ops>(std::move(made));
 }
 
-CudaOps::CudaOps(std::shared_ptr<const CudaContext> context, DeviceMemory& memory, std::shared_ptr<const HostCopies> copies, std::string architecture)
-    : context_(std::move(context)), memory_(&memory), copies_(std::move(copies)), architecture_(std::move(architecture)), staging_(context_, memory) {}
+CudaOps::CudaOps(std::shared_ptr<const CudaContext> context, DeviceMemory& memory, std::shared_ptr<const HostCopies> copies, std::string instruction_set)
+    : context_(std::move(context)), memory_(&memory), copies_(std::move(copies)), instruction_set_(std::move(instruction_set)), staging_(context_, memory) {}
 
 template <std::size_t kCount, typename Launch>
 void CudaOps::launch_staged(Stream& stream, const char* call, const std::array<std::span<const std::byte>, kCount>& arrays, const Launch& launch) {
@@ -89,8 +93,9 @@ Result<WeightHandle> CudaOps::pack_weight(const MatrixSource& source) {
   return CudaWeight::create(*context_, *memory_, source);
 }
 
-Status CudaOps::prepare(const WeightHandle& /*weight*/, std::int64_t /*rows_max*/) {
-  return {};  // the tile kernels are compiled for every shape
+Status CudaOps::prepare(const WeightHandle& weight, std::int64_t rows_max) {
+  // Own kernels are compiled for every shape.
+  return dense_ ? dense_->prepare(weight->input_features(), weight->output_features(), rows_max) : Status{};
 }
 
 void CudaOps::upload(Stream& stream, const void* from, std::size_t bytes, void* to) {
@@ -113,6 +118,11 @@ void CudaOps::rms_norm(Stream& stream, const float* x, const float* weight, floa
 
 void CudaOps::matmul(Stream& stream, const BFloat16* x, const WeightHandle& weight, std::int64_t rows, float* out) {
   const CudaWeight& packed = cuda_weight(weight);
+  const DenseProduct::Operands operands{
+      .x = x, .weight = packed.data(), .out = out, .rows = rows, .inputs = packed.input_features(), .outputs = packed.output_features()};
+  if (rows == 0 || (dense_ && dense_->run(cuda_stream(stream), operands))) {
+    return;
+  }
   cuda_stream(stream).launched(launch_matmul(cuda_stream(stream).native(), x, packed.data(), rows, packed.input_features(), packed.output_features(), out),
                                "matmul");
 }

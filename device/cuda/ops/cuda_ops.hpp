@@ -10,16 +10,22 @@
 #include "device/cuda/kernels/attention_arguments.hpp"
 #include "device/cuda/memory/device_memory.hpp"
 #include "device/cuda/ops/staging.hpp"
+#include "device/cuda/product/dense_product.hpp"
 #include "lockstep/device/ops.hpp"
 
 namespace lockstep::device::cuda {
 
+struct CudaOpsOptions {
+  std::string instruction_set;              ///< with all that the bits of results depend on
+  std::shared_ptr<const BlasLibrary> blas;  ///< null: products are computed by own kernels
+  DenseProductOptions products{};
+};
+
 /// Spans of the host (token ids, positions, block tables, offsets) are staged for each call. A failed launch is the stream's failure.
 class CudaOps final : public Ops {
  public:
-  /// `architecture` names the device's instruction set.
   [[nodiscard]] static Result<std::unique_ptr<Ops>> create(std::shared_ptr<const CudaContext> context, DeviceMemory& memory,
-                                                           std::shared_ptr<const HostCopies> copies, std::string architecture);
+                                                           std::shared_ptr<const HostCopies> copies, const CudaOpsOptions& options);
 
   [[nodiscard]] Result<WeightHandle> pack_weight(const MatrixSource& source) override;
   [[nodiscard]] Status prepare(const WeightHandle& weight, std::int64_t rows_max) override;
@@ -39,10 +45,10 @@ class CudaOps final : public Ops {
   void gather_rows(Stream& stream, const BFloat16* x, std::span<const std::int32_t> index, std::int64_t width, BFloat16* out) override;
   void gather_rows(Stream& stream, const float* x, std::span<const std::int32_t> index, std::int64_t width, float* out) override;
   void weigh_and_sum(Stream& stream, const BFloat16* expert_rows, const float* weights, std::int64_t rows, int top_k, std::int64_t hidden, float* out) override;
-  [[nodiscard]] std::string instruction_set() const override { return architecture_; }
+  [[nodiscard]] std::string instruction_set() const override { return instruction_set_; }
 
  private:
-  CudaOps(std::shared_ptr<const CudaContext> context, DeviceMemory& memory, std::shared_ptr<const HostCopies> copies, std::string architecture);
+  CudaOps(std::shared_ptr<const CudaContext> context, DeviceMemory& memory, std::shared_ptr<const HostCopies> copies, std::string instruction_set);
   /// Stages `arrays`, unless the device has copies of them all, and calls `launch(native stream, device addresses)`, unless there are no rows or the stream
   /// has failed.
   template <std::size_t kCount, typename Launch>
@@ -54,8 +60,9 @@ class CudaOps final : public Ops {
   const std::shared_ptr<const CudaContext> context_;
   DeviceMemory* memory_;
   const std::shared_ptr<const HostCopies> copies_;  ///< shared with the device and its graph inputs
-  const std::string architecture_;
+  const std::string instruction_set_;
   Staging staging_;
+  std::unique_ptr<DenseProduct> dense_;         ///< null: own kernels compute all products
   std::vector<const BFloat16*> group_weights_;  ///< of the call being made
 };
 

@@ -1,6 +1,7 @@
 // CudaStream: a CUDA stream behind the Stream interface.
 #pragma once
 
+#include <cstdint>
 #include <cuda_runtime_api.h>
 #include <memory>
 #include <optional>
@@ -32,6 +33,8 @@ class CudaStream final : public Stream {
   [[nodiscard]] std::string_view name() const override { return name_; }
 
   [[nodiscard]] cudaStream_t native() const { return native_; }
+  /// No other stream of this device ever has it; CUDA's handle may come back.
+  [[nodiscard]] std::uint64_t id() const { return id_; }
   /// Keeps the first failure.
   void note(Status status);
   /// Later work waits on the device until `signal` has reached `point`. An error that comes with it is told by `synchronize`: by then work is launched already.
@@ -69,6 +72,7 @@ class CudaStream final : public Stream {
 
   const std::shared_ptr<const CudaContext> context_;  ///< shared with the device, which a stream may outlive
   const std::string name_;
+  const std::uint64_t id_;
   cudaStream_t native_ = nullptr;
   std::optional<Error> failure_;
   std::vector<Awaited> awaited_;  ///< not known to have come without an error

@@ -49,6 +49,7 @@ struct DeviceOptions {
   int core_count = 1;                            ///< this rank's share of the host's cores
   bool share_device = false;                     ///< another rank may compute on the same device
   std::int64_t memory_limit_bytes = 0;           ///< device memory that `allocate` may hold at once; 0 is all that there is
+  bool batch_invariant = false;                  ///< a row's results are the same bits whatever rows are beside it, where that costs speed; on a host always so
   std::string plugin_folder{};                   ///< where backends that are plugins lie; empty is where they are installed
   std::function<std::int64_t()> current_step{};  ///< names the step in a device's errors; none: they name none
 };
@@ -92,6 +93,8 @@ class Device {
   [[nodiscard]] virtual bool host_memory() const { return true; }
   /// What records work as graphs (lockstep/device/graph.hpp); null: this device has none.
   [[nodiscard]] virtual GraphMaker* graphs() { return nullptr; }
+  /// What is slower or missing here than it could be, and what to do; for the log. Empty where there is nothing to say.
+  [[nodiscard]] virtual std::string remark() const { return {}; }
   /// Cost  a look at counters: never asks the device.
   [[nodiscard]] virtual DeviceUsage usage() const { return {}; }
 

@@ -68,7 +68,8 @@ struct AttentionShape {
 
 /// Tensor operations of one device, called from inside Stream::enqueue'd tasks: a host backend computes at once, a device backend launches on `stream`.
 /// Rounding  matrix products read bfloat16 and accumulate in float32; everything between is float32. Each output row depends on its own input row only, bit
-///           for bit, whatever the number of rows ("One answer"): so batching, chunking and splitting cannot change a token.
+///           for bit, whatever the number of rows ("One answer"): so batching, chunking and splitting cannot change a token. On a device that is not the host
+///           this holds for `matmul` where DeviceOptions::batch_invariant asked for it.
 /// Shapes    row-major and dense; `rows` may be 0. All buffers come from Device::allocate; spans lie in the host's memory and are read during the call.
 /// Threads   one at a time per Ops object.
 /// Errors    none: shapes are checked when the model is built; a wrong one here is our bug (LOCKSTEP_CHECK).

@@ -15,7 +15,7 @@ namespace lockstep::device {
 
 inline DeviceOptions test_device_options() {
   // Shared: tests of several processes run at the same time.
-  return {.local_rank = 0, .core_count = 2, .share_device = true, .plugin_folder = LOCKSTEP_TEST_PLUGINS};
+  return {.local_rank = 0, .core_count = 2, .share_device = true, .batch_invariant = true, .plugin_folder = LOCKSTEP_TEST_PLUGINS};
 }
 
 inline Deadline patience() {

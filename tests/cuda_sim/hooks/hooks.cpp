@@ -24,6 +24,12 @@ bool cuda_sim_enqueue(cudaStream_t handle, const char* label, void (*run)(void* 
   return true;
 }
 
+bool cuda_sim_enqueue_kernel(cudaStream_t handle, const char* label, void (*run)(void* data), void (*release)(void* data), void* data) {
+  const std::shared_ptr<void> held(data, release);
+  const auto prepare = [run, held](Launched /*launched*/) -> std::function<void()> { return [run, held] { run(held.get()); }; };
+  return submit(handle, label, {.label = label, .prepare = prepare}) == cudaSuccess;
+}
+
 void cuda_sim_with_device_memory(const char* label, void (*body)(void* data), void* data) {
   const std::string name = label;
   const DeviceAccess access(name);

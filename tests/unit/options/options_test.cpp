@@ -66,6 +66,11 @@ TEST_F(Options, ThoseOfWhatRequestsAskForArrive) {
   EXPECT_EQ(options.default_max_tokens, 7);
 }
 
+TEST_F(Options, BatchInvarianceIsASwitchThatIsOff) {
+  EXPECT_FALSE(good({}).batch_invariant);
+  EXPECT_TRUE(good({"--batch-invariant"}).batch_invariant);
+}
+
 TEST_F(Options, EveryOptionArrives) {
   const DaemonOptions options = good({"--model",
                                       "/m",
