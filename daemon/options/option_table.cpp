@@ -126,10 +126,11 @@ constexpr std::array kLines{
                "Which hidden states make the embedding of a text: its `last` token's, or the `mean` of all; the same on all ranks"},
     OptionLine{kModel, "device", device_name(), "cpu", "Where to compute; auto takes a GPU where one is usable",
                "Where to compute: `cpu`, `cuda`, or `auto`, which takes a GPU where one is usable and else says in the log why not: see [gpu](gpu.md)"},
-    OptionLine{kModel, "batch-invariant", on_or_off<&Options::batch_invariant>(), "false",
-               "On a GPU: the same request gives the same bits whatever else is computed, at some cost of speed; on a CPU it always does",
-               "On a GPU: the same request gives the same bits alone, in a batch, chunked and at every number of ranks, by one matrix product algorithm for all "
-               "batch sizes, which costs speed: [gpu](gpu.md). On a CPU it is always so. The same on all ranks"},
+    OptionLine{
+        kModel, "batch-invariant", on_or_off<&Options::batch_invariant>(), "false",
+        "On a GPU: the same request gives the same bits whatever else is computed, at some cost of speed; on a CPU it always does",
+        "On a GPU: the same request gives the same bits alone, in a batch, chunked and at every number of ranks, by one matrix product algorithm for all "
+        "batch sizes, which costs speed: [gpu](gpu.md). On a CPU it is always so. The same on all ranks"},
 
     OptionLine{kHttp, "host", text_of<&Options::host, kAddress>("ADDRESS"), "127.0.0.1", "Address that HTTP listens on",
                "Address to listen on. Before you open it to a network, set keys and a certificate: [security](security.md)"},

@@ -1,5 +1,5 @@
-// Matrix products by plain tiles: right for every shape and the same for every number of rows, not fast. The experts' own; and where cuBLASLt is not installed, or
-// has no algorithm for a shape, all.
+// Matrix products by plain tiles: right for every shape and the same for every number of rows, not fast. The experts' own; and where cuBLASLt is not installed,
+// or has no algorithm for a shape, all.
 #pragma once
 
 #include "device/cuda/kernels/device_code.cuh"

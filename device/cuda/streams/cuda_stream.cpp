@@ -20,7 +20,8 @@ Result<std::unique_ptr<Stream>> CudaStream::create(std::shared_ptr<const CudaCon
   return std::unique_ptr<Stream>(std::move(stream));
 }
 
-CudaStream::CudaStream(std::shared_ptr<const CudaContext> context, std::string_view name, StreamPriority priority) : context_(std::move(context)), name_(name), id_(context_->new_stream_id()) {
+CudaStream::CudaStream(std::shared_ptr<const CudaContext> context, std::string_view name, StreamPriority priority)
+    : context_(std::move(context)), name_(name), id_(context_->new_stream_id()) {
   note(open(priority));
 }
 
