@@ -2,7 +2,7 @@
 option(LOCKSTEP_TESTS "Build the tests" ON)
 option(LOCKSTEP_BENCH "Build the benchmarks" ON)
 option(LOCKSTEP_FUZZ "Build the fuzz targets (clang only) and count coverage for them" OFF)
-option(LOCKSTEP_NIGHTLY "Tests take what there is time for at night: more schedules, all combinations" OFF)
+option(LOCKSTEP_NIGHTLY "Tests take what there is time for at night: more schedules, each mode of graphs" OFF)
 option(LOCKSTEP_WERROR "Treat warnings as errors" ON)
 set(LOCKSTEP_SANITIZE "" CACHE STRING "Sanitizers to build with: address,undefined or thread")
 

@@ -1,31 +1,15 @@
 """Section exchange: a dispatch and its combine with few rows, gathered against routed, two ranks of a core each on one host and on two: --gather-rows' default."""
 
-import json
 import os
 import pathlib
-import statistics
-import subprocess
 import sys
+
+from runs import medians
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIMIT_S = 300
-SKIPPED = 77
-RUNS = 3
 SHAPES = {"": ("1024", "2", "8"), "top8_": ("2048", "8", "64")}  # hidden size, experts of a row, experts
 ROWS = [2**power for power in range(7)]
-
-
-def medians(command, environment=None):
-    """Of RUNS runs; empty where the program says that it cannot run here."""
-    runs = []
-    for _ in range(RUNS):
-        done = subprocess.run([str(word) for word in command], env=environment, stdout=subprocess.PIPE, text=True, timeout=LIMIT_S, check=False)
-        if done.returncode == SKIPPED:
-            print(f"  {done.stdout.strip()}")
-            return {}
-        done.check_returncode()
-        runs.append(json.loads(done.stdout))
-    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 
 def section_exchange(build_dir):
@@ -37,7 +21,7 @@ def section_exchange(build_dir):
         program = [build_dir / "bench" / "bench_exchange", *arguments]
         places = {"": ["mpirun", "-n", "2", *bind, *program], "hosts_": [sys.executable, "-B", ROOT / "bench/hosts/between_hosts.py", *program]}
         for place, command in places.items():
-            row = medians(command, environment if not place else None)
+            row = medians(command, LIMIT_S, environment if not place else None)
             if row:
                 print(f"  {'two hosts' if place else 'one host':<10} {' '.join(arguments):<30}" + "".join(f"{row[f'ratio_{rows}']:>7.2f}" for rows in ROWS))
             figures |= {f"{place}{shape}{name}": value for name, value in row.items()}
