@@ -237,6 +237,7 @@ Status Daemon::open_http() {
                                            .peers = &peers_,
                                            .worker = &answers_,
                                            .rank = prepared_.launch.rank,
+                                           .rank_count = prepared_.launch.world_size,
                                            .version = LOCKSTEP_VERSION,
                                            .models = prepared_.model.names,
                                            .max_model_len = max_model_len(prepared_),

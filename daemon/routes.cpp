@@ -148,9 +148,10 @@ std::vector<Route> make_routes(const RouteParts& parts) {
        {.summary = "how long forward passes took, by batch size", .answer_schema = "ForwardTimings"}},
       {"/debug/trace",
        "GET",
-       trace_handler({.ring = parts.trace, .worker = parts.worker, .peers = parts.peers, .rank = parts.rank}),
+       trace_handler({.ring = parts.trace, .worker = parts.worker, .peers = parts.peers, .rank = parts.rank, .rank_count = parts.rank_count}),
        Access::kKey,
-       {.summary = "the newest steps of all ranks on one clock, ?steps=N, as Chrome-trace JSON for Perfetto; ?ranks=local: of this rank alone",
+       {.summary =
+            "the newest steps of all ranks on one clock, ?steps=N, as Chrome-trace JSON for Perfetto; ?rank=R: of that rank alone; ?ranks=local: of this one",
         .answer_schema = "ChromeTrace",
         .error_statuses = {400, 503}}},
       {"/openapi.json", "GET", nullptr, Access::kKey, {.summary = "this API, as OpenAPI 3.1", .answer_schema = "OpenApi"}},

@@ -28,6 +28,7 @@ struct RouteParts {
   comm::PeerChannel* const* peers = nullptr;  ///< points to null while there is no channel
   AnswerWorker* worker = nullptr;             ///< makes the answers that take long
   int rank = 0;
+  int rank_count = 1;
   std::string version;
   std::vector<std::string> models;  ///< names of the one model; at least one
   std::int64_t max_model_len = 0;

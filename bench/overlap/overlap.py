@@ -6,7 +6,9 @@ traces of both ranks show it:
 compute    the step in micro-batches on links without a limit
 exchange   what the link sent in a limited step, by its own counter, over its rate; each round sets the rate to make it equal to four micro-batches' `compute`
 overlapped, serial    the step in micro-batches, and whole, on limited links
-exposed    time in exchanges while nothing was computed
+exposed    time in exchanges while nothing was computed: outside of stages, or in one whose thread had no core (`core_lost`), as the daemon counts it
+kernel     of the stages' thread, by the kernel's ticks: a stage asks it for nothing, so this is what interrupts, the network's among them, took while it had its core
+auto       a group with --micro-batches auto on limited links, after as many steps as it tries in
 
 A group for each number of micro-batches is up all the time, and what is compared is measured within seconds of each other, again and again: a machine's speed
 changes from minute to minute. Free links are measured before and after limited ones. A ratio is the median over the rounds of the round's own ratio.
@@ -33,9 +35,12 @@ MICRO_BATCHES = (4, 1, 2)  # the first sets a round's rate
 ROUNDS = 6
 STEPS = 4  # of each host and measurement; the first and the last may be smaller, or find one host ahead
 WARM_UP_STEPS = 3
+AUTO = "auto"
+TRIAL_STEPS = 20  # more than auto tries a shape for: 4 of each number, on all hosts at once
 TRACED_STEPS = 8 * STEPS  # with those that only agree on having nothing to do
 BITS = 8
 COUNTED = slice(1, -1)
+COMPUTE_THREAD = "compute-0"
 STAGES = ("embed", "attention", "dense", "experts", "weigh", "head")
 
 
@@ -78,26 +83,46 @@ def exposed_us(exchanges, stages):
 
 
 def last_steps(group):
-    """(milliseconds, of them exposed, of them in stages) of each rank's last STEPS steps with prompts."""
+    """What measure_step says of each rank's last STEPS steps with prompts."""
     status, trace = hosts_group.call(group.addresses[0], "GET", f"/debug/trace?steps={TRACED_STEPS}", port=group.port)
     if status != 200:
         raise RuntimeError(f"{status} {trace}")
     steps = [{} for _ in group.addresses]
     for span in (json.loads(trace) if isinstance(trace, str) else trace)["traceEvents"]:
         if span["ph"] == "X":
-            steps[span["pid"]].setdefault(span["args"]["step"], []).append((span["name"], span["ts"], span["ts"] + span["dur"]))
+            steps[span["pid"]].setdefault(span["args"]["step"], []).append(span)
     measured = []
     for of_rank in steps:
-        of_rank = [measure_step(spans) for _, spans in sorted(of_rank.items()) if any(name == "dispatch" for name, _, _ in spans)]
+        of_rank = [measure_step(spans) for _, spans in sorted(of_rank.items()) if any(span["name"] == "dispatch" for span in spans)]
         measured += of_rank[-STEPS:][COUNTED]
     return measured
 
 
 def measure_step(spans):
-    exchanges = united((begin, end) for name, begin, end in spans if name in ("dispatch", "combine"))
-    stages = united((begin, end) for name, begin, end in spans if name in STAGES)
-    length = max(exchanges[-1][1], stages[-1][1]) - min(exchanges[0][0], stages[0][0])
-    return (length / 1000, exposed_us(exchanges, stages) / 1000, sum(end - begin for begin, end in stages) / 1000)
+    """Milliseconds but for the last."""
+    exchanges = united((span["ts"], span["ts"] + span["dur"]) for span in spans if span["name"] in ("dispatch", "combine"))
+    computing = [span for span in spans if span["name"] in STAGES]
+    stages = united((span["ts"], span["ts"] + span["dur"]) for span in computing)
+    core_lost = sum(min(span["args"].get("off_core_us", 0), span["dur"] - exposed_us([(span["ts"], span["ts"] + span["dur"])], exchanges)) for span in computing)
+    return {
+        "step_ms": (max(exchanges[-1][1], stages[-1][1]) - min(exchanges[0][0], stages[0][0])) / 1000,
+        "exposed_ms": (exposed_us(exchanges, stages) + core_lost) / 1000,
+        "core_lost_ms": core_lost / 1000,
+        "stages_ms": sum(end - begin for begin, end in stages) / 1000,
+        "micro_batches": 1 + max(span["args"]["micro_batch"] for span in computing),
+    }
+
+
+def stages_ticks(group):
+    """(user, kernel) ticks of all ranks' compute threads so far; none with whole steps, which the step thread computes."""
+    ticks = [0, 0]
+    for rank in range(len(group.addresses)):
+        for thread in pathlib.Path(f"/proc/{group.pid(rank)}/task").iterdir():
+            with contextlib.suppress(OSError):
+                name, fields = (thread / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
+                if name == COMPUTE_THREAD:
+                    ticks = [before + int(of_thread) for before, of_thread in zip(ticks, fields.split()[11:13])]
+    return ticks
 
 
 def keep_priority(processes):
@@ -115,27 +140,43 @@ def measure(group, hosts, bits_per_s=None):
         else:
             hosts.unlimit(name)
     sent = [hosts.bytes_sent(name) for name in hosts.hosts]
+    ticks = stages_ticks(group)
     answers = ask_all(group, STEPS)
     sent = [hosts.bytes_sent(name) - before for name, before in zip(hosts.hosts, sent)]
-    step_ms, exposed_ms, stages_ms = (statistics.median(column) for column in zip(*last_steps(group)))
-    return {"step_ms": step_ms, "exposed_ms": exposed_ms, "stages_ms": stages_ms, "sent_bytes": max(sent) / STEPS, "answers": answers}
+    user_ms, kernel_ms = (1000 * (after - before) / os.sysconf("SC_CLK_TCK") / STEPS / len(group.addresses) for before, after in zip(ticks, stages_ticks(group)))
+    steps = last_steps(group)
+    return {**{name: statistics.median(step[name] for step in steps) for name in steps[0]}, "user_ms": user_ms, "kernel_ms": kernel_ms,
+            "sent_bytes": max(sent) / STEPS, "answers": answers}  # fmt: skip
 
 
-def start(hosts, micro_batches):
+def start(hosts, micro_batches, number):
     group = hosts_group.HostsGroup(hosts, "--model", str(MODEL), "--load-format", "dummy", "--micro-batches", str(micro_batches), "--max-num-batched-tokens", str(ROWS),
-                                   "--stall-timeout", "20s", status_dir=f"/tmp/status{micro_batches}", port=hosts_group.PORT + 10 * micro_batches)  # fmt: skip
+                                   "--stall-timeout", "20s", status_dir=f"/tmp/status{micro_batches}", port=hosts_group.PORT + 10 * number)  # fmt: skip
     keep_priority(group.pid(rank) for rank in range(len(group.addresses)))
     ask_all(group, WARM_UP_STEPS)
     return group
 
 
+def train(group, four, hosts):
+    """Has `auto` try what it tries, on a link as a round would set it."""
+    free = measure(four, hosts)
+    for name in hosts.hosts:
+        hosts.limit(name, f"{link_rate(free)}bit")
+    ask_all(group, TRIAL_STEPS)
+
+
+def link_rate(free):
+    return int(BITS * free["sent_bytes"] / (free["step_ms"] / 1000))
+
+
 def measure_round(groups, hosts):
-    """{micro-batches: (on links without a limit, on limited ones)}"""
+    """{micro-batches: (on links without a limit, on limited ones)}; of `auto` on limited ones alone."""
     bits_per_s = None
     measured = {}
-    for count, group in groups.items():
+    for count in MICRO_BATCHES:
+        group = groups[count]
         before = measure(group, hosts)
-        bits_per_s = bits_per_s or int(BITS * before["sent_bytes"] / (before["step_ms"] / 1000))
+        bits_per_s = bits_per_s or link_rate(before)
         limited = measure(group, hosts, bits_per_s)
         after = measure(group, hosts)
         if before["answers"] != after["answers"]:
@@ -143,6 +184,7 @@ def measure_round(groups, hosts):
         # A machine that becomes slower or faster meanwhile does so to both.
         free = {name: before[name] if name == "answers" else (before[name] + after[name]) / 2 for name in before}
         measured[count] = (free, {**limited, "exchange_ms": 1000 * BITS * limited["sent_bytes"] / bits_per_s, "bits_per_s": bits_per_s})
+    measured[AUTO] = measure(groups[AUTO], hosts, bits_per_s)
     return measured
 
 
@@ -174,10 +216,13 @@ def figures_of(rounds):
             "overlapped_ms": median(lambda measured: measured[count][1]["step_ms"]),
             "exposed_ms": median(lambda measured: measured[count][1]["exposed_ms"]),
             "exposed_on_free_links_ms": median(lambda measured: measured[count][0]["exposed_ms"]),
-            "stages_ms": median(lambda measured: measured[count][1]["stages_ms"]),
-            "stages_on_free_links_ms": median(lambda measured: measured[count][0]["stages_ms"]),
+            **{f"{part}{links}_ms": median(lambda measured: measured[count][limited][f"{part}_ms"])
+               for part in ("core_lost", "stages", "user", "kernel") for limited, links in ((1, ""), (0, "_on_free_links"))},
         }.items()}  # fmt: skip
     return figures | {
+        "auto_ms": median(lambda measured: measured[AUTO]["step_ms"]),
+        "auto_vs_best": median(lambda measured: measured[AUTO]["step_ms"] / min(measured[count][1]["step_ms"] for count in MICRO_BATCHES)),
+        "auto_micro_batches": median(lambda measured: measured[AUTO]["micro_batches"]),
         "serial_ms": median(lambda measured: measured[1][1]["step_ms"]),
         "whole_on_free_links_ms": median(lambda measured: measured[1][0]["step_ms"]),
         "link_megabits_per_s": median(lambda measured: measured[1][1]["bits_per_s"]) / 1e6,
@@ -191,14 +236,17 @@ def main():
     hosts = network.Network(("a", "b"))
     groups = {}
     try:
-        for count in MICRO_BATCHES:
-            groups[count] = start(hosts, count)
+        for number, count in enumerate((*MICRO_BATCHES, AUTO)):
+            groups[count] = start(hosts, count, number)
+        train(groups[AUTO], groups[4], hosts)
         answers = measure(groups[1], hosts)["answers"]
         rounds = []
         for _ in range(ROUNDS):
             rounds.append(measure_round(groups, hosts))
-            print("ms on free and limited links:", *(f"{count}: {free['step_ms']:.0f} {limited['step_ms']:.0f} " for count, (free, limited) in rounds[-1].items()), file=sys.stderr)
-        if any(step["answers"] != answers for measured in rounds for steps in measured.values() for step in steps):
+            auto = rounds[-1][AUTO]
+            print("ms on free and limited links:", *(f"{count}: {rounds[-1][count][0]['step_ms']:.0f} {rounds[-1][count][1]['step_ms']:.0f} " for count in MICRO_BATCHES),
+                  f"auto: {auto['step_ms']:.0f}, in {auto['micro_batches']:.0f}", file=sys.stderr)  # fmt: skip
+        if any(step["answers"] != answers for measured in rounds for step in (measured[AUTO], *(step for count in MICRO_BATCHES for step in measured[count]))):
             raise RuntimeError("the answers differ between whole and split steps")
         print(json.dumps(figures_of(rounds)))
     finally:

@@ -9,7 +9,8 @@
 #include "daemon/trace/trace_observer.hpp"
 #include "lockstep/core/deadline.hpp"
 #include "scheduler/step/step_program.hpp"
-#include "scheduler/step/step_spans.hpp"
+#include "scheduler/step/timing/stage_clock.hpp"
+#include "scheduler/step/timing/step_spans.hpp"
 
 namespace {
 
@@ -38,6 +39,10 @@ void trace_step(scheduler::StepSpans& spans, const std::vector<scheduler::Progra
   observer.on_step(record);
 }
 
+double microseconds(Duration duration) {
+  return std::chrono::duration<double, std::micro>(duration).count();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -59,9 +64,21 @@ int main(int argc, char** argv) {
     for (int i = 0; i < kStepsPerRound; ++i) {
       trace_step(spans, program, observer, step++);
     }
-    step_us.push_back(std::chrono::duration<double, std::micro>(SteadyClock::instance().now() - begin).count() / kStepsPerRound);
+    step_us.push_back(microseconds(SteadyClock::instance().now() - begin) / kStepsPerRound);
+  }
+  // Split steps read the stages' thread's clock too, at most once in StageClock::kReadEvery of stages.
+  std::vector<double> read_us;
+  Duration ran{};
+  for (int round = 0; round < kRounds; ++round) {
+    const TimePoint begin = SteadyClock::instance().now();
+    for (int i = 0; i < kStepsPerRound; ++i) {
+      ran = std::max(ran, scheduler::StageClock::thread_ran());
+    }
+    read_us.push_back(microseconds(SteadyClock::instance().now() - begin) / kStepsPerRound);
   }
   // The best round: a neighbour can only add.
-  fmt::print("{{\"trace_us\": {:.4f}, \"spans\": {}}}\n", std::ranges::min(step_us), program.size() + kSpansAround);
-  return 0;
+  const double core_read_us = std::ranges::min(read_us);
+  fmt::print("{{\"trace_us\": {:.4f}, \"spans\": {}, \"core_read_us\": {:.4f}, \"core_read_share_max\": {:.4f}}}\n", std::ranges::min(step_us),
+             program.size() + kSpansAround, core_read_us, core_read_us / microseconds(scheduler::StageClock::kReadEvery));
+  return ran > Duration{} ? 0 : 1;
 }

@@ -25,8 +25,8 @@ class TcpPeerChannel final : public PeerChannel {
   void report_failure(const Error& error) override { mesh_->report_failure(error); }
   void say_goodbye() override { mesh_->say_goodbye(); }
   void set_report_source(ReportSource* source) override { mesh_->set_report_source(source); }
-  void ask_reports(std::int64_t argument, Duration limit, std::function<void(std::vector<PeerReport>)> done) override {
-    mesh_->ask_reports(argument, limit, std::move(done));
+  void ask_reports(std::int64_t argument, Duration limit, std::function<void(std::vector<PeerReport>)> done, std::optional<std::int32_t> only) override {
+    mesh_->ask_reports(argument, limit, std::move(done), only);
   }
   [[nodiscard]] Status flush(const Deadline& deadline) override { return mesh_->flush(deadline); }
   [[nodiscard]] Status failure() const override { return mesh_->detector().failure(); }

@@ -38,6 +38,10 @@ StepMetrics::StepMetrics(AtomicTable& table, std::string_view transport, int wor
       agreement_wait_seconds_(
           table.counter("lockstep_coordination_wait_seconds_total",
                         "Time for which this rank did nothing but wait for the group's plan. The rank that the others wait for waits least.")),
+      core_lost_seconds_(table.counter(
+          "lockstep_comm_core_lost_seconds_total",
+          "Of the exposed exchange time, what lies within stages of split steps whose thread had no core: what moves the bytes, or another process, "
+          "had it. A core to spare for each rank takes it away.")),
       balance_(
           table.gauge("lockstep_load_balance_ratio",
                       "Mean over maximum of the ranks' loads (tokens: rows computed; kv: blocks of the KV cache in use) in the last step with work; 1 is even.",
@@ -100,8 +104,8 @@ void StepMetrics::add_steps(AtomicTable& table) {
 void StepMetrics::add_exchanges(AtomicTable& table) {
   for (const bool exposed : {false, true}) {
     const char* const help =
-        "Time from the start of an exchange of rows to its end. exposed true: while nothing was computed; false: hidden under the computation of another "
-        "micro-batch.";
+        "Time from the start of an exchange of rows to its end. exposed true: while nothing was computed, be it that a stage had no core; false: hidden under "
+        "the computation of another micro-batch.";
     const auto index = static_cast<std::size_t>(exposed);
     dispatch_seconds_[index] = &table.counter("lockstep_comm_seconds_total", help, {{"op", "dispatch"}, {"exposed", exposed ? "true" : "false"}});
     combine_seconds_[index] = &table.counter("lockstep_comm_seconds_total", help, {{"op", "combine"}, {"exposed", exposed ? "true" : "false"}});
@@ -126,6 +130,7 @@ void StepMetrics::on_step(const scheduler::StepRecord& record) {
   dispatch_seconds_[1]->add(seconds(record.dispatch_exposed_time));
   combine_seconds_[0]->add(seconds(record.combine_time - record.combine_exposed_time));
   combine_seconds_[1]->add(seconds(record.combine_exposed_time));
+  core_lost_seconds_.add(seconds(record.exposed_core_lost_time));
   wire_bytes_.add(static_cast<double>(record.wire_bytes));
   crossed_rows_.add(static_cast<double>(record.crossed_rows));
   dropped_rows_.add(record.dropped_rows);

@@ -42,6 +42,7 @@ class StepMetrics final : public scheduler::StepObserver {
   std::vector<AtomicNumber*> late_;                  ///< [world_size], by rank
   std::array<AtomicNumber*, 2> dispatch_seconds_{};  ///< hidden, exposed
   std::array<AtomicNumber*, 2> combine_seconds_{};
+  AtomicNumber& core_lost_seconds_;
   AtomicNumber& balance_;
   AtomicNumber& kv_balance_;
   std::array<std::array<AtomicNumber*, scheduler::kMicroBatchReasonCount>, 2> micro_batch_steps_{};  ///< whole, split; by MicroBatchReason

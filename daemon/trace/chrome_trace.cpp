@@ -54,6 +54,10 @@ void append_span(std::string& out, const RankTrace& trace, const SpanRecord& spa
   if (span.micro_batch >= 0) {
     fmt::format_to(std::back_inserter(out), R"(,"micro_batch":{})", span.micro_batch);
   }
+  if (span.off_core > Duration{}) {
+    out += R"(,"off_core_us":)";
+    append_microseconds(out, nanoseconds(span.off_core));
+  }
   out += "}},";
 }
 

@@ -18,8 +18,8 @@ struct RankTrace {
 };
 
 /// Each rank is a process, each lane a thread of it; times in microseconds with three decimals.
-/// {"displayTimeUnit":"ms","traceEvents":[{"name":"attention","ph":"X","ts":1.5,"dur":2,"pid":0,"tid":0,"args":{"step":7,"layer":0,"micro_batch":0}}, ...]}
-/// `metadata`: a JSON object that becomes the member "metadata"; "" for none.
+/// {"displayTimeUnit":"ms","traceEvents":[{"name":"attention","ph":"X","ts":1.5,"dur":2,"pid":0,"tid":0,"args":{"step":7,"layer":0,"micro_batch":0,"off_core_us":0.2}},
+/// ...]} `metadata`: a JSON object that becomes the member "metadata"; "" for none.
 [[nodiscard]] std::string chrome_trace(std::span<const RankTrace> ranks, std::string_view metadata = {});
 
 }  // namespace lockstep::daemon

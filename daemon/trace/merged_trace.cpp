@@ -65,7 +65,7 @@ std::optional<comm::ClockEstimate> clock_difference(const std::vector<SpanRecord
   return comm::ClockEstimate{.ahead = ahead, .error = heartbeats && heartbeats->ahead == ahead ? std::min(error, heartbeats->error) : error};
 }
 
-std::string merged_trace(int rank, std::vector<SpanRecord> own, const std::vector<comm::PeerReport>& reports) {
+std::string merged_trace(int rank, std::vector<SpanRecord> own, const std::vector<comm::PeerReport>& reports, std::optional<int> only) {
   boost::json::object metadata;
   metadata["clock_of_rank"] = rank;
   boost::json::array clocks;
@@ -74,6 +74,9 @@ std::string merged_trace(int rank, std::vector<SpanRecord> own, const std::vecto
   ranks.push_back({.rank = rank, .spans = std::move(own)});
   clocks.push_back(clock_object(rank, {}));
   for (const comm::PeerReport& report : reports) {
+    if (only && report.member != *only) {
+      continue;
+    }
     if (!report.status) {
       missing.push_back(missing_object(report.member, report.status.error().message));
       continue;
@@ -92,6 +95,11 @@ std::string merged_trace(int rank, std::vector<SpanRecord> own, const std::vecto
     }
     clocks.push_back(clock_object(report.member, *clock));
     ranks.push_back({.rank = report.member, .clock_offset = clock->ahead, .spans = std::move(*spans)});
+  }
+  if (only && *only != rank) {
+    // Needed up to here: our spans tell how far the other clock is apart.
+    ranks.erase(ranks.begin());
+    clocks.erase(clocks.begin());
   }
   metadata["ranks"] = std::move(clocks);
   metadata["missing"] = std::move(missing);

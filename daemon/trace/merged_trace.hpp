@@ -1,6 +1,7 @@
 // merged_trace: the spans of all ranks on one clock.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,8 @@ namespace lockstep::daemon {
                                                                   const std::optional<comm::ClockEstimate>& heartbeats);
 
 /// Chrome-trace JSON on the clock of `rank`, whose spans are `own`. Its "metadata" has the clocks' differences and largest errors, and under "missing" each
-/// rank that gave no report, or one that cannot be read, with the reason.
-[[nodiscard]] std::string merged_trace(int rank, std::vector<scheduler::SpanRecord> own, const std::vector<comm::PeerReport>& reports);
+/// rank that gave no report, or one that cannot be read, with the reason. `only`: one rank alone, which may be another; nullopt: all.
+[[nodiscard]] std::string merged_trace(int rank, std::vector<scheduler::SpanRecord> own, const std::vector<comm::PeerReport>& reports,
+                                       std::optional<int> only = std::nullopt);
 
 }  // namespace lockstep::daemon

@@ -15,9 +15,9 @@ namespace {
 
 using scheduler::SpanRecord;
 
-constexpr std::uint64_t kMark = 0x31454341'52544b4cU;  // "LKTRACE1"
+constexpr std::uint64_t kMark = 0x32454341'52544b4cU;  // "LKTRACE2"
 constexpr std::size_t kWordBytes = sizeof(std::uint64_t);
-constexpr std::size_t kSpanWords = 4;
+constexpr std::size_t kSpanWords = 5;
 constexpr unsigned kTagBits = 16;
 constexpr std::int64_t kTagMax = 0xffff;
 constexpr std::int64_t kTimeMax = std::int64_t{1} << 61;  // nanoseconds
@@ -68,6 +68,7 @@ std::vector<std::byte> encode_spans(std::span<const SpanRecord> spans) {
     put_word(out, static_cast<std::uint64_t>(nanoseconds(span.end)));
     put_word(out, static_cast<std::uint64_t>(span.step));
     put_word(out, tags_of(span));
+    put_word(out, static_cast<std::uint64_t>(std::chrono::nanoseconds(span.off_core).count()));
   }
   return out;
 }
@@ -85,11 +86,14 @@ Result<std::vector<SpanRecord>> decode_spans(std::span<const std::byte> bytes) {
     span.begin = time_point(word_at(bytes, at));
     span.end = time_point(word_at(bytes, at + 1));
     span.step = static_cast<std::int64_t>(word_at(bytes, at + 2));
+    span.off_core = std::chrono::nanoseconds(static_cast<std::int64_t>(word_at(bytes, at + 4)));
     // Clocks and steps are never negative, and no host runs for 73 years: so nothing overflows where clocks are compared.
     if (static_cast<std::size_t>(tag(tags, 0)) >= scheduler::kSpanKindCount || static_cast<std::size_t>(tag(tags, 1)) >= scheduler::kSpanLaneCount ||
-        nanoseconds(span.begin) < 0 || span.end < span.begin || nanoseconds(span.end) > kTimeMax || span.step < 0) {
-      return Error{ErrorCode::kInvalidArgument, fmt::format("span {} of its {} is none: kind {}, lane {}, from {} to {} ns, step {}", i, count, tag(tags, 0),
-                                                            tag(tags, 1), nanoseconds(span.begin), nanoseconds(span.end), span.step)};
+        nanoseconds(span.begin) < 0 || span.end < span.begin || nanoseconds(span.end) > kTimeMax || span.step < 0 || span.off_core < Duration{} ||
+        span.off_core > span.end - span.begin) {
+      return Error{ErrorCode::kInvalidArgument,
+                   fmt::format("span {} of its {} is none: kind {}, lane {}, from {} to {} ns, step {}, {} ns off its core", i, count, tag(tags, 0),
+                               tag(tags, 1), nanoseconds(span.begin), nanoseconds(span.end), span.step, span.off_core.count())};
     }
     span.kind = static_cast<scheduler::SpanKind>(tag(tags, 0));
     span.lane = static_cast<scheduler::SpanLane>(tag(tags, 1));

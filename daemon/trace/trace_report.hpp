@@ -15,10 +15,10 @@
 
 namespace lockstep::daemon {
 
-/// 8 bytes of mark, then 32 bytes a span, little endian. A full ring fits into kReportBytesMax.
+/// 8 bytes of mark, then 40 bytes a span, little endian. A full ring fits into kReportBytesMax.
 [[nodiscard]] std::vector<std::byte> encode_spans(std::span<const scheduler::SpanRecord> spans);
 /// Errors  kInvalidArgument: what encode_spans does not make: another mark or size, a kind, lane, layer or micro-batch that there is not, an end before the
-/// begin, or decades after a host's start.
+/// begin, more time off its core than it lasted, or decades after a host's start.
 [[nodiscard]] Result<std::vector<scheduler::SpanRecord>> decode_spans(std::span<const std::byte> bytes);
 
 /// Answers "the newest N steps". Reads the ring on a thread of its own, as that takes milliseconds.

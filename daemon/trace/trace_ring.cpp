@@ -45,6 +45,7 @@ void TraceRing::push(const SpanRecord& record) {
   slot.sequence.store(0, std::memory_order_relaxed);
   slot.begin_ns.store(nanoseconds(record.begin), std::memory_order_release);
   slot.end_ns.store(nanoseconds(record.end), std::memory_order_release);
+  slot.off_core_ns.store(std::chrono::nanoseconds(record.off_core).count(), std::memory_order_release);
   slot.step.store(record.step, std::memory_order_release);
   slot.tags.store(pack(record), std::memory_order_release);
   slot.sequence.store(index + 1, std::memory_order_release);
@@ -58,6 +59,7 @@ bool TraceRing::read(std::uint64_t index, SpanRecord& record) const {
   }
   record.begin = time_point(slot.begin_ns.load(std::memory_order_acquire));
   record.end = time_point(slot.end_ns.load(std::memory_order_acquire));
+  record.off_core = std::chrono::nanoseconds(slot.off_core_ns.load(std::memory_order_acquire));
   record.step = slot.step.load(std::memory_order_acquire);
   const std::uint64_t tags = slot.tags.load(std::memory_order_acquire);
   record.kind = static_cast<scheduler::SpanKind>(word(tags, 0));

@@ -14,7 +14,7 @@ namespace lockstep::daemon {
 inline constexpr std::size_t kTraceSpans = 1U << 16;
 
 /// A ring of fixed size without locks: the writer never waits, and a reader leaves out what was overwritten while it read.
-/// Ownership  its own memory, 40 bytes a span.      Threads  push and complete: one thread; last_steps: any.
+/// Ownership  its own memory, 48 bytes a span.      Threads  push and complete: one thread; last_steps: any.
 class TraceRing {
  public:
   /// `capacity`: spans, a power of 2.
@@ -33,6 +33,7 @@ class TraceRing {
     std::atomic<std::uint64_t> sequence{0};
     std::atomic<std::int64_t> begin_ns{0};
     std::atomic<std::int64_t> end_ns{0};
+    std::atomic<std::int64_t> off_core_ns{0};
     std::atomic<std::int64_t> step{0};
     std::atomic<std::uint64_t> tags{0};
   };

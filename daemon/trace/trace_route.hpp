@@ -1,7 +1,8 @@
-// trace_handler: GET /debug/trace?steps=N&ranks=all.
+// trace_handler: GET /debug/trace?steps=N&rank=R.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "daemon/http/answer_worker.hpp"
@@ -21,18 +22,19 @@ inline constexpr Duration kTraceLimit = std::chrono::seconds(5);
 
 struct TraceQuery {
   std::int64_t steps = kTraceStepsDefault;
-  bool all_ranks = true;  ///< false: this one alone
+  std::optional<int> rank{};  ///< whose steps; nullopt: those of all
 };
 
-/// Of a request's query: "steps=N" and "ranks=all" or "ranks=local", both optional, joined by "&".
-/// Errors  kInvalidArgument: another parameter or value, N not 1 to kTraceStepsMax.
-[[nodiscard]] Result<TraceQuery> parse_trace_query(std::string_view query);
+/// Of a request's query to rank `own` of `rank_count`: "steps=N", and "rank=R", "ranks=local" (this rank alone) or "ranks=all", each at most once, joined by
+/// "&". Errors  kInvalidArgument, with the value: another parameter or value, N not 1 to kTraceStepsMax, R no rank.
+[[nodiscard]] Result<TraceQuery> parse_trace_query(std::string_view query, int own, int rank_count);
 
 struct TraceParts {
   const TraceRing* ring = nullptr;
   AnswerWorker* worker = nullptr;
   comm::PeerChannel* const* peers = nullptr;  ///< the Asio thread's view of the channel: points to null while there is none
   int rank = 0;
+  int rank_count = 1;
 };
 
 /// Answers with the newest steps as Chrome-trace JSON: some 10 MB for the full ring of each rank, which the worker makes.

@@ -436,6 +436,7 @@ Status StepEngine::compute(StepRecord& record) {
   record.combine_time = costs.exchange_times.combine;
   record.dispatch_exposed_time = costs.exchange_times.dispatch_exposed;
   record.combine_exposed_time = costs.exchange_times.combine_exposed;
+  record.exposed_core_lost_time = costs.exchange_times.core_lost;
   record.step_time = delivered - begin;
   if (record.tokens > 0) {
     record.kind = record.prefill_tokens == 0 ? StepKind::kDecode : (record.prefill_tokens == record.tokens ? StepKind::kPrefill : StepKind::kMixed);

@@ -214,9 +214,11 @@ Status StepExecutor::run_inline(std::span<const ProgramEntry> program, StepGraph
 void StepExecutor::enqueue(const ProgramEntry& entry, device::Stream& compute_stream) {
   const MicroBatches::Scope scope = split_->scope(entry.micro_batch);
   compute_stream.enqueue([this, &entry, &compute_stream]() -> Status {
-    const TimePoint begin = SteadyClock::instance().now();
+    stage_clock_.start();
     LOCKSTEP_RETURN_IF_ERROR(compute(entry, compute_stream));
-    spans_->set(entry, begin, SteadyClock::instance().now());
+    const StageClock::Time time = stage_clock_.stop();
+    // On a device a task only launches what computes.
+    spans_->set(entry, time.begin, time.end, parts_.device->host_memory() ? time.off_core : Duration{});
     return {};
   });
 }

@@ -23,7 +23,8 @@
 #include "scheduler/step/overlapped_program.hpp"
 #include "scheduler/step/step_cache.hpp"
 #include "scheduler/step/step_program.hpp"
-#include "scheduler/step/step_spans.hpp"
+#include "scheduler/step/timing/stage_clock.hpp"
+#include "scheduler/step/timing/step_spans.hpp"
 
 namespace lockstep::scheduler {
 
@@ -136,6 +137,7 @@ class StepExecutor final : private OverlappedStages {
   StepExecutorOptions options_;
   std::vector<MicroBatch> micro_batches_;
   std::unique_ptr<StepCache> cache_;
+  StageClock stage_clock_;              ///< the compute stream's, in split steps
   std::optional<StepSpans> spans_;      ///< set by allocate
   std::unique_ptr<StepGraphs> graphs_;  ///< null where there are none
   std::string graph_failure_;

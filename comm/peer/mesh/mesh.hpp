@@ -61,7 +61,7 @@ class Mesh : public std::enable_shared_from_this<Mesh> {
   void report_failure(const Error& error);
   void say_goodbye();
   void set_report_source(ReportSource* source);
-  void ask_reports(std::int64_t argument, Duration limit, std::function<void(std::vector<PeerReport>)> done);
+  void ask_reports(std::int64_t argument, Duration limit, std::function<void(std::vector<PeerReport>)> done, std::optional<std::int32_t> only);
   Status flush(const Deadline& deadline);
 
  private:
@@ -110,7 +110,7 @@ class Mesh : public std::enable_shared_from_this<Mesh> {
   void on_closed(int member, const std::string& cause);
   void on_heartbeat(int member, const HeartbeatFrame& heartbeat);
   void on_report_request(int member, const ReportRequestFrame& request);
-  void ask(std::int64_t argument, Duration limit, std::function<void(std::vector<PeerReport>)> done);
+  void ask(std::int64_t argument, Duration limit, std::function<void(std::vector<PeerReport>)> done, std::optional<std::int32_t> only);
   void finish_reports_when_complete();
   std::vector<PeerReport> with_clocks(std::vector<PeerReport> reports) const;
   void deliver(int member, const WakeFrame& wake);

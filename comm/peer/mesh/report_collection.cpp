@@ -1,17 +1,20 @@
 #include "comm/peer/mesh/report_collection.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include <fmt/format.h>
 
 namespace lockstep::comm::peer {
 
-ReportCollection::ReportCollection(std::uint32_t number, const GroupView& view)
-    : number_(number), reports_(view.members.size()), open_(view.members.size(), true), own_(view.my_index), open_count_(view.size() - 1) {
+ReportCollection::ReportCollection(std::uint32_t number, const GroupView& view, std::optional<std::int32_t> only)
+    : number_(number), reports_(view.members.size()), asked_(view.members.size()) {
   for (int member = 0; member < view.size(); ++member) {
     reports_[static_cast<std::size_t>(member)].member = member;
+    asked_[static_cast<std::size_t>(member)] = member != view.my_index && (!only || *only == member);
   }
-  open_[static_cast<std::size_t>(own_)] = false;
+  open_ = asked_;
+  open_count_ = static_cast<int>(std::ranges::count(asked_, true));
 }
 
 void ReportCollection::on_part(int member, const ReportPartFrame& part) {
@@ -43,7 +46,7 @@ void ReportCollection::give_up_all(const Error& error) {
 }
 
 std::vector<PeerReport> ReportCollection::take() {
-  reports_.erase(reports_.begin() + own_);
+  std::erase_if(reports_, [this](const PeerReport& report) { return !asked_[static_cast<std::size_t>(report.member)]; });
   return std::move(reports_);
 }
 

@@ -1,7 +1,8 @@
-// ReportCollection: puts the parts of the reports together that one question to all members brings.
+// ReportCollection: puts the parts of the reports together that one question to all members, or to one, brings.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "comm/peer/wire/frame.hpp"
@@ -10,11 +11,12 @@
 
 namespace lockstep::comm::peer {
 
-/// Each member's report is complete, or given up with a cause. No I/O, no time.
+/// The report of each member that is asked is complete, or given up with a cause. No I/O, no time.
 /// Threads  one at a time.
 class ReportCollection {
  public:
-  ReportCollection(std::uint32_t number, const GroupView& view);
+  /// `only`: the one member that is asked; nullopt: all others.
+  ReportCollection(std::uint32_t number, const GroupView& view, std::optional<std::int32_t> only = std::nullopt);
 
   [[nodiscard]] std::uint32_t number() const { return number_; }
   /// Parts of another question are left out: they are late. A report that grows beyond kReportBytesMax is given up.
@@ -23,17 +25,17 @@ class ReportCollection {
   void give_up(int member, const Error& error);
   void give_up_all(const Error& error);
   [[nodiscard]] bool complete() const { return open_count_ == 0; }
-  /// Of all other members, by index.
+  /// Of all that are asked, by index.
   [[nodiscard]] std::vector<PeerReport> take();
 
  private:
   void close(int member, Status status);
 
   std::uint32_t number_;
-  std::vector<PeerReport> reports_;  ///< [members]; own entry unused
+  std::vector<PeerReport> reports_;  ///< [members]; those of who is not asked unused
   std::vector<bool> open_;           ///< [members]
-  int own_;
-  int open_count_;
+  std::vector<bool> asked_;          ///< [members]
+  int open_count_ = 0;
 };
 
 }  // namespace lockstep::comm::peer

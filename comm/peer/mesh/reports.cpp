@@ -10,12 +10,12 @@ void Mesh::set_report_source(ReportSource* source) {
   post([source](Mesh& mesh) { mesh.report_source_ = source; });
 }
 
-void Mesh::ask_reports(std::int64_t argument, Duration limit, std::function<void(std::vector<PeerReport>)> done) {
-  post([argument, limit, done = std::move(done)](Mesh& mesh) { mesh.ask(argument, limit, done); });
+void Mesh::ask_reports(std::int64_t argument, Duration limit, std::function<void(std::vector<PeerReport>)> done, std::optional<std::int32_t> only) {
+  post([argument, limit, done = std::move(done), only](Mesh& mesh) { mesh.ask(argument, limit, done, only); });
 }
 
-void Mesh::ask(std::int64_t argument, Duration limit, std::function<void(std::vector<PeerReport>)> done) {
-  ReportCollection collection(++questions_, view_);
+void Mesh::ask(std::int64_t argument, Duration limit, std::function<void(std::vector<PeerReport>)> done, std::optional<std::int32_t> only) {
+  ReportCollection collection(++questions_, view_, only);
   if (reports_) {
     collection.give_up_all({ErrorCode::kResourceExhausted, "another question to the peers is open"});
     done(with_clocks(collection.take()));
@@ -24,6 +24,9 @@ void Mesh::ask(std::int64_t argument, Duration limit, std::function<void(std::ve
   reports_ = std::move(collection);
   reports_done_ = std::move(done);
   for (int member = 0; member < view_.size(); ++member) {
+    if (only && *only != member) {
+      continue;
+    }
     if (detector_.connected(member)) {
       connections_[static_cast<std::size_t>(member)]->send(ReportRequestFrame{.number = questions_, .argument = argument});
     } else {

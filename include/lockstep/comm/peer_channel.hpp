@@ -105,9 +105,11 @@ class PeerChannel : public Watch, public WakeSender {
   virtual void report_failure(const Error& error) = 0;
   /// Who answers peers from now on; nullptr: nobody. Borrowed until the io_context runs no more.
   virtual void set_report_source(ReportSource* source) = 0;
-  /// Asks all peers, and calls `done` on the Asio thread with the answer of each when all have come, or at the limit with those that have. One question at a
-  /// time: a second one is refused for each peer. Not called when the io_context ends first. Cost  4 MiB a peer at most; wakes and heartbeats overtake it.
-  virtual void ask_reports(std::int64_t argument, Duration limit, std::function<void(std::vector<PeerReport>)> done) = 0;
+  /// Asks all peers, or the `only` one, which is none that is not a peer, and calls `done` on the Asio thread with the answer of each that was asked when all
+  /// have come, or at the limit with those that have. One question at a time: a second one is refused for each peer. Not called when the io_context ends first.
+  /// Cost  4 MiB a peer at most; wakes and heartbeats overtake it.
+  virtual void ask_reports(std::int64_t argument, Duration limit, std::function<void(std::vector<PeerReport>)> done,
+                           std::optional<std::int32_t> only = std::nullopt) = 0;
   /// Says goodbye to all peers: connections that close after it are no failures.
   virtual void say_goodbye() = 0;
   /// Blocks until what was handed over has been written to the sockets, or the deadline.      Errors  kTimeout naming the ranks that do not read.

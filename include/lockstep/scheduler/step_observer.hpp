@@ -46,11 +46,12 @@ struct StepRecord {
   int late_member = -1;                             ///< of the agreement before; see comm::StepPlan
   Duration dispatch_time{};                         ///< in dispatch, packing included, under compute or not
   Duration combine_time{};
-  Duration dispatch_exposed_time{};  ///< of dispatch_time, while no stage computed
+  Duration dispatch_exposed_time{};  ///< of dispatch_time, while nothing was computed: outside of stages, or in one that had no core
   Duration combine_exposed_time{};
-  Duration step_time{};            ///< from the plan to delivery
-  std::uint64_t wire_bytes = 0;    ///< put on the wire in this step
-  std::uint64_t crossed_rows = 0;  ///< rows sent to other members in this step
+  Duration exposed_core_lost_time{};  ///< of the two, within stages whose thread had no core; split steps on a host's memory only
+  Duration step_time{};               ///< from the plan to delivery
+  std::uint64_t wire_bytes = 0;       ///< put on the wire in this step
+  std::uint64_t crossed_rows = 0;     ///< rows sent to other members in this step
 };
 
 /// What a rank did in a step. kEmbed to kHead are the stages of the step program, in its order; kAttention includes routing, kHead the logits.
@@ -71,6 +72,7 @@ struct SpanRecord {
   std::int64_t step = 0;
   TimePoint begin{};
   TimePoint end{};
+  Duration off_core{};  ///< of it, its thread had no core; 0 where that is not measured: for exchanges, and outside of split steps
 };
 
 /// State of the queues after a step.

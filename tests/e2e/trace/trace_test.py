@@ -31,6 +31,23 @@ def exchange_seconds(port, exposed):
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("lockstep_comm_seconds_total{") and f'exposed="{exposed}"' in line)
 
 
+def exposed_seconds(spans):
+    """Of one step of one rank: with an exchange under way and no stage, or in a stage that had no core while one was."""
+    at = sorted((time, change, kind) for span in spans for kind in ("exchange" if span["name"] in ("dispatch", "combine") else "stage" if span["name"] in STAGES else None,) if kind
+                for time, change in ((round(1000 * span["ts"]), 1), (round(1000 * (span["ts"] + span["dur"])), -1)))  # fmt: skip
+    open_now, before, exposed, under = collections.Counter(), 0, 0, []
+    for time, change, kind in at:
+        if open_now["exchange"]:
+            under.append((before, time))
+            exposed += 0 if open_now["stage"] else time - before
+        before = time
+        open_now[kind] += change
+    for span in spans:
+        begin, end = round(1000 * span["ts"]), round(1000 * (span["ts"] + span["dur"]))
+        exposed += min(round(1000 * span["args"].get("off_core_us", 0)), sum(max(0, min(end, last) - max(begin, first)) for first, last in under))
+    return exposed / 1e9
+
+
 class WholeSteps(GroupTest):
     def test_a_step_has_every_span_once_for_its_layers(self):
         complete(self.group.port, prompt="In the beginning", max_tokens=8, temperature=0, ignore_eos=True)
@@ -77,17 +94,26 @@ class WholeSteps(GroupTest):
                 self.assertGreaterEqual(first[step]["ts"] + first[step]["dur"] + 0.002, second[step]["ts"])
                 self.assertGreaterEqual(second[step]["ts"] + second[step]["dur"] + 0.002, first[step]["ts"])
 
+    def test_one_rank_alone_is_given_by_any(self):
+        complete(self.group.port, prompt="In the beginning", max_tokens=8, temperature=0, ignore_eos=True)
+        for asked, port in enumerate(self.group.ports):
+            for rank in range(len(self.group.ports)):
+                answer = call(port, "GET", f"/debug/trace?rank={rank}").json
+                self.assertEqual(answer["metadata"]["clock_of_rank"], asked)
+                self.assertEqual([entry["rank"] for entry in answer["metadata"]["ranks"]], [rank])
+                self.assertEqual({event["pid"] for event in answer["traceEvents"]}, {rank})
+
     def test_without_micro_batches_all_exchange_is_exposed(self):
         complete(self.group.port, prompt="In the beginning", max_tokens=8, temperature=0, ignore_eos=True)
         self.assertGreater(exchange_seconds(self.group.port, "true"), 0)
         self.assertEqual(exchange_seconds(self.group.port, "false"), 0)
 
     def test_a_wrong_number_of_steps_is_refused(self):
-        for query in ("steps=0", "steps=many", "step=1", "ranks=1"):
+        for query, value in (("steps=0", '"0"'), ("steps=many", '"many"'), ("step=1", '"step=1"'), ("ranks=1", '"1"'), ("rank=2", '"2"'), ("rank=0&ranks=all", '"ranks=all"')):
             answer = call(self.group.port, "GET", f"/debug/trace?{query}")
             self.assertEqual(answer.status, 400)
             self.assertIn("expected", answer.json["error"]["message"])
-            self.assertNotIn(query, answer.json["error"]["message"], "it may hold any bytes")
+            self.assertIn(value, answer.json["error"]["message"])
 
 
 class StoppedRank(unittest.TestCase):
@@ -131,6 +157,14 @@ class SplitSteps(GroupTest):
         exchanged = sum(span["dur"] for span in spans if span["name"] in ("dispatch", "combine")) / 1e6
         counted = exchange_seconds(self.group.port, "true") + exchange_seconds(self.group.port, "false")
         self.assertAlmostEqual(counted, exchanged, delta=0.001 * max(exchanged, 1e-3))
+        self.assertTrue(any("off_core_us" in span["args"] for span in spans), "every stage had its core to the nanosecond")
+        for span in spans:
+            if "off_core_us" in span["args"]:
+                self.assertNotIn(span["name"], ("dispatch", "combine"))
+                self.assertIn(span["args"]["step"], split)
+                self.assertLessEqual(span["args"]["off_core_us"], span["dur"])
+        exposed = sum(exposed_seconds([span for span in spans if span["args"]["step"] == step]) for step in {span["args"]["step"] for span in spans})
+        self.assertAlmostEqual(exchange_seconds(self.group.port, "true"), exposed, delta=0.001 * max(exposed, 1e-3))
 
 
 if __name__ == "__main__":

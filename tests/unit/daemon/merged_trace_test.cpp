@@ -33,7 +33,8 @@ TEST(TraceReport, SpansComeBackAsTheyWere) {
                                       .micro_batch = 3,
                                       .step = 1LL << 40,
                                       .begin = TimePoint(nanoseconds(1LL << 60)),
-                                      .end = TimePoint(nanoseconds((1LL << 60) + 7))},
+                                      .end = TimePoint(nanoseconds((1LL << 60) + 7)),
+                                      .off_core = nanoseconds(6)},
                                      span_of(SpanKind::kPlan, 0, 0, 0)};
   const auto got = decode_spans(encode_spans(sent));
   ASSERT_TRUE(got);
@@ -45,6 +46,8 @@ TEST(TraceReport, SpansComeBackAsTheyWere) {
   EXPECT_EQ((*got)[0].step, 1LL << 40);
   EXPECT_EQ((*got)[0].begin, sent[0].begin);
   EXPECT_EQ((*got)[0].end, sent[0].end);
+  EXPECT_EQ((*got)[0].off_core, nanoseconds(6));
+  EXPECT_EQ((*got)[1].off_core, nanoseconds(0));
   EXPECT_EQ((*got)[1].layer, -1);
   EXPECT_EQ((*got)[1].micro_batch, -1);
   EXPECT_TRUE(decode_spans(encode_spans({}))->empty());
@@ -69,6 +72,9 @@ TEST(TraceReport, WhatNoRankSendsIsRefused) {
   EXPECT_FALSE(with_byte(31, 0xff));  // a negative step
   EXPECT_THAT(with_byte(32, 12).error().message, HasSubstr("kind 12"));
   EXPECT_THAT(with_byte(34, 3).error().message, HasSubstr("lane 3"));
+  EXPECT_TRUE(with_byte(40, 100));    // off its core all the time
+  EXPECT_FALSE(with_byte(40, 101));   // and longer than it lasted
+  EXPECT_FALSE(with_byte(47, 0x80));  // a negative time off its core
 }
 
 TEST(TraceReport, ASourceAnswersWithTheNewestStepsAndRefusesAnOddNumber) {
@@ -128,6 +134,33 @@ TEST(ClockDifference, AgreementsThatContradictEachOtherGiveNone) {
   // Whatever a peer says, nothing overflows.
   const std::vector<SpanRecord> far{span_of(SpanKind::kAgree, 1, std::numeric_limits<std::int64_t>::max() - 1, std::numeric_limits<std::int64_t>::max())};
   EXPECT_TRUE(clock_difference(own, far, ClockEstimate{}));
+}
+
+TEST(MergedTrace, OfOneRankAloneIsOnTheClockOfWhoIsAsked) {
+  std::vector<PeerReport> reports(2);
+  reports[0] = {.member = 1, .bytes = encode_spans(std::vector{span_of(SpanKind::kAgree, 7, 1'000'010, 1'000'050)})};
+  reports[1] = {.member = 2, .status = Error{ErrorCode::kTimeout, "too late"}};
+  const auto ranks_of = [](const boost::json::value& trace) {
+    std::vector<std::pair<std::int64_t, double>> spans;
+    for (const auto& event : trace.at("traceEvents").as_array()) {
+      if (event.at("ph").as_string() == "X") {
+        spans.emplace_back(event.at("pid").to_number<std::int64_t>(), event.at("ts").to_number<double>());
+      }
+    }
+    return spans;
+  };
+  const std::vector<SpanRecord> own{span_of(SpanKind::kAgree, 7, 10, 50)};
+  const boost::json::value second = boost::json::parse(merged_trace(0, own, reports, 1));
+  EXPECT_THAT(ranks_of(second), ::testing::ElementsAre(std::pair<std::int64_t, double>{1, 0.01}));
+  EXPECT_TRUE(second.at("metadata").at("missing").as_array().empty());
+  EXPECT_EQ(second.at("metadata").at("clock_of_rank"), 0);
+  ASSERT_EQ(second.at("metadata").at("ranks").as_array().size(), 1U);
+  EXPECT_EQ(second.at("metadata").at("ranks").at(0).at("rank"), 1);
+  const boost::json::value own_alone = boost::json::parse(merged_trace(0, own, reports, 0));
+  EXPECT_THAT(ranks_of(own_alone), ::testing::ElementsAre(std::pair<std::int64_t, double>{0, 0.01}));
+  const boost::json::value third = boost::json::parse(merged_trace(0, own, reports, 2));
+  EXPECT_TRUE(third.at("traceEvents").as_array().empty());
+  EXPECT_EQ(third.at("metadata").at("missing").at(0).at("rank"), 2);
 }
 
 TEST(MergedTrace, HasAllRanksOnOneClockAndNamesTheMissing) {

@@ -58,6 +58,7 @@ TEST(Metrics, StepsAreCountedByKind) {
                                .combine_time = 250ms,
                                .dispatch_exposed_time = 100ms,
                                .combine_exposed_time = 250ms,
+                               .exposed_core_lost_time = 50ms,
                                .step_time = 2ms,
                                .wire_bytes = 1000,
                                .crossed_rows = 7};
@@ -91,6 +92,7 @@ TEST(Metrics, StepsAreCountedByKind) {
   EXPECT_THAT(text, HasSubstr("lockstep_comm_seconds_total{rank=\"1\",exposed=\"false\",op=\"dispatch\"} 1.2"));
   EXPECT_THAT(text, HasSubstr("lockstep_comm_seconds_total{rank=\"1\",exposed=\"true\",op=\"combine\"} 0.75\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_comm_seconds_total{rank=\"1\",exposed=\"false\",op=\"combine\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_comm_core_lost_seconds_total{rank=\"1\"} 0.15"));
   EXPECT_THAT(text, HasSubstr("lockstep_wire_bytes_total{rank=\"1\"} 3000\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_crossed_rows_total{rank=\"1\"} 21\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_dropped_rows_total{rank=\"1\"} 6\n"));

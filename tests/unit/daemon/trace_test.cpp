@@ -155,18 +155,44 @@ TEST(ChromeTrace, OfNothingIsJsonToo) {
   EXPECT_TRUE(boost::json::parse(chrome_trace({})).at("traceEvents").as_array().empty());
 }
 
-TEST(TraceRoute, AnythingButANumberOfStepsIsRefusedWithWhatWasExpected) {
-  EXPECT_EQ(parse_trace_query("")->steps, kTraceStepsDefault);
-  EXPECT_TRUE(parse_trace_query("")->all_ranks);
-  EXPECT_EQ(parse_trace_query("steps=1")->steps, 1);
-  EXPECT_EQ(parse_trace_query("ranks=local&steps=10000")->steps, kTraceStepsMax);
-  EXPECT_FALSE(parse_trace_query("steps=3&ranks=local")->all_ranks);
-  EXPECT_TRUE(parse_trace_query("ranks=all")->all_ranks);
-  for (const char* wrong : {"steps=", "steps=0", "steps=-1", "steps=10001", "steps=1x", "steps=99999999999999999999", "step=1", "steps=1&x=2",
-                            "ranks=", "ranks=0", "rank=1", "&steps=1"}) {
-    const auto parsed = parse_trace_query(wrong);
-    ASSERT_FALSE(parsed.has_value()) << wrong;
-    EXPECT_THAT(parsed.error().message, HasSubstr("expected")) << wrong;
+TEST(TraceRoute, AQuerySaysHowManyStepsAndWhose) {
+  EXPECT_EQ(parse_trace_query("", 1, 4)->steps, kTraceStepsDefault);
+  EXPECT_EQ(parse_trace_query("", 1, 4)->rank, std::nullopt);
+  EXPECT_EQ(parse_trace_query("steps=1", 1, 4)->steps, 1);
+  EXPECT_EQ(parse_trace_query("ranks=local&steps=10000", 1, 4)->steps, kTraceStepsMax);
+  EXPECT_EQ(parse_trace_query("steps=3&ranks=local", 1, 4)->rank, 1);
+  EXPECT_EQ(parse_trace_query("ranks=all", 1, 4)->rank, std::nullopt);
+  EXPECT_EQ(parse_trace_query("rank=0", 1, 4)->rank, 0);
+  EXPECT_EQ(parse_trace_query("steps=7&rank=3", 1, 4)->rank, 3);
+}
+
+TEST(TraceRoute, AnythingElseIsRefusedWithTheValueAndWhatWasExpected) {
+  const std::string long_value(50'000, 'y');
+  const std::vector<std::pair<std::string, std::string>> wrong{{"steps=", "steps is \"\"; expected a number from 1 to 10000"},
+                                                               {"steps=0", "\"0\""},
+                                                               {"steps=-1", "\"-1\""},
+                                                               {"steps=10001", "\"10001\""},
+                                                               {"steps=1x", "\"1x\""},
+                                                               {"steps=99999999999999999999", "\"99999999999999999999\""},
+                                                               {"step=1", "\"step=1\"; expected steps=N, and one of rank=R, ranks=local and ranks=all"},
+                                                               {"steps=1&x=2", "\"x=2\""},
+                                                               {"steps", "steps is \"\""},
+                                                               {"steps=1&steps=2", "\"steps=2\""},
+                                                               {"ranks=", "ranks is \"\"; expected all or local"},
+                                                               {"ranks=0", "ranks is \"0\""},
+                                                               {"rank=", "rank is \"\"; expected a number from 0 to 3"},
+                                                               {"rank=4", "rank is \"4\"; expected a number from 0 to 3"},
+                                                               {"rank=-1", "\"-1\""},
+                                                               {"rank=all", "\"all\""},
+                                                               {"rank=1&ranks=all", "\"ranks=all\""},
+                                                               {"&steps=1", "\"\""},
+                                                               {"=1", "\"=1\""},
+                                                               {"steps=\xff<\x01\"", "\"?<?"},
+                                                               {"steps=" + long_value, "\"" + std::string(40, 'y') + "...\""}};
+  for (const auto& [query, message] : wrong) {
+    const auto parsed = parse_trace_query(query, 1, 4);
+    ASSERT_FALSE(parsed.has_value()) << query;
+    EXPECT_THAT(parsed.error().message, HasSubstr(message)) << query;
   }
 }
 

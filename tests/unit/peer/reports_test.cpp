@@ -39,10 +39,11 @@ class SilentSource final : public ReportSource {
   void make_report(std::int64_t /*argument*/, std::function<void(std::vector<std::byte> bytes)> /*done*/) override {}
 };
 
-std::future<std::vector<PeerReport>> ask(Member& member, std::int64_t argument, Duration limit = kPatience) {
+std::future<std::vector<PeerReport>> ask(Member& member, std::int64_t argument, Duration limit = kPatience, std::optional<std::int32_t> only = std::nullopt) {
   auto promise = std::make_shared<std::promise<std::vector<PeerReport>>>();
   auto future = promise->get_future();
-  member.channel().ask_reports(argument, limit, [promise](std::vector<PeerReport> reports) { promise->set_value(std::move(reports)); });
+  member.channel().ask_reports(
+      argument, limit, [promise](std::vector<PeerReport> reports) { promise->set_value(std::move(reports)); }, only);
   return future;
 }
 
@@ -103,6 +104,22 @@ TEST(Reports, OfALostPeerAreGivenUpAtOnceAndASecondQuestionIsRefusedMeanwhile) {
   group[1].die();
   EXPECT_EQ(first.get()[0].status.error().code, ErrorCode::kPeerLost);
   EXPECT_THAT(ask(group[0], 5).get()[0].status.error().message, HasSubstr("not connected"));
+}
+
+TEST(Reports, OfOnePeerAloneDoNotWaitForTheOthers) {
+  CountingSource source;
+  SilentSource silent;
+  Group group(3);
+  group.expect_connected();
+  group[1].channel().set_report_source(&silent);
+  group[2].channel().set_report_source(&source);
+  // Without a limit that could run out: an answer that waited for the silent one would never come.
+  const std::vector<PeerReport> reports = ask(group[0], 5, std::chrono::hours(1), 2).get();
+  ASSERT_EQ(reports.size(), 1U);
+  EXPECT_EQ(reports[0].member, 2);
+  EXPECT_TRUE(reports[0].status);
+  group[2].die();
+  ASSERT_TRUE(eventually([&] { return !ask(group[0], 5, std::chrono::hours(1), 2).get()[0].status; }));
 }
 
 TEST(Reports, ComeWithTheClocksDifference) {

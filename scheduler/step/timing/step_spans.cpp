@@ -1,4 +1,4 @@
-#include "scheduler/step/step_spans.hpp"
+#include "scheduler/step/timing/step_spans.hpp"
 
 #include <algorithm>
 #include <array>
@@ -42,7 +42,8 @@ ExchangeTimes StepSpans::exchange_times() const {
   ExchangeTimes times;
   // Exchanges are in the order of their begin and stages follow each other: one walk over both. Where exchanges overlap, time counts as the first one's.
   std::size_t compute = 0;
-  TimePoint counted{};  // up to here exposed time is counted
+  Duration off_core = intervals_.empty() ? Duration{} : intervals_.front().off_core;  // of that stage, what is not counted yet
+  TimePoint counted{};                                                                // up to here exposed time is counted
   for (std::size_t i = 0; i < program_.size(); ++i) {
     if (!is_exchange(program_[i])) {
       continue;
@@ -54,12 +55,17 @@ ExchangeTimes StepSpans::exchange_times() const {
     while (compute < program_.size()) {
       const Interval& busy = intervals_[compute];
       if (!is_exchange(program_[compute])) {
-        covered += std::max(std::min(end, busy.end) - std::max(begin, busy.begin), Duration{});
+        const Duration under = std::max(std::min(end, busy.end) - std::max(begin, busy.begin), Duration{});
+        const Duration lost = std::min(under, off_core);
+        off_core -= lost;
+        times.core_lost += lost;
+        covered += under - lost;
         if (busy.end > end) {
           break;  // it may lie over the next exchange too
         }
       }
       ++compute;
+      off_core = compute < program_.size() ? intervals_[compute].off_core : Duration{};
     }
     counted = end;
     const bool dispatches = program_[i].stage == Stage::kDispatch;
@@ -78,7 +84,8 @@ void StepSpans::tell(StepObserver& observer, std::int64_t step, bool threaded) c
                       .micro_batch = entry.micro_batch,
                       .step = step,
                       .begin = intervals_[i].begin,
-                      .end = intervals_[i].end});
+                      .end = intervals_[i].end,
+                      .off_core = intervals_[i].off_core});
   }
 }
 
