@@ -61,6 +61,14 @@ class ServiceScript(unittest.TestCase):
         for environment in ({}, {"RANKS": "auto"}):
             self.assertEqual(self.run_script("host", **environment).stdout, f"lockstep-run -n {nodes} -- lockstepd\n")
 
+    def test_starts_one_rank_a_gpu_that_cuda_shows(self):
+        self.add_program("lockstepd", 'echo "group 1 rank"; echo "device   cuda 0"')
+        gpus = len(list(pathlib.Path("/dev").glob("nvidia[0-9]*"))) or 1
+        for environment, ranks in (({}, gpus), ({"CUDA_VISIBLE_DEVICES": "2"}, 1), ({"CUDA_VISIBLE_DEVICES": "0,3, 5"}, 3), ({"CUDA_VISIBLE_DEVICES": "0,1,-1,2"}, 2),
+                                   ({"CUDA_VISIBLE_DEVICES": "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f"}, 2),
+                                   ({"CUDA_VISIBLE_DEVICES": ""}, 1)):  # fmt: skip
+            self.assertEqual(self.run_script("host", **environment).stdout, f"lockstep-run -n {ranks} -- lockstepd\n", environment)
+
     def test_ends_with_the_daemons_status_when_its_options_are_wrong(self):
         self.add_program("lockstepd", 'echo "lockstepd: --port: wrong" >&2; exit 2')
         result = self.run_script("host", RANKS="auto")
@@ -76,6 +84,10 @@ class ServiceScript(unittest.TestCase):
     def test_adds_up_the_slots_of_a_host_file(self):
         result = self.hosts("# two hosts\nleft slots=2\n\nright   slots = 3 max_slots=8 # of eight\n")
         self.assertEqual(result.stdout, f"lockstep-run -n 5 --hostfile {self.folder}/hosts -- lockstepd\n")
+
+    def test_takes_the_most_that_a_host_may_have_for_no_number_of_ranks(self):
+        self.assertIn(" -n 2 ", self.hosts("left max_slots=8 slots=2\n").stdout)
+        self.assertIn("line 1 has no slots=N", self.hosts("left max_slots=8\n").stderr)
 
     def test_refuses_a_host_file_without_slots_by_the_line(self):
         result = self.hosts("left slots=2\nright\n")
