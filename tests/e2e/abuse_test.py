@@ -121,6 +121,18 @@ class Abuse(GroupTest):
                 self.assertEqual(call(self.group.port, "GET", path).status, 200)
             self.assertEqual(complete(self.group.port, prompt="a", max_tokens=2).status, 200)
 
+    def test_clients_that_end_their_sending_side_get_their_answer(self):
+        for stream, end in ((b"false", b'"finish_reason":"length"'), (b"true", b"data: [DONE]\n\n")):
+            body = b'{"prompt": "a", "max_tokens": 20, "ignore_eos": true, "stream": ' + stream + b"}"
+            with socket.create_connection((HOST, self.group.port), timeout=LIMIT_SECONDS) as connection:
+                connection.sendall(sized(body))
+                connection.shutdown(socket.SHUT_WR)
+                answer = b""
+                while piece := connection.recv(65536):
+                    answer += piece
+            self.assertIn(b"HTTP/1.1 200 OK", answer)
+            self.assertIn(end, answer)
+
     def test_clients_that_never_read_their_stream(self):
         """More of them than a step has places: each gives its own back with its last token, read or not, and long before it would be cut off."""
         body = json.dumps({"prompt": "a", "max_tokens": 200, "ignore_eos": True, "temperature": 0, "stream": True, "logprobs": 20}).encode()

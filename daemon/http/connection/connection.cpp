@@ -16,6 +16,9 @@ namespace {
 constexpr std::size_t kLingerBytes = std::size_t{8} << 20;
 constexpr auto kLingerTime = std::chrono::seconds(2);
 
+constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+constexpr std::string_view kStreamPing = ": ping\n\n";
+
 TimePoint now() {
   return std::chrono::steady_clock::now();
 }
@@ -121,7 +124,7 @@ bool Connection::accept_head() {
     return false;
   }
   if (reader_.body_follows() && reader_.expects_continue()) {
-    queue("HTTP/1.1 100 Continue\r\n\r\n");
+    queue(kContinue);
   }
   return true;
 }
@@ -174,11 +177,32 @@ void Connection::dispatch() {
     match_.route->handler(exchange_);
   }
   if (phase_ == Phase::kAnswering) {
-    wire_.read(self);
+    if (input_ended_) {
+      after_input();
+    } else {
+      wire_.read(self);
+    }
+  }
+}
+
+void Connection::after_input() {
+  if (!wire_.may_outlive_input()) {
+    close();
+    return;
+  }
+  keep_alive_ = keep_alive_ && !wire_.input().empty();
+  wire_.watch(shared_from_this());
+  // A client that left looks the same until something is sent: its system answers that with a reset. An interim answer may come at any time (RFC 9110, 15.2),
+  // and of all of them 100 is the one that every client skips; HTTP/1.0 has none, so there the answer itself finds out.
+  if (exchange_->streaming()) {
+    static_cast<void>(exchange_->write(kStreamPing));
+  } else if (reader_.http_1_1()) {
+    queue(kContinue);
   }
 }
 
 void Connection::on_input(bool ended) {
+  input_ended_ = input_ended_ || ended;
   switch (phase_) {
     case Phase::kIdle:
       if (!wire_.input().empty()) {
@@ -195,13 +219,12 @@ void Connection::on_input(bool ended) {
       break;
     case Phase::kAnswering:
       if (ended) {
-        close();
+        after_input();
       } else {
         wire_.read(shared_from_this());
       }
       break;
     case Phase::kFlushing:
-      keep_alive_ = keep_alive_ && !ended;
       break;
     case Phase::kLingering:
       lingered_bytes_ += wire_.input().size();
@@ -256,7 +279,7 @@ void Connection::end_exchange() {
 
 void Connection::after_flush() {
   answer_place_.reset();
-  if (keep_alive_) {
+  if (keep_alive_ && !(input_ended_ && wire_.input().empty())) {
     next_request();
   } else {
     linger();
@@ -310,7 +333,7 @@ void Connection::sweep(TimePoint at) {
     return;
   }
   if (exchange_ && exchange_->streaming() && !wire_.has_output() && at - wire_.last_write() > limits.stream_ping) {
-    static_cast<void>(exchange_->write(": ping\n\n"));  // a false answer has closed the connection, which is all that can be done
+    static_cast<void>(exchange_->write(kStreamPing));  // a false answer has closed the connection, which is all that can be done
     return;
   }
   if (at < deadline_) {

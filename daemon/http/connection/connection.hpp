@@ -20,7 +20,7 @@ struct Client {
 };
 
 /// Reads one request at a time, waits for its answer, writes it, and reads on. While an answer is awaited it keeps reading, to notice a client that leaves;
-/// bytes of a next request are kept, up to a bound. A client that shuts down only its sending side counts as gone.
+/// bytes of a next request are kept, up to a bound. A client that shuts down its sending side gets the answers to what it has sent.
 /// Ownership  its pending operations hold it.      Threads  the Asio thread.
 class Connection final : public WireOwner, public std::enable_shared_from_this<Connection> {
  public:
@@ -57,6 +57,7 @@ class Connection final : public WireOwner, public std::enable_shared_from_this<C
   void dispatch();
   void reject(const RequestRefusal& refusal);
   void queue(std::string_view bytes);
+  void after_input();
   void end_exchange();
   void after_flush();
   void linger();
@@ -75,6 +76,7 @@ class Connection final : public WireOwner, public std::enable_shared_from_this<C
   TimePoint deadline_ = TimePoint::max();
   bool keep_alive_ = true;
   bool flush_wanted_ = false;
+  bool input_ended_ = false;
   std::shared_ptr<void> body_place_;    ///< among the large bodies; goes with the body to its exchange
   std::shared_ptr<void> answer_place_;  ///< among the large answers, until this one has been sent
 };

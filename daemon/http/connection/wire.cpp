@@ -2,6 +2,7 @@
 
 #include <array>
 #include <chrono>
+#include <poll.h>
 #include <utility>
 
 #include <boost/asio/any_io_executor.hpp>
@@ -58,6 +59,10 @@ void Wire::on_readable(const std::shared_ptr<WireOwner>& owner) {
     read(owner);
     return;
   }
+  if (error && error != boost::asio::error::eof) {
+    owner->on_broken();
+    return;
+  }
   bool ended = static_cast<bool>(error);
   if (!tls_) {
     input_.append(piece.data(), bytes);
@@ -72,6 +77,19 @@ void Wire::on_readable(const std::shared_ptr<WireOwner>& owner) {
     }
   }
   owner->on_input(ended);
+}
+
+void Wire::watch(const std::shared_ptr<WireOwner>& owner) {
+  socket_.async_wait(Socket::wait_error, [this, owner](error_code error) {
+    if (error || !socket_.is_open()) {
+      return;
+    }
+    // Urgent data comes here too. It is not waited for again, as it would come at once: such a client is noticed when a send fails.
+    pollfd state{.fd = socket_.native_handle(), .events = 0, .revents = 0};
+    if (::poll(&state, 1, 0) == 1) {
+      owner->on_broken();
+    }
+  });
 }
 
 void Wire::consume(std::size_t bytes) {

@@ -19,13 +19,13 @@ class WireOwner {
   virtual ~WireOwner() = default;
   WireOwner(const WireOwner&) = delete;
   WireOwner& operator=(const WireOwner&) = delete;
-  /// More input, or `ended`: none will come any more.
+  /// More input, or `ended`: none will come any more. Whether the client still reads is then not known.
   virtual void on_input(bool ended) = 0;
   /// Bytes went out in one call.
   virtual void on_sent(std::size_t bytes) = 0;
   /// Everything queued has been sent.
   virtual void on_flushed() = 0;
-  /// The socket does not take bytes any more.
+  /// The connection is gone in both directions.
   virtual void on_broken() = 0;
 
  protected:
@@ -43,6 +43,10 @@ class Wire {
   void read(const std::shared_ptr<WireOwner>& owner);
   [[nodiscard]] std::string_view input() const { return std::string_view(input_).substr(input_begin_); }
   void consume(std::size_t bytes);
+  /// Once input has ended: tells the owner when the client turns out to be gone. TCP says so only after something has been sent to it.
+  void watch(const std::shared_ptr<WireOwner>& owner);
+  /// A client that ends its sending side may still wait for an answer. Under TLS it leaves: before TLS 1.3 what is sent after its farewell would be an error.
+  [[nodiscard]] bool may_outlive_input() const { return !tls_; }
 
   /// Sent by the next flush.
   void queue(std::string_view bytes) { outgoing_.append(bytes); }

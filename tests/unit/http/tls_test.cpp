@@ -3,6 +3,7 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <memory>
 #include <netinet/in.h>
 #include <openssl/pem.h>
@@ -111,6 +112,11 @@ class TlsClient {
     }
     return true;
   }
+  /// Says that no more will come, and waits for the end.
+  void say_farewell() {
+    SSL_shutdown(session_);
+    read_until("more");
+  }
   bool shakes_hands_again() { return SSL_renegotiate(session_) == 1 && SSL_do_handshake(session_) == 1; }
   [[nodiscard]] bool ended_in_order() const { return ended_in_order_; }
 
@@ -153,8 +159,9 @@ class Tls : public ServerFixture {
     const Handler large = [](const std::shared_ptr<Exchange>& exchange) {
       exchange->respond({.content_type = "text/plain", .body = std::string(3'000'000, 'x') + "the end"});
     };
+    const Handler never = [this](const std::shared_ptr<Exchange>& exchange) { exchange->on_abandoned([this] { left_.set_value(); }); };
     serve_with(true, {.inherited_sockets = std::move(listening), .limits = limits, .tls = identity_.get()},
-               {{"/page", "GET", page}, {"/size", "POST", size}, {"/large", "GET", large}});
+               {{"/page", "GET", page}, {"/size", "POST", size}, {"/large", "GET", large}, {"/never", "GET", never}});
   }
   static bool asks_and_gets(TlsClient& client) { return client.send("GET /page HTTP/1.1\r\nHost: t\r\n\r\n") && !client.read_until("\r\n\r\npage").empty(); }
 
@@ -162,6 +169,7 @@ class Tls : public ServerFixture {
   std::filesystem::path certificate_;
   std::filesystem::path key_;
   std::unique_ptr<TlsIdentity> identity_;
+  std::promise<void> left_;
 };
 
 TEST_F(Tls, ServesVersions12And13AndKeepsTheConnection) {
@@ -173,6 +181,14 @@ TEST_F(Tls, ServesVersions12And13AndKeepsTheConnection) {
     EXPECT_TRUE(asks_and_gets(client));
     EXPECT_TRUE(asks_and_gets(client));
   }
+}
+
+TEST_F(Tls, ClientThatSaysFarewellWhileItWaitsHasLeft) {
+  open();
+  TlsClient client(port_);
+  ASSERT_TRUE(client.send("GET /never HTTP/1.1\r\nHost: t\r\n\r\n"));
+  client.say_farewell();
+  EXPECT_EQ(left_.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
 }
 
 TEST_F(Tls, RefusesOlderVersionsAndPlainText) {
