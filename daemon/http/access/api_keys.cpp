@@ -36,12 +36,16 @@ std::string_view bearer_token(std::string_view authorization) {
   return begin == std::string_view::npos ? std::string_view() : authorization.substr(begin, authorization.find_last_not_of(' ') + 1 - begin);
 }
 
+bool fits_a_header(std::string_view key) {
+  return !key.empty() && std::ranges::all_of(key, [](char c) { return c > ' ' && c < '\x7f'; });
+}
+
 }  // namespace
 
 Result<ApiKeys> ApiKeys::create(const std::vector<std::string>& keys) {
   ApiKeys result;
   for (std::size_t i = 0; i < keys.size(); ++i) {
-    if (keys[i].empty() || !std::ranges::all_of(keys[i], [](char c) { return c > ' ' && c < '\x7f'; })) {
+    if (!fits_a_header(keys[i])) {
       return Error{ErrorCode::kInvalidArgument,
                    fmt::format("--api-key, --api-key-file: API key {} of {} is {}; expected printable ASCII characters without spaces", i + 1, keys.size(),
                                keys[i].empty() ? "empty" : "not such that a header could carry it")};
@@ -78,11 +82,18 @@ Result<KeyFile> read_key_file(const std::filesystem::path& file) {
   if (read->others_may_read) {
     result.warning = fmt::format("--api-key-file {} may be read by other users: chmod 600 it", file.string());
   }
+  std::size_t line_number = 0;
   for (std::string line; std::getline(input, line);) {
+    ++line_number;
     while (!line.empty() && (line.back() == '\r' || line.back() == ' ' || line.back() == '\t')) {
       line.pop_back();
     }
     if (!line.empty() && line.front() != '#') {
+      if (!fits_a_header(line)) {
+        return Error{ErrorCode::kInvalidArgument,
+                     fmt::format("--api-key-file {}: line {} {}; expected one API key a line, of printable ASCII characters without spaces", file.string(),
+                                 line_number, line.front() == ' ' || line.front() == '\t' ? "begins with a space" : "holds what no header could carry")};
+      }
       result.keys.push_back(line);
     }
   }

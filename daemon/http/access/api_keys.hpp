@@ -35,7 +35,8 @@ struct KeyFile {
   std::string warning;  ///< other users may read the file; "" is well
 };
 
-/// One key a line; empty lines and lines that begin with '#' are left out.      Errors  kInvalidArgument naming the file: unreadable, too large, no key in it.
+/// One key a line; empty lines and lines that begin with '#' are left out.      Errors  kInvalidArgument naming the file:
+/// unreadable, too large, no key in it; and the line (never the key) of one that no header could carry.
 [[nodiscard]] Result<KeyFile> read_key_file(const std::filesystem::path& file);
 
 }  // namespace lockstep::daemon

@@ -13,6 +13,7 @@
 namespace lockstep::daemon {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -62,6 +63,18 @@ TEST_F(KeyFileTest, LinesAreKeysAndCommentsAreNot) {
   ASSERT_TRUE(read) << read.error().message;
   EXPECT_THAT(read->keys, ElementsAre("key-1", "key-2"));
   EXPECT_EQ(read->warning, "");
+}
+
+TEST_F(KeyFileTest, KeyThatNoHeaderCanCarryIsRefusedByItsLineWithoutBeingTold) {
+  for (const std::string& bad :
+       {std::string(" spaced-key"), std::string("\tspaced-key"), std::string("spaced key"), std::string("spaced\xc3\xa4key"), std::string("spaced\0key", 10)}) {
+    write("# for the gateway\n\ngood\n" + bad + "\nmore\n");
+    const auto read = read_key_file(file_);
+    ASSERT_FALSE(read) << bad;
+    EXPECT_EQ(read.error().code, ErrorCode::kInvalidArgument);
+    EXPECT_THAT(read.error().message, AllOf(HasSubstr(file_.string()), HasSubstr("line 4"), Not(HasSubstr("spaced")), Not(HasSubstr("key\n"))));
+    std::filesystem::remove(file_);
+  }
 }
 
 TEST_F(KeyFileTest, FileThatOthersMayReadIsWarnedOf) {
