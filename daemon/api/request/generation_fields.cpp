@@ -69,12 +69,12 @@ Failure read_top_k(const json::value& value, GenerationJob& job) {
 }
 
 Failure read_seed(const json::value& value, GenerationJob& job) {
-  if (value.is_int64()) {
-    job.sampling.seed = static_cast<std::uint64_t>(value.get_int64());
+  if (const auto number = whole_number(value)) {
+    job.sampling.seed = static_cast<std::uint64_t>(*number);
   } else if (value.is_uint64()) {
     job.sampling.seed = value.get_uint64();
   } else {
-    return bad_field("seed", "seed must be an integer of at most 64 bits");
+    return bad_field("seed", fmt::format("seed must be an integer of at most 64 bits, not {}", described(value)));
   }
   job.seed_given = true;
   return {};

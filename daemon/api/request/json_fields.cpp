@@ -1,5 +1,6 @@
 #include "daemon/api/request/json_fields.hpp"
 
+#include <cmath>
 #include <limits>
 
 #include <boost/json.hpp>
@@ -70,12 +71,33 @@ const json::value* find_field(const json::object& object, std::string_view name)
   return value == nullptr || value->is_null() ? nullptr : value;
 }
 
+std::string described(const json::value& value) {
+  if (value.is_int64()) {
+    return fmt::to_string(value.get_int64());
+  }
+  if (value.is_uint64()) {
+    return fmt::to_string(value.get_uint64());
+  }
+  return value.is_double() ? fmt::to_string(value.get_double()) : std::string(kind_name(value));
+}
+
+std::optional<std::int64_t> whole_number(const json::value& value) {
+  if (value.is_int64()) {
+    return value.get_int64();
+  }
+  constexpr double kLimit = 0x1p63;  // the first that is too large, and the least negative one that is not too small
+  if (value.is_double() && value.get_double() >= -kLimit && value.get_double() < kLimit && std::trunc(value.get_double()) == value.get_double()) {
+    return static_cast<std::int64_t>(value.get_double());
+  }
+  return std::nullopt;
+}
+
 Failure read_integer(std::string_view field, const json::value& value, std::int64_t low, std::int64_t high, std::int64_t& result) {
-  if (const std::int64_t* number = value.if_int64(); number != nullptr && *number >= low && *number <= high) {
+  if (const auto number = whole_number(value); number && *number >= low && *number <= high) {
     result = *number;
     return {};
   }
-  return bad_field(field, fmt::format("{} must be an integer from {} to {}", field, low, high));
+  return bad_field(field, fmt::format("{} must be an integer from {} to {}, not {}", field, low, high, described(value)));
 }
 
 Failure read_integer(std::string_view field, const json::value& value, std::int32_t low, std::int32_t high, std::int32_t& result) {

@@ -28,7 +28,11 @@ using Failure = std::optional<ApiError>;
 /// The field's value; null where it is absent or JSON's null, which asks for nothing.
 [[nodiscard]] const boost::json::value* find_field(const boost::json::object& object, std::string_view name);
 
-/// An integer within [low, high]; 1.0 and 2^63 are none.
+/// A number's digits, or kind_name: never a client's text.
+[[nodiscard]] std::string described(const boost::json::value& value);
+/// 2, and 2.0 too: some clients know no other numbers. Nothing for 2.5, for what int64 does not hold, and for what is no number.
+[[nodiscard]] std::optional<std::int64_t> whole_number(const boost::json::value& value);
+/// A whole number within [low, high].
 [[nodiscard]] Failure read_integer(std::string_view field, const boost::json::value& value, std::int64_t low, std::int64_t high, std::int64_t& result);
 [[nodiscard]] Failure read_integer(std::string_view field, const boost::json::value& value, std::int32_t low, std::int32_t high, std::int32_t& result);
 /// A finite number within [low, high], or (low, high] when `above_low`.

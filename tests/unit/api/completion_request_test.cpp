@@ -180,6 +180,27 @@ TEST(CompletionRequest, TokensThatTheModelDoesNotHaveAreRefusedByTheFieldThatNam
   EXPECT_FALSE(parse_with(context, R"({"prompt":[0,99],"stop_token_ids":[99],"logit_bias":{"99":1}})", job));
 }
 
+TEST(CompletionRequest, WholeNumbersMayBeWrittenWithAPoint) {
+  GenerationJob job;
+  const auto error = parse(R"({"prompt":[1.0,2],"max_tokens":2.0,"min_tokens":1e0,"n":2.0,"top_k":4e1,"seed":7.0,"logprobs":3.0,"stop_token_ids":[9.0]})", job);
+  ASSERT_FALSE(error) << error->message;
+  EXPECT_EQ(job.prompts, (std::vector<std::vector<std::int32_t>>{{1, 2}}));
+  EXPECT_EQ(job.max_tokens, 2);
+  EXPECT_EQ(job.min_tokens, 1);
+  EXPECT_EQ(job.choices_per_prompt, 2);
+  EXPECT_EQ(job.sampling.top_k, 40);
+  EXPECT_EQ(job.sampling.seed, 7U);
+  EXPECT_EQ(job.sampling.log_probabilities, 3);
+  EXPECT_EQ(job.stop_token_ids, std::vector<std::int32_t>{9});
+}
+
+TEST(CompletionRequest, RefusalOfANumberNamesItAndWhatIsExpected) {
+  EXPECT_EQ(parse(R"({"prompt":"a","max_tokens":2.5})")->message, "max_tokens must be an integer from 1 to 2147483647, not 2.5");
+  EXPECT_EQ(parse(R"({"prompt":"a","top_k":18446744073709551615})")->message, "top_k must be an integer from -1 to 2147483647, not 18446744073709551615");
+  EXPECT_EQ(parse(R"({"prompt":"a","n":"2"})")->message, "n must be an integer from 1 to 128, not a string");
+  EXPECT_EQ(parse(R"({"prompt":"a","seed":0.5})")->message, "seed must be an integer of at most 64 bits, not 0.5");
+}
+
 TEST(CompletionRequest, MaxCompletionTokensIsTheNewerNameAndWins) {
   GenerationJob job;
   ASSERT_FALSE(parse(R"({"prompt":"a","max_completion_tokens":5,"max_tokens":9})", job));
@@ -246,12 +267,15 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{R"({"prompt":[[[1]]]})", "prompt"}, Refusal{R"({"prompt":[1,"a"]})", "prompt"}, Refusal{R"({"prompt":[-1]})", "prompt"},
         Refusal{R"({"prompt":[1.5]})", "prompt"}, Refusal{R"({"prompt":[2147483648]})", "prompt"}, Refusal{R"({"prompt":"a","max_tokens":0})", "max_tokens"},
         Refusal{R"({"prompt":"a","max_tokens":-1})", "max_tokens"}, Refusal{R"({"prompt":"a","max_tokens":2147483648})", "max_tokens"},
-        Refusal{R"({"prompt":"a","max_tokens":18446744073709551615})", "max_tokens"}, Refusal{R"({"prompt":"a","max_tokens":1.0})", "max_tokens"},
-        Refusal{R"({"prompt":"a","max_tokens":"5"})", "max_tokens"}, Refusal{R"({"prompt":"a","temperature":-0.1})", "temperature"},
-        Refusal{R"({"prompt":"a","temperature":2.1})", "temperature"}, Refusal{R"({"prompt":"a","temperature":1e999})", "temperature"},
-        Refusal{R"({"prompt":"a","temperature":"NaN"})", "temperature"}, Refusal{R"({"prompt":"a","temperature":NaN})", ""},
-        Refusal{R"({"prompt":"a","temperature":true})", "temperature"}, Refusal{R"({"prompt":"a","top_p":-0.1})", "top_p"},
-        Refusal{R"({"prompt":"a","store":true})", "store"}, Refusal{R"({"prompt":"a","service_tier":"flex"})", "service_tier"},
+        Refusal{R"({"prompt":"a","max_tokens":18446744073709551615})", "max_tokens"}, Refusal{R"({"prompt":"a","max_tokens":2.5})", "max_tokens"},
+        Refusal{R"({"prompt":"a","max_tokens":1e999})", "max_tokens"}, Refusal{R"({"prompt":"a","max_tokens":2147483648.0})", "max_tokens"},
+        Refusal{R"({"prompt":"a","max_tokens":1e19})", "max_tokens"}, Refusal{R"({"prompt":"a","max_tokens":0.0})", "max_tokens"},
+        Refusal{R"({"prompt":"a","seed":1e19})", "seed"}, Refusal{R"({"prompt":"a","max_tokens":"5"})", "max_tokens"},
+        Refusal{R"({"prompt":"a","temperature":-0.1})", "temperature"}, Refusal{R"({"prompt":"a","temperature":2.1})", "temperature"},
+        Refusal{R"({"prompt":"a","temperature":1e999})", "temperature"}, Refusal{R"({"prompt":"a","temperature":"NaN"})", "temperature"},
+        Refusal{R"({"prompt":"a","temperature":NaN})", ""}, Refusal{R"({"prompt":"a","temperature":true})", "temperature"},
+        Refusal{R"({"prompt":"a","top_p":-0.1})", "top_p"}, Refusal{R"({"prompt":"a","store":true})", "store"},
+        Refusal{R"({"prompt":"a","service_tier":"flex"})", "service_tier"},
         Refusal{R"({"prompt":"a","stream":true,"stream_options":{"include_obfuscation":true}})", "stream_options.include_obfuscation"},
         Refusal{R"({"prompt":"a","echo":true,"max_tokens":-1})", "max_tokens"}, Refusal{R"({"prompt":"a","top_p":1.01})", "top_p"},
         Refusal{R"({"prompt":"a","top_k":-2})", "top_k"}, Refusal{R"({"prompt":"a","top_k":9999999999})", "top_k"},
