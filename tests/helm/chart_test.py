@@ -54,9 +54,9 @@ def merged(*parts):
     return result
 
 
-def render(values):
+def render(values, release="demo"):
     """The resources, in the order of the templates' names."""
-    rendered = CHART.render(values=values, name="demo", namespace="serving")
+    rendered = CHART.render(values=values, name=release, namespace="serving")
     texts = [text for name, text in sorted(rendered.items()) if name.endswith(".yaml")]
     return [resource for text in texts for resource in yaml.safe_load_all(text) if resource]
 
@@ -134,6 +134,41 @@ class Chart(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("at most 1000000 requests", result.stdout)
 
+    def test_text_of_options_reaches_lockstepd_as_it_is(self):
+        for text in ("<think> & 'more'", 'C:\\a "b" # c', "ü = [1]"):
+            written = self.configuration({"options": {"served-model-name": text}, "model": {"source": "pvc", "reference": "m", "folder": "a # b/"}})
+            with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+                file.write(re.sub(r"^model = .*", "", written, flags=re.MULTILINE))
+                file.flush()
+                result = subprocess.run([os.environ["LOCKSTEP_E2E_BINARY"], "--check", "--config", file.name], capture_output=True, text=True, timeout=60, check=False, env={})
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertIn('\nmodel = "/models/a # b"\n', written)
+
+    def test_takes_names_that_look_like_something_else(self):
+        values = {"secrets": {"apiKeys": "123", "tls": "1e3", "group": "null"}, "serviceAccount": {"name": "true"}, "priorityClassName": "0", "model": {"source": "pvc", "reference": "12"},
+                  "image": {"pullSecrets": ["7"]}, "monitoring": {"podMonitor": True}}  # fmt: skip
+        for release, name in (("123", "r123-lockstep"), ("a.b", "a-b-lockstep"), ("true", "true-lockstep"), ("lockstep", "lockstep"), ("x" * 53, "x" * 40)):
+            resources = render(values, release)
+            for resource in resources:
+                self.validate(resource, KUBERNETES[1])
+                self.assertEqual(resource["metadata"]["labels"]["app.kubernetes.io/instance"], release)
+            self.assertEqual(of_kind(resources, "Service")[0]["metadata"]["name"], name)
+
+    def test_evictions_of_an_mpi_job_are_counted_as_kubernetes_can(self):
+        # Its pods' owners have no scale: with maxUnavailable no pod could ever be evicted.
+        for values, expected in ((LAUNCHES[0], {"maxUnavailable": 1}), (LAUNCHES[1], {"maxUnavailable": 1}), (LAUNCHES[2], {"minAvailable": 2}),
+                                 (merged(LAUNCHES[2], {"podDisruptionBudget": {"maxUnavailable": 9}}), {"minAvailable": 0})):  # fmt: skip
+            (budget,) = of_kind(render(values), "PodDisruptionBudget")
+            self.assertEqual({key: value for key, value in budget["spec"].items() if key != "selector"}, expected)
+
+    def test_every_pod_of_a_group_drains_before_it_goes(self):
+        for launch in LAUNCHES:
+            for resource in render(merged(launch, {"drain": {"delay": 7}})):
+                for pod in pod_templates(resource):
+                    hook = pod["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+                    self.assertIn("7", " ".join(hook))
+                    self.assertEqual(hook[:3] == ["bash", "/etc/lockstep/launch.sh", "drain"], pod["metadata"]["labels"]["app.kubernetes.io/component"] == "worker")
+
     def test_takes_every_option_of_lockstepd_but_those_that_it_sets(self):
         told = subprocess.run([os.environ["LOCKSTEP_E2E_BINARY"], "--help"], capture_output=True, text=True, timeout=60, check=True).stdout
         known = set(re.findall(r"^  (?:-h, )?--([a-z][a-z-]*)", told, re.MULTILINE)) - {"help", "version"}
@@ -154,6 +189,39 @@ class Chart(unittest.TestCase):
                  ({"model": {"source": "hostPath", "reference": "models"}}, "reference"), ({"model": {"source": "pvc", "reference": "my models"}}, "reference"),
                  ({"podDisruptionBudget": {"maxUnavailable": "some"}}, "maxUnavailable"), ({"image": {"tag": "a b"}}, "tag"), ({"env": {"LOCKSTEP_PORT": "1"}}, "LOCKSTEP_PORT"),
                  ({"env": {"A": 1}}, "env"), ({"launcherOptions": ["-n", "2"]}, "launcherOptions"), ({"launcherOptions": ["--mpi"]}, "launcherOptions")]  # fmt: skip
+        self.assert_refused(wrong)
+
+    def test_refuses_what_kubernetes_would_refuse_later(self):
+        spread = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+        wrong = [({"podLabels": {"a": 1}}, "podLabels"), ({"podLabels": {"a": "two words"}}, "podLabels"), ({"podAnnotations": {"a": True}}, "podAnnotations"),
+                 ({"nodeSelector": {"gpu": True}}, "nodeSelector"), ({"tolerations": [{"oprator": "Exists"}]}, "tolerations"), ({"affinity": {"node": {}}}, "affinity"),
+                 ({"topologySpread": [{}]}, "topologySpread"), ({"networkPolicy": {"clients": [{"pods": {}}]}}, "clients"), ({"networkPolicy": {"clients": [{}]}}, "clients"),
+                 ({"serviceAccount": {"annotations": {"a": 1}}}, "annotations"), ({"monitoring": {"labels": {"a": 1}}}, "labels"), ({"monitoring": {"interval": "0s"}}, "interval"),
+                 ({"resources": {"requests": {"cpu": "lots"}}}, "cpu"), ({"devices": {"kind": "gpu", "gpuResource": "a b: c"}}, "gpuResource"), ({"ports": {"rank": 65535}, "devices": {"perNode": 2}}, "ports.rank"),
+                 ({"ports": {"peer": 65535}, "devices": {"perNode": 2}}, "ports.peer"), ({"model": {"source": "hostPath", "reference": "/srv/../etc"}}, "reference"),
+                 ({"model": {"source": "pvc", "reference": "m", "folder": "/a"}}, "folder"), ({"model": {"source": "pvc", "reference": "m", "folder": "a/../../b"}}, "folder"),
+                 # What the chart sets itself would be there twice, and the last one would win without a word.
+                 ({"podLabels": {"app.kubernetes.io/component": "x"}}, "app.kubernetes.io/component"), ({"monitoring": {"labels": {"app.kubernetes.io/name": "x"}}}, "app.kubernetes.io/name"),
+                 ({"podAnnotations": {"checksum/configuration": "x"}}, "checksum/configuration"), ({"topologySpread": [{**spread, "labelSelector": {}}]}, "topologySpread"),
+                 # A default that is taken away: no rank at all, https without a certificate.
+                 ({"devices": {"perNode": None}}, "perNode"), ({"secrets": {"tls": None}}, "tls"), ({"image": None}, "image"), ({"resources": None}, "resources"),
+                 ({"launch": "mpiJob", "nodes": 2, "podDisruptionBudget": {"maxUnavailable": "50%"}, **SSH}, "maxUnavailable"), ({"launcherOptions": ["--help"]}, "launcherOptions"),
+                 ({"env": {"LWS_LEADER_ADDRESS": "a"}}, "LWS_LEADER_ADDRESS"), ({"image": {"pullSecrets": [""]}}, "pullSecrets")]  # fmt: skip
+        self.assert_refused(wrong)
+
+    def test_refuses_text_that_would_be_more_than_one_value(self):
+        for text in ("a: b", "a b", "a #b", "a\nb: c", "a}, b: {c", '"', "{{ .Values }}"):
+            for values in ({"image": {"repository": text}}, {"model": {"source": "image", "reference": text}}, {"secrets": {"tls": text}}, {"serviceAccount": {"name": text}},
+                           {"priorityClassName": text}):  # fmt: skip
+                with self.subTest(values=values), self.assertRaises(helm_python.HelmError):
+                    render(values)
+        for text in ("/a: b", "/a #b", "/a}, b: {c", '/a "b"', "/{{ .Values }}"):
+            (deployment,) = of_kind(render({"model": {"source": "hostPath", "reference": text}}), "Deployment")
+            self.assertIn({"name": "model", "hostPath": {"path": text, "type": "Directory"}}, deployment["spec"]["template"]["spec"]["volumes"])
+        for values in ({"options": {"log-level": "info\nport = 1"}}, {"options": {"served-model-name": ["a", "b\nport = 1"]}}, {"model": {"source": "hostPath", "reference": "/a\nb: c"}}):
+            self.assert_refused([(values, "options" if "options" in values else "reference")])
+
+    def assert_refused(self, wrong):
         for values, name in wrong:
             with self.subTest(values=values), self.assertRaises(helm_python.HelmError) as refused:
                 render(values)

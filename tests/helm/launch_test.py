@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Goal    The chart's launch.sh finds the pods of a group, waits for their sshd, and starts as many ranks as there are devices.
+"""Goal    The chart's launch.sh finds the pods of a group, waits for their sshd, and starts as many ranks as there are devices; a pod that goes drains its ranks first.
 Method  The script beside a lockstep-run that prints how it was called; a listening socket on loopback stands for the workers' sshd."""
 
 import pathlib
@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import tempfile
+import threading
 import unittest
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "helm/lockstep/files/launch.sh"
@@ -58,6 +59,34 @@ class Launch(unittest.TestCase):
         result = self.lead()
         self.assertEqual(result.returncode, 64)
         self.assertIn("expected 2 hosts, found: launcher", result.stderr)
+
+    def test_drain_asks_the_ranks_of_the_pod_and_waits_until_they_have_left(self):
+        processes = self.folder / "processes"
+        processes.mkdir()
+        for name, count in (("lockstepd", 2), ("bystander", 1)):
+            program = self.folder / name
+            # A rank that takes its time: it leaves a word before its end, and ends only after that.
+            program.write_text(f'#!/bin/bash\ntrap \'echo "$$" >>{self.folder}/drained; exit 0\' USR1\necho up\nwhile true; do read -rt 0.05 <> <(:); done\n')
+            program.chmod(0o755)
+            for _ in range(count):
+                rank = subprocess.Popen([program], stdout=subprocess.PIPE, text=True)
+                self.addCleanup(rank.wait)
+                self.addCleanup(rank.kill)
+                self.addCleanup(rank.stdout.close)
+                rank.stdout.readline()
+                (processes / str(rank.pid)).symlink_to(f"/proc/{rank.pid}")
+                if name == "lockstepd":
+                    threading.Thread(target=rank.wait, daemon=True).start()  # a process that nobody has waited for keeps its name
+                else:
+                    bystander = rank
+        result = self.lead("drain", "0", PROCESSES=str(processes))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(len((self.folder / "drained").read_text().split()), 2)
+        self.assertIsNone(bystander.poll())
+
+    def test_drain_of_a_pod_without_ranks_is_over_at_once(self):
+        (self.folder / "none").mkdir()
+        self.assertEqual(self.lead("drain", "0", PROCESSES=str(self.folder / "none")).returncode, 0)
 
     def test_says_what_is_missing_when_nothing_tells_who_belongs_to_the_group(self):
         self.assertIn("LWS_LEADER_ADDRESS", self.lead().stderr)

@@ -5,6 +5,7 @@ set -euo pipefail
 
 readonly kSsh=/etc/lockstep-ssh
 readonly kMpiHosts=${MPI_HOSTS:-/etc/mpi/hostfile}
+readonly kProcesses=${PROCESSES:-/proc}
 hosts=$(mktemp)
 readonly hosts
 
@@ -58,8 +59,25 @@ lead() {
     --mca btl self,vader,tcp --mca pml ob1 -- lockstepd
 }
 
+# drain SECONDS: asks this pod's ranks for it, which takes the whole group along, and waits until they have left.
+drain() {
+  local process asked=()
+  sleep "$1"
+  for process in "$kProcesses"/[0-9]*; do
+    if [[ $(cat "$process/comm" 2>/dev/null) == lockstepd ]] && kill -s USR1 "${process##*/}"; then
+      asked+=("$process")
+    fi
+  done
+  for process in "${asked[@]}"; do
+    while [[ -e $process/comm ]]; do
+      sleep 0.2
+    done
+  done
+}
+
 case ${1:-} in
   leader) lead "${@:2}" ;;
   worker) exec /usr/sbin/sshd -D -e -f /etc/lockstep/sshd_config ;;
-  *) fail "expected leader or worker" ;;
+  drain) drain "${2:?seconds}" ;;
+  *) fail "expected leader, worker or drain" ;;
 esac

@@ -1,10 +1,14 @@
+{{/* A release may have dots in its name and begin with a digit; a Service may not. */}}
 {{- define "lockstep.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- $name := .Release.Name | replace "." "-" }}
+{{- if not (contains .Chart.Name $name) }}{{ $name = printf "%s-%s" $name .Chart.Name }}{{ end }}
+{{- if regexMatch "^[0-9]" $name }}{{ $name = printf "r%s" $name }}{{ end }}
+{{- $name | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "lockstep.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "lockstep.labels" -}}
@@ -16,7 +20,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{- define "lockstep.metadata" -}}
 name: {{ include "lockstep.name" . }}
-namespace: {{ .Release.Namespace }}
+namespace: {{ .Release.Namespace | quote }}
 labels:
   {{- include "lockstep.labels" . | nindent 2 }}
 {{- end }}
@@ -37,7 +41,7 @@ labels:
 {{ add (int .Values.drain.delay) (int .Values.drain.timeout) (int .Values.drain.margin) }}
 {{- end }}
 
-{{/* The file that lockstepd reads. Numbers by toJson: templates would print a million as 1e+06. */}}
+{{/* The file that lockstepd reads. Values as JSON: templates would print a million as 1e+06. Raw: lockstepd knows no \u003c. */}}
 {{- define "lockstep.configuration" -}}
 host = 0.0.0.0
 port = {{ .Values.ports.rank }}
@@ -48,7 +52,7 @@ drain-timeout = {{ .Values.drain.timeout }}s
 device = cuda
 {{- end }}
 {{- if ne .Values.model.source "embedded" }}
-model = {{ printf "/models/%s" .Values.model.folder | trimSuffix "/" }}
+model = {{ printf "/models/%s" .Values.model.folder | trimSuffix "/" | toRawJson }}
 {{- end }}
 {{- if .Values.secrets.apiKeys }}
 api-key-file = /etc/lockstep-secrets/api/api-keys
@@ -61,7 +65,7 @@ tls-key = /etc/lockstep-secrets/tls/tls.key
 group-secret-file = /etc/lockstep-secrets/group/group-secret
 {{- end }}
 {{- range $name, $value := .Values.options }}
-{{ $name }} = {{ $value | toJson }}
+{{ $name }} = {{ $value | toRawJson }}
 {{- end }}
 {{- end }}
 
@@ -75,6 +79,9 @@ httpGet: {path: {{ .path }}, port: rank-0, scheme: {{ ternary "HTTPS" "HTTP" (ne
 {{- $ports := .Values.ports }}
 {{- $ranges := list (list "rank" (int $ports.rank) $ranks) (list "shared" (int $ports.shared) 1) (list "ssh" (int $ports.ssh) 1) (list "mpi" (int $ports.mpi) 256) (list "peer" (int $ports.peer) $ranks) }}
 {{- range $i, $one := $ranges }}
+{{- if gt (add (index $one 1) (index $one 2)) 65536 }}
+{{- fail (printf "ports.%s takes %d ports from %d on: the last there is is 65535" (index $one 0) (index $one 2) (index $one 1)) }}
+{{- end }}
 {{- range $other := slice $ranges 0 $i }}
 {{- if and (lt (index $one 1) (add (index $other 1) (index $other 2))) (lt (index $other 1) (add (index $one 1) (index $one 2))) }}
 {{- fail (printf "ports.%s takes %d from %d on, ports.%s %d from %d on: keep them apart" (index $one 0) (index $one 2) (index $one 1) (index $other 0) (index $other 2) (index $other 1)) }}

@@ -10,7 +10,7 @@ metadata:
     {{- with .root.Values.podAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
 spec:
   {{- include "lockstep.podPlace" .root | nindent 2 }}
-  serviceAccountName: {{ include "lockstep.serviceAccount" .root }}
+  serviceAccountName: {{ include "lockstep.serviceAccount" .root | trim | quote }}
   automountServiceAccountToken: false
   # Kubernetes would set LOCKSTEP_PORT to an address, which lockstepd would take for its option.
   enableServiceLinks: false
@@ -25,7 +25,7 @@ spec:
   {{- with .root.Values.image.pullSecrets }}
   imagePullSecrets:
     {{- range . }}
-    - name: {{ . }}
+    - name: {{ . | quote }}
     {{- end }}
   {{- end }}
   containers:
@@ -45,10 +45,10 @@ tolerations: {{ toYaml . | nindent 2 }}
 affinity: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- if .Values.topologySpread }}
 topologySpreadConstraints:
@@ -62,7 +62,7 @@ topologySpreadConstraints:
 
 {{- define "lockstep.container" -}}
 name: lockstep
-image: {{ include "lockstep.image" .root }}
+image: {{ include "lockstep.image" .root | quote }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 {{- if eq .role "alone" }}
 command: [lockstep-run]
@@ -135,6 +135,11 @@ readinessProbe:
 livenessProbe:
   tcpSocket: {port: ssh}
   {{- toYaml .root.Values.probes.liveness | nindent 2 }}
+lifecycle:
+  preStop:
+    exec:
+      # Without it sshd, and with it the ranks here, would end at once; one rank's drain is the whole group's.
+      command: [bash, /etc/lockstep/launch.sh, drain, {{ .root.Values.drain.delay | quote }}]
 {{- else }}
 startupProbe:
   {{- include "lockstep.probe" (dict "root" .root "path" "/ready") | nindent 2 }}
@@ -170,22 +175,22 @@ lifecycle:
   emptyDir: {sizeLimit: 1Gi}
 {{- if eq .Values.model.source "pvc" }}
 - name: model
-  persistentVolumeClaim: {claimName: {{ .Values.model.reference }}, readOnly: true}
+  persistentVolumeClaim: {claimName: {{ .Values.model.reference | quote }}, readOnly: true}
 {{- else if eq .Values.model.source "hostPath" }}
 - name: model
-  hostPath: {path: {{ .Values.model.reference }}, type: Directory}
+  hostPath: {path: {{ .Values.model.reference | quote }}, type: Directory}
 {{- else if eq .Values.model.source "image" }}
 - name: model
-  image: {reference: {{ .Values.model.reference }}, pullPolicy: IfNotPresent}
+  image: {reference: {{ .Values.model.reference | quote }}, pullPolicy: IfNotPresent}
 {{- end }}
 {{- range $name, $secret := dict "api" .Values.secrets.apiKeys "tls" .Values.secrets.tls "group" .Values.secrets.group }}
 {{- if $secret }}
 - name: secret-{{ $name }}
-  secret: {secretName: {{ $secret }}, defaultMode: 0440}
+  secret: {secretName: {{ $secret | quote }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
 {{- if ne .Values.launch "pod" }}
 - name: ssh
-  secret: {secretName: {{ .Values.secrets.ssh }}, defaultMode: 0440}
+  secret: {secretName: {{ .Values.secrets.ssh | quote }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
