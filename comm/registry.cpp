@@ -21,7 +21,8 @@ std::span<const CommBackend> comm_backends() {
                   .multi_process = true,
                   .needs_device = true,
                   .make = make_nccl_communicator,
-                  .make_over = make_nccl_over_control},
+                  .make_over = make_nccl_over_control,
+                  .probe = probe_nccl},
   };
   return kBackends;
 }

@@ -185,6 +185,15 @@ RankParts Daemon::rank_parts(const DaemonHooks& hooks) {
 RankEvents Daemon::rank_events() {
   return {.on_phase = [this](std::string_view phase,
                              Duration duration) { boost::asio::post(io_, [this, phase, duration] { metrics_->set_start_phase(phase, duration); }); },
+          .on_communicator =
+              [this](const comm::Communicator& communicator, const std::string& note) {
+                boost::asio::post(io_, [this, &communicator, note] {
+                  metrics_->set_communicator(&communicator);
+                  if (!note.empty()) {
+                    logger_.info("{}", note);
+                  }
+                });
+              },
           .on_peers =
               [this](comm::PeerChannel& peers) {
                 boost::asio::post(io_, [this, &peers] {
@@ -219,6 +228,7 @@ RankEvents Daemon::rank_events() {
                   life_->set_state(LifeState::kDraining);
                   life_->set_engine(nullptr);
                   life_->set_peers(nullptr);
+                  metrics_->set_communicator(nullptr);
                   peers_ = nullptr;
                   engine_ = nullptr;
                 });

@@ -117,6 +117,9 @@ ROWS = [
     ("Device", [
         ("Device memory", "In use, reserved, and all of it; nothing on the host", "timeseries", "bytes", [(gauge("lockstep_device_memory_bytes"), RANK + " {{state}}")]),
         ("Launches", "Kernels a second", "timeseries", "ops", [(rate("lockstep_device_launches_total"), RANK)]),
+        ("Between devices", "Bytes a second that NCCL sends and receives", "timeseries", "Bps",
+         [(rate("lockstep_nccl_bytes_total", by="job, rank, direction"), RANK + " {{direction}}")]),
+        ("Agreement's transport", "What carries the agreement", "timeseries", "short", [(gauge("lockstep_agreement_transport_info"), RANK + " {{transport}}")]),
         ("Waits of the host", "Times a second that the host waits for the device", "timeseries", "ops", [(rate("lockstep_device_host_waits_total"), RANK)]),
     ]),
     ("Process", [

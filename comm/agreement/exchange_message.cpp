@@ -1,5 +1,6 @@
 #include "comm/agreement/exchange_message.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -33,7 +34,7 @@ Status check_equal(const ExpectedMessage& expected, std::string_view field, std:
 }
 
 Status check_counts(const ExchangeHeader& header, const ExpectedMessage& expected) {
-  if (expected.direction != ExchangeDirection::kDispatch && expected.direction != ExchangeDirection::kWeightedDispatch) {
+  if (!is_routed(expected.direction)) {
     LOCKSTEP_RETURN_IF_ERROR(check_equal(expected, "pairs", header.pairs, expected.pairs_max));
     return check_equal(expected, "rows", header.rows, expected.rows_max);
   }
@@ -80,6 +81,21 @@ RoutedPair read_pair(std::span<const std::byte> message, std::int32_t index) {
   RoutedPair pair;
   std::memcpy(&pair, message.subspan(offset, sizeof(pair)).data(), sizeof(pair));
   return pair;
+}
+
+Status check_token_counts(const DPMetadata& tokens, const ExchangePosition& position, std::int32_t rows_max) {
+  const auto counts = tokens.tokens_per_rank();
+  const auto found = std::ranges::find_if(counts, [rows_max](std::int32_t count) { return count < 0 || count > rows_max; });
+  if (found == counts.end()) {
+    return {};
+  }
+  const auto member = static_cast<int>(found - counts.begin());
+  return Error{
+      ErrorCode::kDiverged,
+      fmt::format("step {}, layer {}, micro-batch {}: member {} has {} rows, member {}'s buffers are for 0 to {}: the members' limits on tokens differ; "
+                  "restart the group with equal options",
+                  position.step, position.layer, position.micro_batch, member, *found, tokens.rank(), rows_max),
+      member};
 }
 
 Result<ExchangeHeader> read_header(std::span<const std::byte> message, const ExpectedMessage& expected) {

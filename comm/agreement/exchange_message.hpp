@@ -18,10 +18,16 @@ enum class ExchangeDirection : std::int32_t {
   // With what a member needs to weigh and sum by itself: the weights (float32) follow the pairs, or the experts.
   kWeightedDispatch = 0x4C575344,  ///< "LWSD"
   kWeightedGather = 0x4C575448,    ///< "LWTH"
+  // Of rows that travel by themselves, from device to device.
+  kRouting = 0x4C525447,  ///< "LRTG": header, pairs
 };
 
 [[nodiscard]] constexpr bool is_gather(ExchangeDirection direction) {
   return direction == ExchangeDirection::kGather || direction == ExchangeDirection::kWeightedGather;
+}
+/// Lists only the experts of the receiver: how many there are is the sender's to say.
+[[nodiscard]] constexpr bool is_routed(ExchangeDirection direction) {
+  return direction == ExchangeDirection::kDispatch || direction == ExchangeDirection::kWeightedDispatch || direction == ExchangeDirection::kRouting;
 }
 [[nodiscard]] constexpr bool is_weighted(ExchangeDirection direction) {
   return direction == ExchangeDirection::kWeightedDispatch || direction == ExchangeDirection::kWeightedGather;
@@ -75,6 +81,9 @@ void write_header(std::span<std::byte> message, ExchangeDirection direction, con
                   std::int32_t pairs);
 void write_pair(std::span<std::byte> message, std::int32_t index, RoutedPair pair);
 [[nodiscard]] RoutedPair read_pair(std::span<const std::byte> message, std::int32_t index);
+
+/// Of agreed counts.      Errors  kDiverged: a member's micro-batch has more rows than there are buffers for, by the limits of this member.
+[[nodiscard]] Status check_token_counts(const DPMetadata& tokens, const ExchangePosition& position, std::int32_t rows_max);
 
 /// Errors  kDiverged naming the field, both members and both values.
 [[nodiscard]] Result<ExchangeHeader> read_header(std::span<const std::byte> message, const ExpectedMessage& expected);

@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "comm/agreement/device_exchange/device_expert_exchange.hpp"
 #include "comm/agreement/exchange_memory.hpp"
 #include "comm/agreement/exchange_message.hpp"
 #include "lockstep/core/check.hpp"
@@ -186,17 +187,8 @@ void HostExpertExchange::expect_stage(Stage stage, std::string_view call) const 
 Status HostExpertExchange::take_tokens(const DPMetadata& tokens) {
   LOCKSTEP_CHECK(static_cast<std::size_t>(tokens.world_size()) == members_, "token counts of {} members in a group of {}", tokens.world_size(), members_);
   LOCKSTEP_CHECK(static_cast<std::size_t>(tokens.rank()) == me_, "token counts of member {} at member {}", tokens.rank(), me_);
+  LOCKSTEP_RETURN_IF_ERROR(check_token_counts(tokens, position_, options_.rows_max));
   const auto counts = tokens.tokens_per_rank();
-  const auto found = std::ranges::find_if(counts, [&](std::int32_t count) { return count < 0 || count > options_.rows_max; });
-  if (found != counts.end()) {
-    const auto member = static_cast<int>(found - counts.begin());
-    return Error{
-        ErrorCode::kDiverged,
-        fmt::format("step {}, layer {}, micro-batch {}: member {} has {} rows, member {}'s buffers are for 0 to {}: the members' limits on tokens differ; "
-                    "restart the group with equal options",
-                    position_.step, position_.layer, position_.micro_batch, member, *found, me_, options_.rows_max),
-        member};
-  }
   std::ranges::copy(counts, tokens_.begin());
   gathers_ = std::accumulate(counts.begin(), counts.end(), std::int64_t{0}) <= options_.gather_rows;
   return {};
@@ -360,6 +352,7 @@ ExpectedMessage HostExpertExchange::expected_from(std::size_t peer, ExchangeDire
   switch (direction) {
     case ExchangeDirection::kDispatch:
     case ExchangeDirection::kWeightedDispatch:
+    case ExchangeDirection::kRouting:
       expected.pairs_max = pairs_capacity(sources_[peer], tokens_[peer]);
       break;
     case ExchangeDirection::kGather:
@@ -578,12 +571,22 @@ Status check_options(const GroupView& view, const Placement& placement, const Ex
 
 }  // namespace
 
+bool exchanges_on_device(Communicator& communicator, const device::Device* device, CombineMode combine) {
+  // Sums of a rank's experts are made by the host.
+  return device != nullptr && !device->host_memory() && combine == CombineMode::kPerExpert &&
+         (communicator.size() == 1 || communicator.device_messages() != nullptr);
+}
+
 Result<std::unique_ptr<ExpertExchange>> ExpertExchange::create(Communicator& communicator, const GroupView& view, const Placement& placement,
                                                                const ExpertExchangeOptions& options) {
   LOCKSTEP_CHECK(communicator.rank() == view.my_index && communicator.size() == view.size(), "communicator {} of {} for member {} of {}", communicator.rank(),
                  communicator.size(), view.my_index, view.size());
   LOCKSTEP_RETURN_IF_ERROR(check_options(view, placement, options));
   try {
+    if (exchanges_on_device(communicator, options.device, options.combine)) {
+      LOCKSTEP_CHECK(options.ops != nullptr, "an exchange on the device of member {} without ops", view.my_index);
+      return DeviceExpertExchange::create(communicator.device_messages(), communicator, view, placement, options);
+    }
     auto exchange = std::make_unique<HostExpertExchange>(communicator, view, placement, options);
     LOCKSTEP_RETURN_IF_ERROR(exchange->allocate());
     return std::unique_ptr<ExpertExchange>(std::move(exchange));

@@ -66,6 +66,11 @@ Result<const nccl::Plugin*> open_plugin(const CommOptions& options) {
 
 }  // namespace
 
+Status probe_nccl(const CommOptions& options) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const nccl::Plugin* plugin, open_plugin(options));
+  return plugin->probe(options);
+}
+
 Result<std::unique_ptr<Communicator>> make_nccl_over_control(std::unique_ptr<Communicator> control, const CommOptions& options) {
   LOCKSTEP_ASSIGN_OR_RETURN(const nccl::Plugin* plugin, open_plugin(options));
   return plugin->make(std::move(control), options);

@@ -16,4 +16,7 @@ namespace lockstep::comm {
 /// all ranks came within options.start_timeout.
 [[nodiscard]] Result<std::unique_ptr<Communicator>> make_nccl_over_control(std::unique_ptr<Communicator> control, const CommOptions& options);
 
+/// Whether this rank has the plugin, its libraries and a device. Not collective.      Errors  kUnsupported: what is missing.
+[[nodiscard]] Status probe_nccl(const CommOptions& options);
+
 }  // namespace lockstep::comm

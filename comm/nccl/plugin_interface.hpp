@@ -15,6 +15,8 @@ struct Plugin {
   const char* interface_id;  ///< LOCKSTEP_COMM_INTERFACE of the build
   /// `control` is a communicator of the same ranks over host memory; the new one owns it.
   Result<std::unique_ptr<Communicator>> (*make)(std::unique_ptr<Communicator> control, const CommOptions& options);
+  /// Whether this rank has a device that `make` could use.
+  Status (*probe)(const CommOptions& options);
 };
 using PluginEntry = const Plugin* (*)();
 

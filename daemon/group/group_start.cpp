@@ -110,7 +110,8 @@ scheduler::EngineOptions engine_options(const DaemonOptions& options) {
           .stall_timeout = options.stall_timeout,
           .keep_alive_interval = options.keep_alive_interval,
           // Two builds may round differently, even of one version; and a text has one embedding, whichever rank is asked.
-          .options_hash = fnv1a(options.embedding_pooling == scheduler::Pooling::kMean ? "mean" : "last", fnv1a(LOCKSTEP_VERSION " " __VERSION__))};
+          .options_hash = fnv1a(options.communicator,
+                                fnv1a(options.embedding_pooling == scheduler::Pooling::kMean ? "mean" : "last", fnv1a(LOCKSTEP_VERSION " " __VERSION__)))};
 }
 
 Status check_start(const DaemonOptions& options, const comm::LaunchInfo& launch, const model::ModelConfig& config, std::int64_t host_memory_bytes) {

@@ -7,7 +7,7 @@
 #include <fmt/format.h>
 
 #include "daemon/group/group_start.hpp"
-#include "lockstep/comm/communicator.hpp"
+#include "lockstep/comm/communicator_choice.hpp"
 
 namespace lockstep::daemon {
 namespace {
@@ -64,14 +64,30 @@ Status RankRunner::join_group() {
   }
   {
     const PhaseTimer timer("comm", events_);
-    const comm::CommOptions options{.launch = parts_.launch, .start_timeout = parts_.options->start_timeout};
-    LOCKSTEP_ASSIGN_OR_RETURN(communicator_, comm::make_communicator(parts_.launch.world_size == 1 ? "local" : "mpi", options));
+    LOCKSTEP_RETURN_IF_ERROR(make_communicator());
   }
   if (parts_.hooks->wrap_communicator) {
     communicator_ = parts_.hooks->wrap_communicator(std::move(communicator_));
   }
   const PhaseTimer timer("peers", events_);
   return parts_.launch.world_size == 1 ? Status{} : connect_peers(deadline);
+}
+
+Status RankRunner::make_communicator() {
+  const comm::CommOptions options{.launch = parts_.launch, .start_timeout = parts_.options->start_timeout, .current_step = [progress = parts_.progress] {
+                                    return progress->report().step;
+                                  }};
+  if (parts_.launch.world_size == 1) {
+    LOCKSTEP_ASSIGN_OR_RETURN(communicator_, comm::make_communicator("local", options));
+    return {};
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<comm::Communicator> hosts, comm::make_communicator("mpi", options));
+  LOCKSTEP_ASSIGN_OR_RETURN(const device::DeviceBackend* const backend, device::find_device_backend(parts_.options->device));
+  const comm::CommunicatorWish wish{.name = parts_.options->communicator, .computes_on_device = !backend->host_memory};
+  LOCKSTEP_ASSIGN_OR_RETURN(comm::CommunicatorChoice choice, comm::choose_communicator(std::move(hosts), wish, options));
+  communicator_ = std::move(choice.communicator);
+  events_.on_communicator(*communicator_, choice.note);
+  return {};
 }
 
 Status RankRunner::connect_peers(const Deadline& deadline) {

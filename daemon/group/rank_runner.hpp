@@ -37,9 +37,11 @@ struct RankParts {
 /// Called on the step thread, in this order.
 struct RankEvents {
   std::function<void(std::string_view phase, Duration duration)> on_phase;  ///< after each of kStartPhases but "check"
-  std::function<void(comm::PeerChannel&)> on_peers;                         ///< all are connected
-  std::function<void(device::Device&)> on_device;                           ///< made; it lives as long as the runner
-  std::function<void(scheduler::Engine&)> on_engine;                        ///< made, not loaded
+  /// Of several ranks: made, and what there is to say of it. It lives until before_farewell has returned.
+  std::function<void(const comm::Communicator&, const std::string& note)> on_communicator;
+  std::function<void(comm::PeerChannel&)> on_peers;   ///< all are connected
+  std::function<void(device::Device&)> on_device;     ///< made; it lives as long as the runner
+  std::function<void(scheduler::Engine&)> on_engine;  ///< made, not loaded
   std::function<void()> on_loaded;
   std::function<void()> before_farewell;  ///< the group has agreed to end: peers will go, and the engine. Returns when nobody uses them any more.
 };
@@ -61,6 +63,7 @@ class RankRunner {
 
  private:
   [[nodiscard]] Status join_group();
+  [[nodiscard]] Status make_communicator();
   [[nodiscard]] Status connect_peers(const Deadline& deadline);
   [[nodiscard]] Status make_engine();
   /// Of a wait that ran out, the ranks for which it waited.

@@ -4,6 +4,8 @@
 #include <initializer_list>
 #include <limits>
 
+#include "lockstep/core/check.hpp"
+
 namespace lockstep::daemon {
 
 void AtomicHistogram::observe(double value) {
@@ -52,6 +54,14 @@ AtomicHistogram& AtomicTable::histogram(const std::string& name, const std::stri
   Series& series = add(name, help, prometheus::MetricType::Histogram, labels);
   series.histogram = std::make_unique<AtomicHistogram>(bounds);
   return *series.histogram;
+}
+
+void AtomicTable::set_label(const AtomicHistogram& series, const std::string& label, std::string_view value) {
+  const auto found = std::ranges::find(series_, &series, [](const Series& each) { return static_cast<const AtomicHistogram*>(each.histogram.get()); });
+  LOCKSTEP_CHECK(found != series_.end(), "label {} of a histogram that is not in the table", label);
+  const auto named = std::ranges::find(found->labels, label, &prometheus::ClientMetric::Label::name);
+  LOCKSTEP_CHECK(named != found->labels.end(), "{} has no label {}", families_[found->family].name, label);
+  named->value = value;
 }
 
 std::vector<prometheus::MetricFamily> AtomicTable::Collect() const {

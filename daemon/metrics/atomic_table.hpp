@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <prometheus/collectable.h>
@@ -41,13 +42,16 @@ class AtomicHistogram {
 
 using LabelSet = std::map<std::string, std::string>;
 
-/// Ownership  owns the series, which stay where they are.      Threads  series are added before the first Collect and before any writer; Collect from any.
+/// Ownership  owns the series, which stay where they are.      Threads  series are added before the first Collect and before any writer; Collect and set_label
+/// one at a time, beside writers.
 class AtomicTable final : public prometheus::Collectable {
  public:
   explicit AtomicTable(LabelSet constant_labels) : constant_labels_(std::move(constant_labels)) {}
   AtomicNumber& counter(const std::string& name, const std::string& help, const LabelSet& labels = {});
   AtomicNumber& gauge(const std::string& name, const std::string& help, const LabelSet& labels = {});
   AtomicHistogram& histogram(const std::string& name, const std::string& help, std::span<const double> bounds, const LabelSet& labels = {});
+  /// Another value of a label that the series has.
+  void set_label(const AtomicHistogram& series, const std::string& label, std::string_view value);
   [[nodiscard]] std::vector<prometheus::MetricFamily> Collect() const override;
 
  private:

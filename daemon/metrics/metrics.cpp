@@ -12,7 +12,8 @@
 #include <prometheus/text_serializer.h>
 
 #include "daemon/metrics/atomic_table.hpp"
-#include "daemon/metrics/device_metrics.hpp"
+#include "daemon/metrics/device/communicator_metrics.hpp"
+#include "daemon/metrics/device/device_metrics.hpp"
 #include "daemon/metrics/forward/forward_metrics.hpp"
 #include "daemon/metrics/process_metrics.hpp"
 #include "daemon/metrics/step_metrics.hpp"
@@ -40,8 +41,10 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
         steps_table_(labels_),
         process_(labels_),
         device_(labels_),
+        communicator_(labels_, options.transport),
         forward_(labels_, options.forward_timings),
-        steps_(steps_table_, options.transport, options.world_size) {
+        steps_(steps_table_, options.transport, options.world_size),
+        world_size_(options.world_size) {
     add_infos(options);
     for (const std::string_view state : kUpStates) {
       up_state_.Add({{"state", std::string(state)}});
@@ -84,6 +87,13 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
   void set_drain_remaining(std::size_t requests) override { drain_remaining_.Set(static_cast<double>(requests)); }
   void count_watchdog_ping() override { watchdog_pings_.Increment(); }
   void set_device(const device::Device& device) override { device_.set_device(&device); }
+  void set_communicator(const comm::Communicator* communicator) override {
+    communicator_.set_communicator(communicator);
+    if (communicator != nullptr) {
+      show_group(std::string(communicator->transport()));
+      steps_.set_agreement_transport(steps_table_, communicator->agreement_transport());
+    }
+  }
 
   [[nodiscard]] std::string text() const override {
     std::ostringstream out;
@@ -116,9 +126,15 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
     gauges("lockstep_config_info", "The configuration that runs; always 1.")
         .Add({{"model", options.model}, {"device", options.device}, {"load_format", options.load_format}, {"micro_batches", options.micro_batches}})
         .Set(1);
-    gauges("lockstep_group_info", "The group that this rank is in; always 1.")
-        .Add({{"world_size", std::to_string(options.world_size)}, {"epoch", "0"}, {"transport", options.transport}})
-        .Set(1);
+    show_group(options.transport);
+  }
+  /// What carries rows is known when the ranks have met.
+  void show_group(const std::string& transport) {
+    if (group_info_ != nullptr) {
+      group_infos_.Remove(group_info_);
+    }
+    group_info_ = &group_infos_.Add({{"world_size", std::to_string(world_size_)}, {"epoch", "0"}, {"transport", transport}});
+    group_info_->Set(1);
   }
   GaugeFamily& gauges(const std::string& name, const std::string& help) {
     return prometheus::BuildGauge().Name(name).Help(help).Labels(labels_).Register(registry_);
@@ -130,7 +146,8 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
     std::vector<prometheus::MetricFamily> all = registry_.Collect();
     for (const prometheus::Collectable* source :
          {static_cast<const prometheus::Collectable*>(&steps_table_), static_cast<const prometheus::Collectable*>(&process_),
-          static_cast<const prometheus::Collectable*>(&device_), static_cast<const prometheus::Collectable*>(&forward_)}) {
+          static_cast<const prometheus::Collectable*>(&device_), static_cast<const prometheus::Collectable*>(&communicator_),
+          static_cast<const prometheus::Collectable*>(&forward_)}) {
       for (prometheus::MetricFamily& family : source->Collect()) {
         all.push_back(std::move(family));
       }
@@ -143,8 +160,12 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
   AtomicTable steps_table_;
   ProcessMetrics process_;
   DeviceMetrics device_;
+  CommunicatorMetrics communicator_;
   ForwardMetrics forward_;
   StepMetrics steps_;
+  int world_size_;
+  GaugeFamily& group_infos_ = gauges("lockstep_group_info", "The group that this rank is in, and what carries rows between its ranks; always 1.");
+  prometheus::Gauge* group_info_ = nullptr;
   GaugeFamily& up_state_ = gauges("lockstep_up_state", "1 for the state that this rank is in, else 0.");
   GaugeFamily& start_phase_ = gauges("lockstep_startup_phase_seconds", "How long each phase of the start took.");
   CounterFamily& http_requests_ =

@@ -14,6 +14,9 @@
 #include "lockstep/forward_context.hpp"
 #include "lockstep/scheduler/step_observer.hpp"
 
+namespace lockstep::comm {
+class Communicator;
+}
 namespace lockstep::device {
 class Device;
 }
@@ -27,7 +30,7 @@ struct MetricsOptions {
   std::string model;
   std::string device;
   std::string load_format;
-  std::string transport;
+  std::string transport;                                  ///< shown until set_communicator
   std::string micro_batches = "1";                        ///< the option's value
   const ForwardTimingTracker* forward_timings = nullptr;  ///< borrowed; null: none are shown
 };
@@ -56,6 +59,8 @@ class Metrics {
   virtual void count_watchdog_ping() = 0;
   /// From now on the device's numbers are shown. Borrowed.
   virtual void set_device(const device::Device& device) = 0;
+  /// From now on what it carries is shown, and what carries agreements. Borrowed; null: it goes, and its last numbers stay.
+  virtual void set_communicator(const comm::Communicator* communicator) = 0;
 
   /// The exposition format 0.0.4.
   [[nodiscard]] virtual std::string text() const = 0;

@@ -14,6 +14,8 @@ namespace lockstep::daemon {
 class StepMetrics final : public scheduler::StepObserver {
  public:
   StepMetrics(AtomicTable& table, std::string_view transport, int world_size);
+  /// What carries the agreement, once it is known. Not beside a Collect of the table.
+  void set_agreement_transport(AtomicTable& table, std::string_view transport) { table.set_label(agreement_seconds_, "transport", transport); }
   void on_step(const scheduler::StepRecord& record) override;
   void on_queue(const scheduler::QueueRecord& record) override;
   void on_first_token(Duration since_arrival) override;

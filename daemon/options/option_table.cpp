@@ -7,6 +7,7 @@
 #include <charconv>
 #include <utility>
 
+#include "lockstep/comm/communicator_choice.hpp"
 #include "lockstep/device/device.hpp"
 
 namespace lockstep::daemon {
@@ -65,6 +66,22 @@ constexpr OptionKind device_name() {
                 return std::ranges::find(device::device_names(), text) != device::device_names().end();
               },
           .choices = device_names};
+}
+
+std::vector<std::string> communicator_names() {
+  const auto names = comm::communicator_names();
+  return {names.begin(), names.end()};
+}
+
+constexpr OptionKind communicator_name() {
+  return {.placeholder = "NAME",
+          .expected = [] { return "a communicator: " + any_of(communicator_names()); },
+          .apply =
+              [](std::string_view text, DaemonOptions& options) {
+                options.communicator = text;
+                return std::ranges::find(comm::communicator_names(), text) != comm::communicator_names().end();
+              },
+          .choices = communicator_names};
 }
 
 /// An IPv4 address, or a network with its bits.
@@ -199,6 +216,11 @@ constexpr std::array kLines{
         "What comes back of a row from a rank that holds several of its experts: `per-expert`, each one's output; `per-rank`, their weighed sum, which takes "
         "fewer bytes where tokens have many experts, but an answer then depends on the number of ranks: [collectives](collectives.md)"},
 
+    OptionLine{
+        kGroup, "communicator", communicator_name(), "auto",
+        "What carries rows and agreement between ranks with a GPU each: nccl, mpi, or auto, which is nccl where all ranks can use it",
+        "What carries rows and agreement between ranks: `mpi`; `nccl`, for ranks with a GPU each; `auto`, which is `nccl` where all ranks can use it, and "
+        "else says in the log why not. The same on all ranks: see [gpu](gpu.md)"},
     OptionLine{kGroup, "agreement", one_of<&Options::agreement, kAgreementModes>(), "sync",
                "When ranks agree on a step: after the one before it (sync), or while that one computes (pipelined)",
                "When ranks agree on a step: `sync`, after the one before it; `pipelined`, while that one computes, which hides the round trip: a request that "

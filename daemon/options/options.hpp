@@ -63,6 +63,7 @@ struct DaemonOptions {
   std::int32_t micro_batches = 1;  ///< 1, 2, 4, or kMicroBatchesAuto
   std::int32_t gather_rows = comm::kGatherRowsDefault;
   comm::CombineMode combine = comm::CombineMode::kPerExpert;
+  std::string communicator = "auto";
 
   scheduler::AgreementMode agreement = scheduler::AgreementMode::kSync;
   Duration stall_timeout = std::chrono::seconds(10);

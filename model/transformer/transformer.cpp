@@ -96,12 +96,12 @@ class StagedTransformer final : public Transformer {
   device::Router router_;
   std::vector<MicroBatchBuffers> micro_batches_;
   FeedForwardBuffers feed_forward_;
-  Buffer ones_;              ///< float [rows, top_k]: weights of rows that are weighed already
-  Buffer rotation_;          ///< float [positions, head size]: cosines, then sines
-  Buffer head_rows_;         ///< float [logit rows, hidden]
-  Buffer head_input_;        ///< BFloat16 [logit rows, hidden]
-  ReadableBuffer logits_;    ///< float [logit rows, vocabulary]
-  bool host_memory_ = true;  ///< the device's memory is the host's
+  Buffer ones_;            ///< float [rows, top_k]: weights of rows that are weighed already
+  Buffer rotation_;        ///< float [positions, head size]: cosines, then sines
+  Buffer head_rows_;       ///< float [logit rows, hidden]
+  Buffer head_input_;      ///< BFloat16 [logit rows, hidden]
+  ReadableBuffer logits_;  ///< float [logit rows, vocabulary]
+  bool in_place_ = true;   ///< ops work on the exchange's own memory: it is the device's, or both are the host's
 };
 
 /// Rows of the rotary table in double precision: position * theta^(-2i / head size) loses its fraction in float32 at large positions.
@@ -118,7 +118,7 @@ void write_rotation(double theta, std::int32_t head_size, std::int64_t first_pos
 }
 
 Status StagedTransformer::allocate(device::Device& device) {
-  host_memory_ = device.host_memory();
+  in_place_ = device.host_memory() || options_.rows_stay_on_device;
   const auto allocate_into = [&device](Buffer& buffer, std::int64_t elements, std::size_t element_bytes) -> Status {
     LOCKSTEP_ASSIGN_OR_RETURN(buffer, device.allocate(static_cast<std::size_t>(elements) * element_bytes));
     return {};
@@ -153,7 +153,7 @@ Status StagedTransformer::allocate(device::Device& device) {
   LOCKSTEP_RETURN_IF_ERROR(allocate_into(head_rows_, options_.logit_rows_max * hidden, sizeof(float)));
   LOCKSTEP_RETURN_IF_ERROR(allocate_into(head_input_, options_.logit_rows_max * hidden, sizeof(BFloat16)));
   LOCKSTEP_RETURN_IF_ERROR(allocate_readable(logits_, std::int64_t{options_.logit_rows_max} * config_.vocabulary_size, sizeof(float)));
-  if (!host_memory_) {
+  if (!in_place_) {
     const std::int64_t exchanged_rows = std::max(expert_rows, rows * config_.experts_per_token);
     LOCKSTEP_RETURN_IF_ERROR(allocate_into(feed_forward_.exchanged, exchanged_rows * hidden, sizeof(BFloat16)));
   }
@@ -227,13 +227,16 @@ void StagedTransformer::route(std::int32_t micro_batch, std::int32_t layer, devi
   MicroBatchBuffers& mine = buffers(micro_batch);
   ops_->matmul(stream, mine.normalized.on_device<BFloat16>(), weights.router, rows, mine.router_logits.as<float>());
   ops_->route(stream, router_, mine.router_logits.as<float>(), rows, mine.expert_ids.on_device<std::int32_t>(), mine.expert_weights.on_device<float>());
-  mine.normalized.bring<BFloat16>(*ops_, stream, 0, rows * config_.hidden_size);
   mine.expert_ids.bring<std::int32_t>(*ops_, stream, 0, rows * config_.experts_per_token);
-  mine.expert_weights.bring<float>(*ops_, stream, 0, rows * config_.experts_per_token);
+  if (!options_.rows_stay_on_device) {
+    mine.normalized.bring<BFloat16>(*ops_, stream, 0, rows * config_.hidden_size);
+    mine.expert_weights.bring<float>(*ops_, stream, 0, rows * config_.experts_per_token);
+  }
 }
 
 std::span<const BFloat16> StagedTransformer::routed_rows(std::int32_t micro_batch) const {
-  return {buffers(micro_batch).normalized.on_host<BFloat16>(), static_cast<std::size_t>(current_rows() * config_.hidden_size)};
+  const ReadableBuffer& rows = buffers(micro_batch).normalized;
+  return {options_.rows_stay_on_device ? rows.on_device<BFloat16>() : rows.on_host<BFloat16>(), static_cast<std::size_t>(current_rows() * config_.hidden_size)};
 }
 
 std::span<const std::int32_t> StagedTransformer::routed_experts(std::int32_t micro_batch) const {
@@ -241,7 +244,7 @@ std::span<const std::int32_t> StagedTransformer::routed_experts(std::int32_t mic
 }
 
 const BFloat16* StagedTransformer::to_device(std::span<const BFloat16> rows, device::Stream& stream) {
-  if (host_memory_) {
+  if (in_place_) {
     return rows.data();
   }
   auto* const to = feed_forward_.exchanged.as<BFloat16>();
@@ -262,9 +265,9 @@ void StagedTransformer::experts(std::int32_t layer, const comm::ReceivedRows& re
   ops_->grouped_matmul(stream, input, {.offsets = received.offsets, .weights = weights.gate_up}, feed_forward_.gate_up.as<float>());
   ops_->silu_mul(stream, feed_forward_.gate_up.as<float>(), rows, config_.expert_width, feed_forward_.activated.as<BFloat16>());
   ops_->grouped_matmul(stream, feed_forward_.activated.as<BFloat16>(), {.offsets = received.offsets, .weights = weights.down}, feed_forward_.down.as<float>());
-  BFloat16* const output = host_memory_ ? outputs.data() : feed_forward_.exchanged.as<BFloat16>();
+  BFloat16* const output = in_place_ ? outputs.data() : feed_forward_.exchanged.as<BFloat16>();
   ops_->to_bfloat16(stream, feed_forward_.down.as<float>(), rows * config_.hidden_size, output);
-  if (!host_memory_ && !outputs.empty()) {
+  if (!in_place_ && !outputs.empty()) {
     ops_->download(stream, output, outputs.size_bytes(), outputs.data());
   }
 }

@@ -176,14 +176,16 @@ Status StepEngine::load_weights() {
   const model::ModelConfig& config = *parts_.config;
   const std::span<const std::int32_t> experts = placement_.experts_of(parts_.view.my_index);
   const std::int32_t logit_rows = std::min(options_.max_num_seqs, options_.max_num_batched_tokens);
-  LOCKSTEP_ASSIGN_OR_RETURN(transformer_, model::Transformer::load(config, *parts_.weights, *parts_.device,
-                                                                   {.rows_max = options_.max_num_batched_tokens,
-                                                                    .group_rows_max = options_.max_num_batched_tokens * parts_.view.size(),
-                                                                    .micro_batches_max = options_.micro_batches,
-                                                                    .logit_rows_max = logit_rows,
-                                                                    .positions_max = max_model_len_,
-                                                                    .local_experts = {experts.begin(), experts.end()}},
-                                                                   &watch));
+  LOCKSTEP_ASSIGN_OR_RETURN(transformer_,
+                            model::Transformer::load(config, *parts_.weights, *parts_.device,
+                                                     {.rows_max = options_.max_num_batched_tokens,
+                                                      .group_rows_max = options_.max_num_batched_tokens * parts_.view.size(),
+                                                      .micro_batches_max = options_.micro_batches,
+                                                      .logit_rows_max = logit_rows,
+                                                      .positions_max = max_model_len_,
+                                                      .local_experts = {experts.begin(), experts.end()},
+                                                      .rows_stay_on_device = comm::exchanges_on_device(*parts_.communicator, parts_.device, options_.combine)},
+                                                     &watch));
   const std::int32_t blocks_per_table = KvCache::blocks_for(max_model_len_);
   const std::int64_t useful_blocks = std::int64_t{options_.max_num_seqs} * blocks_per_table;
   LOCKSTEP_ASSIGN_OR_RETURN(cache_, KvCache::create(*parts_.device, transformer_->kv_cache_specs(), options_.kv_cache_bytes, useful_blocks));

@@ -14,6 +14,8 @@ namespace lockstep::scheduler {
 namespace {
 
 constexpr Duration kNoLimit = Duration::max();
+/// After a failure, for a device: what it has been given may hang for the same reason.
+constexpr Duration kEndLimit = std::chrono::seconds(2);
 
 /// Stages between two checkpoints. At most twice as many are enqueued and not run, with a wait each: they fit a stream's ring, so that enqueueing never blocks
 /// the thread that has to end the exchanges which the stages wait for.
@@ -96,9 +98,12 @@ Status OverlappedProgram::run(std::span<const ProgramEntry> program, OverlappedS
       end_exchange(*waiting_[next_waiting_].entry, status.error());
     }
   }
-  Status computed = compute_->synchronize(Deadline::after(kNoLimit));
+  if (status) {
+    return stages.wait_for(*compute_);
+  }
   // The error of a collective names its cause better than the compute stream's wait for it.
-  return status ? std::move(computed) : std::move(status);
+  static_cast<void>(compute_->synchronize(Deadline::after(tasks_run_when_due_ ? kNoLimit : kEndLimit)));
+  return status;
 }
 
 Status OverlappedProgram::run_all() {
@@ -172,11 +177,16 @@ void OverlappedProgram::enqueue(const ProgramEntry& entry, device::Event& record
 
 Result<bool> OverlappedProgram::start_next() {
   // One at a time, and only the next: all ranks start the same exchanges in the same order.
-  if (next_waiting_ == waiting_.size() || !waiting_[next_waiting_].computed->query()) {
+  if (next_waiting_ == waiting_.size()) {
     return false;
   }
   const Waiting next = waiting_[next_waiting_];
-  LOCKSTEP_RETURN_IF_ERROR(next.computed->wait(Deadline::after(kNoLimit)));  // reached: it tells whether the stage failed
+  if (stages_->needs_result(*next.entry)) {
+    if (!next.computed->query()) {
+      return false;
+    }
+    LOCKSTEP_RETURN_IF_ERROR(stages_->wait_for(*next.computed));  // reached: it tells whether the stage failed
+  }
   const TimePoint begin = SteadyClock::instance().now();
   LOCKSTEP_RETURN_IF_ERROR(stages_->start(*next.entry));
   ++next_waiting_;
@@ -204,7 +214,7 @@ Status OverlappedProgram::rest() {
   device::Event* computed = next_waiting_ < waiting_.size() ? waiting_[next_waiting_].computed : nullptr;
   if (flying_.empty()) {
     // Parked: only the compute stream can bring anything new.
-    return (computed != nullptr ? computed : checkpoints_.front().get())->wait(Deadline::after(kNoLimit));
+    return stages_->wait_for(computed != nullptr ? *computed : *checkpoints_.front());
   }
   const Duration nap = std::clamp((SteadyClock::instance().now() - flying_.front().begin) / kNapShare, kNapMin, kNapMax);
   if (computed != nullptr) {

@@ -21,6 +21,11 @@ class OverlappedStages {
   OverlappedStages(const OverlappedStages&) = delete;
   OverlappedStages& operator=(const OverlappedStages&) = delete;
   virtual void enqueue(const ProgramEntry& entry, device::Stream& compute) = 0;
+  /// Whether the host reads what the stage before this exchange computes; else it starts as soon as that is enqueued.
+  [[nodiscard]] virtual bool needs_result(const ProgramEntry& entry) const = 0;
+  /// Waits for the compute stream, for as long as that may take.
+  [[nodiscard]] virtual Status wait_for(device::Event& event) = 0;
+  [[nodiscard]] virtual Status wait_for(device::Stream& stream) = 0;
   /// Starts the entry's exchange, without waiting for anyone. Its data are there.
   [[nodiscard]] virtual Status start(const ProgramEntry& entry) = 0;
   /// One look, which moves exchanges on; true when `finish` would not wait.

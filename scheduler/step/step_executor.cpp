@@ -21,6 +21,19 @@ comm::StepPhase phase_of(Stage collective) {
 
 }  // namespace
 
+Status DeviceWatch::failure() const {
+  if (group_ != nullptr) {
+    LOCKSTEP_RETURN_IF_ERROR(group_->failure());
+  }
+  return messages_ == nullptr ? Status{} : messages_->check();
+}
+
+StepExecutor::StepExecutor(const StepExecutorParts& parts, const StepExecutorOptions& options)
+    : parts_(parts),
+      options_(options),
+      rows_stay_on_device_(comm::exchanges_on_device(*parts.communicator, parts.device, options.combine)),
+      device_watch_(parts.watch, parts.communicator->device_messages()) {}
+
 Result<std::unique_ptr<StepExecutor>> StepExecutor::create(const StepExecutorParts& parts, const StepExecutorOptions& options) {
   std::unique_ptr<StepExecutor> executor(new StepExecutor(parts, options));  // the constructor is private
   LOCKSTEP_RETURN_IF_ERROR(executor->allocate());
@@ -33,6 +46,9 @@ Status StepExecutor::allocate() {
   spans_.emplace(cache_->entries_max());
   open_collectives_.reserve(static_cast<std::size_t>(options_.micro_batches_max));
   micro_batches_.resize(static_cast<std::size_t>(options_.micro_batches_max));
+  if (rows_stay_on_device_) {
+    LOCKSTEP_ASSIGN_OR_RETURN(exchange_ops_, parts_.device->make_ops());
+  }
   for (MicroBatch& micro_batch : micro_batches_) {
     for (std::int32_t layer = 0; layer < config.layer_count; ++layer) {
       micro_batch.by_layer.emplace(parts_.transformer->layer_name(layer), &micro_batch.metadata);
@@ -44,7 +60,9 @@ Status StepExecutor::allocate() {
                                                                                     .rows_max = options_.rows_max,
                                                                                     .gather_rows = options_.gather_rows,
                                                                                     .combine = options_.combine,
-                                                                                    .device = parts_.device}));
+                                                                                    .device = parts_.device,
+                                                                                    .ops = exchange_ops_.get(),
+                                                                                    .lane = static_cast<int>(&micro_batch - micro_batches_.data())}));
     }
   }
   LOCKSTEP_ASSIGN_OR_RETURN(graphs_, StepGraphs::create(*parts_.device, cache_->program(1), options_.graphs));
@@ -94,6 +112,7 @@ Status StepExecutor::run(const comm::StepPlan& plan, const StepBatch& batch, Ste
                  options_.micro_batches_max);
   step_ = plan.step;
   open_collectives_.clear();
+  exchanges_run_ = false;
   costs_ = {};
   std::uint64_t wire_bytes_before = 0;
   std::uint64_t crossed_rows_before = 0;
@@ -148,7 +167,7 @@ Result<std::int32_t> StepExecutor::make_logits(std::int32_t first_row, std::int3
     parts_.transformer->head_of_normalized(micro_batch, row, count, stream);
     return {};
   });
-  LOCKSTEP_RETURN_IF_ERROR(stream.synchronize(Deadline::after(kNoLimit)));
+  LOCKSTEP_RETURN_IF_ERROR(wait_for(stream));
   return count;
 }
 
@@ -165,7 +184,6 @@ TimePoint StepExecutor::test_agreement(TimePoint begin) {
 Status StepExecutor::run_inline(std::span<const ProgramEntry> program, StepGraphs::Shape* shape) {
   const MicroBatches::Scope scope = split_->scope(0);
   device::Stream& stream = inline_streams_->compute_stream(0).stream();
-  const Deadline unlimited = Deadline::after(kNoLimit);
   const bool runs_at_once = parts_.device->host_memory();  // then an error is known stage by stage, and waiting costs nothing
   // An entry begins when the one before it ends: reading the clock is most of what a span costs.
   TimePoint begin = SteadyClock::instance().now();
@@ -185,7 +203,7 @@ Status StepExecutor::run_inline(std::span<const ProgramEntry> program, StepGraph
       LOCKSTEP_RETURN_IF_ERROR(finish(entry, deadline()));
     } else {
       if (!stretches.empty() && stretches.front().begin == i) {
-        last = stretches.front().end - 1;
+        last = stretches.front().end - 1;  // it neither takes an exchange's rows nor gives any: those stages are not captured
         show(entry);
         stream.enqueue([graph = stretches.front().graph.get(), &stream]() -> Status {
           graph->launch(stream);
@@ -193,12 +211,14 @@ Status StepExecutor::run_inline(std::span<const ProgramEntry> program, StepGraph
         });
         stretches = stretches.subspan(1);
       } else {
+        take_rows(entry, stream);
         // A task, because it is the stream that makes an error of what a stage throws.
         stream.enqueue([this, &entry, &stream] { return compute(entry, stream); });
+        give_rows(entry, stream);
       }
-      // A device is waited for where the host needs what it has computed: before an exchange, and at the end.
-      if (runs_at_once || last + 1 == program.size() || program[last + 1].stream == StreamRole::kComm) {
-        LOCKSTEP_RETURN_IF_ERROR(stream.synchronize(unlimited));
+      // A device is waited for where the host needs what it has computed: before an exchange that it reads something for, and at the end.
+      if (runs_at_once || last + 1 == program.size() || (program[last + 1].stream == StreamRole::kComm && needs_result(program[last + 1]))) {
+        LOCKSTEP_RETURN_IF_ERROR(wait_for(stream));
       }
     }
     const TimePoint end = SteadyClock::instance().now();
@@ -213,6 +233,7 @@ Status StepExecutor::run_inline(std::span<const ProgramEntry> program, StepGraph
 
 void StepExecutor::enqueue(const ProgramEntry& entry, device::Stream& compute_stream) {
   const MicroBatches::Scope scope = split_->scope(entry.micro_batch);
+  take_rows(entry, compute_stream);
   compute_stream.enqueue([this, &entry, &compute_stream]() -> Status {
     stage_clock_.start();
     LOCKSTEP_RETURN_IF_ERROR(compute(entry, compute_stream));
@@ -221,6 +242,39 @@ void StepExecutor::enqueue(const ProgramEntry& entry, device::Stream& compute_st
     spans_->set(entry, time.begin, time.end, parts_.device->host_memory() ? time.off_core : Duration{});
     return {};
   });
+  give_rows(entry, compute_stream);
+}
+
+void StepExecutor::take_rows(const ProgramEntry& entry, device::Stream& stream) {
+  if (rows_stay_on_device_ && (entry.stage == Stage::kExperts || entry.stage == Stage::kWeigh)) {
+    exchange_of(entry).take(stream);
+  }
+}
+
+void StepExecutor::give_rows(const ProgramEntry& entry, device::Stream& stream) {
+  if (rows_stay_on_device_ && entry.stage == Stage::kExperts) {
+    exchange_of(entry).computed(stream);
+  }
+}
+
+Deadline StepExecutor::device_deadline() {
+  if (parts_.device->host_memory()) {
+    return Deadline::after(kNoLimit);
+  }
+  if (exchanges_run_ && parts_.view->size() > 1) {
+    // What the device waits for may be a peer's rows: who is held up by another rank must not look like one that is busy.
+    const std::scoped_lock lock(progress_mutex_);
+    parts_.progress->advance(step_, parts_.progress->report().layer, comm::StepPhase::kCombining);
+  }
+  return Deadline::after(options_.stall_timeout, &device_watch_);
+}
+
+Status StepExecutor::in_step(Status waited) const {
+  if (!waited) {
+    waited.error().message =
+        fmt::format("step {}, waiting for the device{}: {}", step_, exchanges_run_ ? ", which may wait for rows of other ranks" : "", waited.error().message);
+  }
+  return waited;
 }
 
 Status StepExecutor::compute(const ProgramEntry& entry, device::Stream& stream) {
@@ -329,6 +383,7 @@ Status StepExecutor::finish(const ProgramEntry& entry, const Deadline& deadline)
   comm::ExpertExchange& exchange = exchange_of(entry);
   LOCKSTEP_RETURN_IF_ERROR(entry.stage == Stage::kDispatch ? exchange.finish_dispatch(deadline) : exchange.finish_combine(deadline));  // says itself where
   close_collective(entry);
+  exchanges_run_ = rows_stay_on_device_;
   spans_->set(entry, micro_batches_[static_cast<std::size_t>(entry.micro_batch)].exchange_begin, SteadyClock::instance().now());
   return {};
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "lockstep/comm/communicator.hpp"
+#include "lockstep/comm/device_messages.hpp"
 #include "lockstep/comm/expert_exchange.hpp"
 #include "lockstep/comm/step_agreement.hpp"
 #include "lockstep/comm/step_plan.hpp"
@@ -63,6 +64,18 @@ struct StepCosts {
   Duration agreement_time{};                ///< in tests of the next step's agreement, which are not in the stages' spans
 };
 
+/// What may end a wait for a device's stream: the group's watch, and messages on their way that have failed.      Threads  the step thread's.
+class DeviceWatch final : public Watch {
+ public:
+  DeviceWatch(const Watch* group, comm::DeviceMessages* messages) : group_(group), messages_(messages) {}
+  [[nodiscard]] Status failure() const override;
+  [[nodiscard]] TimePoint last_progress() const override { return group_ == nullptr ? TimePoint{} : group_->last_progress(); }
+
+ private:
+  const Watch* group_;              ///< null: nobody watches
+  comm::DeviceMessages* messages_;  ///< null: there are none
+};
+
 /// Owns the streams, expert exchanges and the micro-batch contexts, which are entered on the engine's thread: a context follows what is enqueued under it to
 /// its stream.      Threads  the engine's, which makes all exchanges; with several micro-batches the compute stream's thread runs the other stages.
 class StepExecutor final : private OverlappedStages {
@@ -103,7 +116,7 @@ class StepExecutor final : private OverlappedStages {
   /// Nothing is left in it: the stages' results are in the transformer's buffers.
   using MicroBatches = MicroBatchContext<std::monostate>;
 
-  StepExecutor(const StepExecutorParts& parts, const StepExecutorOptions& options) : parts_(parts), options_(options) {}
+  StepExecutor(const StepExecutorParts& parts, const StepExecutorOptions& options);
   [[nodiscard]] Status allocate();
   [[nodiscard]] Status make_streams();
   void slice(const MicroBatches& split, const StepBatch& batch);
@@ -119,6 +132,12 @@ class StepExecutor final : private OverlappedStages {
   void announce(CollectiveKind kind, const ProgramEntry& entry);
   /// Moves on the agreement of the next step, if one is under way; the time after it. Inline only: the exchanges of a split step move it too.
   [[nodiscard]] TimePoint test_agreement(TimePoint begin);
+  /// What the stage needs of an exchange that has ended, and what it gives to the next one: around its task.
+  void take_rows(const ProgramEntry& entry, device::Stream& stream);
+  void give_rows(const ProgramEntry& entry, device::Stream& stream);
+  /// Of a wait for the device, which may hang, be it that a peer's rows do not come; on a host stages end by themselves.
+  [[nodiscard]] Deadline device_deadline();
+  [[nodiscard]] Status in_step(Status waited) const;
   /// Any stage but the exchanges.
   [[nodiscard]] Status compute(const ProgramEntry& entry, device::Stream& stream);
   /// Inside the micro-batch's context.
@@ -131,10 +150,18 @@ class StepExecutor final : private OverlappedStages {
   [[nodiscard]] Status start(const ProgramEntry& entry) override;
   [[nodiscard]] bool arrived(const ProgramEntry& entry) override { return exchange_of(entry).arrived(); }
   [[nodiscard]] Status finish(const ProgramEntry& entry, const Deadline& deadline) override;
+  /// Of what an exchange sends the host reads experts' ids: with rows that stay on the device a combine needs nothing of it.
+  [[nodiscard]] bool needs_result(const ProgramEntry& entry) const override { return !rows_stay_on_device_ || entry.stage == Stage::kDispatch; }
+  [[nodiscard]] Status wait_for(device::Event& event) override { return in_step(event.wait(device_deadline())); }
+  [[nodiscard]] Status wait_for(device::Stream& stream) override { return in_step(stream.synchronize(device_deadline())); }
   [[nodiscard]] Deadline deadline() const override { return Deadline::after(options_.stall_timeout, parts_.watch); }
 
   StepExecutorParts parts_;
   StepExecutorOptions options_;
+  const bool rows_stay_on_device_;
+  const DeviceWatch device_watch_;
+  std::unique_ptr<device::Ops> exchange_ops_;  ///< null where rows pass through the host's memory
+  bool exchanges_run_ = false;                 ///< the device may wait for peers' rows of this step
   std::vector<MicroBatch> micro_batches_;
   std::unique_ptr<StepCache> cache_;
   StageClock stage_clock_;              ///< the compute stream's, in split steps

@@ -1,24 +1,31 @@
 #!/usr/bin/env python3
-"""Goal    `lockstepd --device cuda` serves: alone, and as a group of two whose rows travel over MPI, in one and two micro-batches.
+"""Goal    `lockstepd --device cuda` serves: alone, as a group of two whose rows travel over MPI, and as groups of two and four over NCCL, in one and two micro-batches.
+        Over NCCL, ranks that lose one, killed or stopped, leave within bounds and name it.
 Method  Daemons under lockstep-run on the simulated runtime, with the embedded model. What is compared: greedy answers begin with the text that the reference
         implementation gives in float32, as far as each of its choices leads by a margin that bfloat16 cannot turn (tests/data/tiny_moe_golden.json says how
         far); the CPU's daemons are held to the same. Prompts are sent at once, so that they are batched. The device's metrics must have moved."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
 import re
+import signal
 import sys
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 
-from group import GOLDEN, Group, call, complete  # noqa: E402
+from group import GOLDEN, Group, Stream, call, complete, descendants, wait_for  # noqa: E402
 
 SIMULATED = os.environ["LOCKSTEP_SIM_FOLDER"]
 PROMPTS = 4
 TOKENS = 6
+STALL_SECONDS = 4
+# What a busy machine may add to the stall timeout. Without an end the ranks would wait for ever.
+SLACK_SECONDS = 20
 
 
 def confident_cases():
@@ -31,19 +38,27 @@ def metric(text, name):
     return {labels: float(value) for labels, value in re.findall(rf"^{name}{{(.*)}} (\S+)$", text, re.MULTILINE)}
 
 
+def simulated(ranks, schedule, **others):
+    return {
+        "LD_LIBRARY_PATH": SIMULATED,
+        "LOCKSTEP_SIM_SCHEDULE": schedule,
+        "LOCKSTEP_SIM_DEVICES": str(ranks),
+        "LOCKSTEP_SIM_MACHINE": f"serve-{os.getpid()}",  # whose devices no other test has claimed
+        **others,
+    }
+
+
 class Serve(unittest.TestCase):
-    def serves(self, ranks, schedule, *options):
-        variables = {
-            "LD_LIBRARY_PATH": SIMULATED,
-            "LOCKSTEP_SIM_SCHEDULE": schedule,
-            "LOCKSTEP_SIM_DEVICES": str(ranks),
-            "LOCKSTEP_SIM_MACHINE": f"serve-{os.getpid()}",  # whose devices no other test has claimed
-        }
-        group = Group("--device", "cuda", *options, ranks=ranks, variables=variables)
+    def serves(self, ranks, schedule, *options, communicator):
+        # Long: that simulated devices are slow on a busy machine is nothing to warn of.
+        group = Group("--device", "cuda", "--stall-timeout", "100s", *options, ranks=ranks, variables=simulated(ranks, schedule))
         try:
             self.answers_like_the_reference(group)
             for port in group.ports:
                 self.shows_its_device(port)
+                self.shows_its_communicator(port, ranks, communicator)
+            if communicator == "nccl":
+                self.assertEqual(len(re.findall(r"communicator nccl.*: rows travel between the devices; the agreement by (?:nccl|mpi): an all-reduce of", group.log())), ranks, group.log())
             group.drain()
             self.assertEqual(group.wait(), 0, group.log())
             # The simulated runtime's variables look like options.
@@ -79,11 +94,85 @@ class Serve(unittest.TestCase):
             (value,) = metric(text, f"lockstep_device_{name}_total").values()
             self.assertGreater(value, 10, name)
 
-    def test_one_rank(self):
-        self.serves(1, "late")
+    def shows_its_communicator(self, port, ranks, communicator):
+        text = call(port, "GET", "/metrics").text
+        (agreement,) = metric(text, "lockstep_agreement_transport_info")
+        (carrier,) = re.findall(r'transport="(\w+)"', agreement)
+        self.assertIn(carrier, {"local"} if ranks == 1 else {"mpi", communicator})
+        moved = {re.search(r'direction="(\w+)"', labels)[1]: value for labels, value in metric(text, "lockstep_nccl_bytes_total").items()}
+        self.assertEqual(sorted(moved), ["received", "sent"])
+        for direction, value in moved.items():
+            (self.assertGreater if communicator == "nccl" else self.assertEqual)(value, 0, direction)
 
-    def test_two_ranks_in_two_micro_batches(self):
-        self.serves(2, "random", "--micro-batches", "2")
+    def test_one_rank(self):
+        self.serves(1, "late", communicator="local")
+
+    def test_two_ranks_over_mpi_in_two_micro_batches(self):
+        self.serves(2, "random", "--micro-batches", "2", "--communicator", "mpi", communicator="mpi")
+
+    def test_two_ranks_over_nccl_which_auto_takes(self):
+        self.serves(2, "late", communicator="nccl")
+
+    def test_four_ranks_over_nccl_in_two_micro_batches_agreed_ahead(self):
+        self.serves(4, "random", "--micro-batches", "2", "--agreement", "pipelined", "--communicator", "nccl", communicator="nccl")
+
+
+def daemon_of(group, rank):
+    """The process id of a rank's daemon."""
+    for pid in descendants(group.process.pid):
+        with contextlib.suppress(OSError):
+            is_daemon = pathlib.Path(f"/proc/{pid}/exe").resolve().name == "lockstepd"
+            if is_daemon and f"OMPI_COMM_WORLD_RANK={rank}" in pathlib.Path(f"/proc/{pid}/environ").read_text().split("\0"):
+                return pid
+    raise AssertionError(f"no daemon of rank {rank}:\n{group.log()}")
+
+
+def is_gone(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+class Loss(unittest.TestCase):
+    def loses(self, victim, number, loss):
+        ranks = 3
+        group = Group("--device", "cuda", "--communicator", "nccl", "--stall-timeout", f"{STALL_SECONDS}s", ranks=ranks,
+                      variables=simulated(ranks, "random", LOCKSTEP_SIM_NCCL_LOSS=loss))  # fmt: skip
+        streams = []
+        try:
+            pids = [daemon_of(group, rank) for rank in range(ranks)]
+            streams = [Stream(port, model="tiny-moe", prompt="Once", max_tokens=100, temperature=0, ignore_eos=True) for port in group.ports]
+            for stream in streams:
+                next(iter(stream))
+            os.kill(pids[victim], number)
+            begin = time.monotonic()
+            for rank in range(ranks):
+                if rank != victim:
+                    wait_for(lambda pid=pids[rank]: is_gone(pid), f"rank {rank} to leave")
+            took = time.monotonic() - begin
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pids[victim], signal.SIGKILL)
+            self.assertNotEqual(group.wait(), 0, group.log())
+            self.assertLess(took, STALL_SECONDS + SLACK_SECONDS, group.log())
+            for rank in range(ranks):
+                if rank != victim:
+                    errors = re.findall(rf"Z (?:error|critical) \[rank {rank}/{ranks}\] (.*)", group.log())
+                    self.assertTrue(errors, group.log())
+                    self.assertRegex(errors[0], rf"rank {victim}\b", group.log())
+        finally:
+            for stream in streams:
+                stream.close()
+            group.close()
+
+    def test_a_rank_is_killed_and_nccl_notices_nothing(self):
+        self.loses(1, signal.SIGKILL, "silent")
+
+    def test_a_rank_is_killed_and_nccl_notices(self):
+        self.loses(2, signal.SIGKILL, "told")
+
+    def test_a_rank_is_stopped(self):
+        self.loses(0, signal.SIGSTOP, "silent")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,12 @@ inline std::uint64_t host_waits() {
 inline void skip_host_wait(std::uint64_t ordinal) {
   hook<void(std::uint64_t)>("cuda_sim_skip_host_wait")(ordinal);
 }
+inline std::uint64_t event_waits() {
+  return hook<std::uint64_t()>("cuda_sim_event_waits")();
+}
+inline void skip_event_wait(std::uint64_t ordinal) {
+  hook<void(std::uint64_t)>("cuda_sim_skip_event_wait")(ordinal);
+}
 
 /// Two sparse layers around a dense one.
 inline model::ModelConfig test_config() {

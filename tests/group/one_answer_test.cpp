@@ -139,7 +139,7 @@ struct Case {
 
 std::vector<Case> cases() {
   if (!on_host()) {
-    return {{1, 2, 48}, {2, 1, 2048}, {2, 2, 48}, {2, 4, 48, kAhead}};
+    return {{1, 2, 48}, {2, 1, 2048}, {2, 2, 48}, {2, 4, 48, kAhead}, {4, 2, 48}};
   }
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   // Each world size and each way once: a sanitizer looks at the code's paths, the whole product is for the answers.

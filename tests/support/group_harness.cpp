@@ -14,6 +14,35 @@ namespace lockstep::tests {
 namespace {
 /// Far beyond any sane run, also under sanitizers on a loaded machine: reached only by a hang.
 constexpr std::chrono::seconds kHangLimit(240);
+
+/// By rank: the group's own, or over it the one that LOCKSTEP_TEST_COMM names, for which each rank has a device. Made by all together: its start is collective.
+std::vector<std::unique_ptr<comm::Communicator>> make_communicators(comm::LocalGroup& group, int size) {
+  std::vector<std::unique_ptr<comm::Communicator>> made;
+  for (int rank = 0; rank < size; ++rank) {
+    made.push_back(group.communicator(rank));
+  }
+  const std::string wanted = test_variable("LOCKSTEP_TEST_COMM", "local");
+  if (wanted == "local" || size == 1) {
+    return made;
+  }
+  const auto backend = std::ranges::find(comm::comm_backends(), wanted, &comm::CommBackend::name);
+  LOCKSTEP_CHECK(backend != comm::comm_backends().end() && backend->make_over != nullptr, "LOCKSTEP_TEST_COMM={}", wanted);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < size; ++rank) {
+    threads.emplace_back([&, rank] {
+      std::unique_ptr<comm::Communicator>& mine = made[static_cast<std::size_t>(rank)];
+      Result<std::unique_ptr<comm::Communicator>> over = backend->make_over(
+          std::move(mine),
+          {.launch = {.rank = rank, .world_size = size, .local_rank = rank, .local_size = size}, .plugin_folder = test_variable("LOCKSTEP_TEST_PLUGINS", "")});
+      LOCKSTEP_CHECK(over.has_value(), "{}: {}", wanted, over.error().message);
+      mine = std::move(*over);
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  return made;
+}
 }  // namespace
 
 /// One engine with everything that it borrows.
@@ -104,12 +133,13 @@ struct GroupHarness::Rank final : scheduler::OutputSink, scheduler::StepObserver
 };
 
 GroupHarness::GroupHarness(GroupOptions options) : options_(std::move(options)), local_group_(options_.world_size, options_.hooks) {
+  std::vector<std::unique_ptr<comm::Communicator>> communicators = make_communicators(local_group_, options_.world_size);
   for (int index = 0; index < options_.world_size; ++index) {
     auto rank = std::make_unique<Rank>();
     rank->harness = this;
     rank->index = index;
     rank->device = make_test_device(test_device_name(), index);
-    rank->communicator = local_group_.communicator(index);
+    rank->communicator = std::move(communicators[static_cast<std::size_t>(index)]);
     if (options_.wrap) {
       rank->communicator = options_.wrap(index, std::move(rank->communicator));
     }
@@ -160,6 +190,17 @@ GroupHarness::~GroupHarness() {
     ranks_.front()->engine->request_stop();
   }
   join();
+  // Together: a communicator may wait for the others to end.
+  std::vector<std::thread> threads;
+  for (const std::unique_ptr<Rank>& rank : ranks_) {
+    threads.emplace_back([raw = rank.get()] {
+      raw->engine.reset();
+      raw->communicator.reset();
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
 }
 
 void GroupHarness::wait_on(const std::function<bool()>& done, const std::string& what) {

@@ -27,14 +27,16 @@ Result<std::unique_ptr<TeacherForcing>> TeacherForcing::create(const model::Mode
 Status TeacherForcing::prepare(model::WeightSource& source) {
   device_ = make_test_device(options_.device.empty() ? test_device_name() : std::string(options_.device), 0, options_.batch_invariant);
   const std::span<const std::int32_t> experts = placement_.experts_of(options_.rank);
-  LOCKSTEP_ASSIGN_OR_RETURN(transformer_, model::Transformer::load(config_, source, *device_,
-                                                                   {.rows_max = options_.rows_per_step,
-                                                                    .group_rows_max = options_.rows_per_step,
-                                                                    .micro_batches_max = options_.micro_batches,
-                                                                    .logit_rows_max = options_.rows_per_step,
-                                                                    .positions_max = options_.tokens_max,
-                                                                    .local_experts = {experts.begin(), experts.end()}},
-                                                                   nullptr));
+  LOCKSTEP_ASSIGN_OR_RETURN(transformer_,
+                            model::Transformer::load(config_, source, *device_,
+                                                     {.rows_max = options_.rows_per_step,
+                                                      .group_rows_max = options_.rows_per_step,
+                                                      .micro_batches_max = options_.micro_batches,
+                                                      .logit_rows_max = options_.rows_per_step,
+                                                      .positions_max = options_.tokens_max,
+                                                      .local_experts = {experts.begin(), experts.end()},
+                                                      .rows_stay_on_device = comm::exchanges_on_device(*communicator_, device_.get(), options_.combine)},
+                                                     nullptr));
   const std::int32_t blocks = scheduler::KvCache::blocks_for(options_.tokens_max);
   LOCKSTEP_ASSIGN_OR_RETURN(cache_, scheduler::KvCache::create(*device_, transformer_->kv_cache_specs(), std::int64_t{1} << 30, blocks));
   if (!cache_->reserve(blocks, blocks_)) {
@@ -53,6 +55,7 @@ Status TeacherForcing::prepare(model::WeightSource& source) {
                                                   .progress = &progress_},
                                                  {.rows_max = options_.rows_per_step,
                                                   .micro_batches_max = options_.micro_batches,
+                                                  .combine = options_.combine,
                                                   .graphs = {.most = options_.graphs, .rows_max = options_.rows_per_step, .blocks_per_table = blocks},
                                                   .stall_timeout = std::chrono::seconds(60)}));
   LOCKSTEP_RETURN_IF_ERROR(transformer_->warm_up());

@@ -31,6 +31,7 @@ struct TeacherForcingOptions {
   std::string_view device{};  ///< empty: test_device_name()
   GraphMode graphs = GraphMode::kNone;
   bool batch_invariant = true;  ///< see device::DeviceOptions
+  comm::CombineMode combine = comm::CombineMode::kPerExpert;
   comm::LocalGroupHooks hooks{};
   comm::LocalGroup* group = nullptr;  ///< to be rank `rank` of these instead of alone: then `create` is collective
   int world_size = 1;

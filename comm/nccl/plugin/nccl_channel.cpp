@@ -1,6 +1,7 @@
 #include "comm/nccl/plugin/nccl_channel.hpp"
 
 #include <chrono>
+#include <numeric>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -87,26 +88,39 @@ Status NcclChannel::wait_until_idle(std::string_view call, const Deadline& deadl
 }
 
 Status NcclChannel::all_reduce(std::int32_t* values, std::size_t count, ReduceOp op) {
-  return check(ncclAllReduce(values, values, count, ncclInt32, native_op(op), native_, stream_), "ncclAllReduce");
+  const std::uint64_t bytes = count * sizeof(std::int32_t);
+  return counted(check(ncclAllReduce(values, values, count, ncclInt32, native_op(op), native_, stream_), "ncclAllReduce"), bytes, bytes);
 }
 
 Status NcclChannel::all_gather(const std::byte* ours, std::byte* everyones, std::size_t bytes) {
-  return check(ncclAllGather(ours, everyones, bytes, ncclUint8, native_, stream_), "ncclAllGather");
+  return counted(check(ncclAllGather(ours, everyones, bytes, ncclUint8, native_, stream_), "ncclAllGather"), bytes,
+                 bytes * static_cast<std::uint64_t>(size_ - 1));
 }
 
-Status NcclChannel::exchange(std::span<const Piece> sends, std::span<const Piece> receives) {
+Status NcclChannel::exchange(std::span<const Piece> sends, std::span<const Piece> receives, cudaStream_t stream) {
   LOCKSTEP_RETURN_IF_ERROR(check(ncclGroupStart(), "ncclGroupStart"));
-  Status added = add_pieces(sends, receives);
+  Status added = add_pieces(sends, receives, stream);
   Status ended = check(ncclGroupEnd(), "ncclGroupEnd");  // also after an error: a group that stays open swallows every later call
-  return added ? std::move(ended) : std::move(added);
+  const auto bytes = [](std::span<const Piece> pieces) {
+    return std::accumulate(pieces.begin(), pieces.end(), std::uint64_t{0}, [](std::uint64_t sum, const Piece& piece) { return sum + piece.bytes; });
+  };
+  return counted(added ? std::move(ended) : std::move(added), bytes(sends), bytes(receives));
 }
 
-Status NcclChannel::add_pieces(std::span<const Piece> sends, std::span<const Piece> receives) {
+Status NcclChannel::counted(Status called, std::uint64_t sent, std::uint64_t received) {
+  if (called) {
+    sent_bytes_.fetch_add(sent, std::memory_order_relaxed);
+    received_bytes_.fetch_add(received, std::memory_order_relaxed);
+  }
+  return called;
+}
+
+Status NcclChannel::add_pieces(std::span<const Piece> sends, std::span<const Piece> receives, cudaStream_t stream) {
   for (const Piece& piece : sends) {
-    LOCKSTEP_RETURN_IF_ERROR(check(ncclSend(piece.data, piece.bytes, ncclUint8, piece.peer, native_, stream_), "ncclSend"));
+    LOCKSTEP_RETURN_IF_ERROR(check(ncclSend(piece.data, piece.bytes, ncclUint8, piece.peer, native_, stream), "ncclSend"));
   }
   for (const Piece& piece : receives) {
-    LOCKSTEP_RETURN_IF_ERROR(check(ncclRecv(piece.data, piece.bytes, ncclUint8, piece.peer, native_, stream_), "ncclRecv"));
+    LOCKSTEP_RETURN_IF_ERROR(check(ncclRecv(piece.data, piece.bytes, ncclUint8, piece.peer, native_, stream), "ncclRecv"));
   }
   return {};
 }

@@ -1,6 +1,7 @@
 // NcclChannel: one NCCL communicator with the stream that its operations run on.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cuda_runtime_api.h>
@@ -48,8 +49,8 @@ class NcclChannel {
   [[nodiscard]] Status all_reduce(std::int32_t* values, std::size_t count, ReduceOp op);
   /// `bytes` of each rank, the same on all, side by side in the ranks' order.
   [[nodiscard]] Status all_gather(const std::byte* ours, std::byte* everyones, std::size_t bytes);
-  /// All messages of one exchange as one launch: NCCL would wait for the first send before it began the first receive.
-  [[nodiscard]] Status exchange(std::span<const Piece> sends, std::span<const Piece> receives);
+  /// All messages of one exchange as one launch: NCCL would wait for the first send before it began the first receive.      stream  the channel's, or another.
+  [[nodiscard]] Status exchange(std::span<const Piece> sends, std::span<const Piece> receives, cudaStream_t stream);
 
   /// Lets all ranks end together. Collective.      Errors  of is_idle, and the deadline's.
   [[nodiscard]] Status finalize(const Deadline& deadline);
@@ -60,6 +61,9 @@ class NcclChannel {
   /// A channel of the members that stay, who all call it, with the same `excluded`; it ends what runs here. This one can only be aborted afterwards.
   [[nodiscard]] Result<std::unique_ptr<NcclChannel>> shrink(std::span<const int> excluded, const Deadline& deadline);
 
+  /// What it was given to send and to receive so far.      Threads  any.
+  [[nodiscard]] DeviceTraffic traffic() const { return {.sent_bytes = sent_bytes_.load(), .received_bytes = received_bytes_.load()}; }
+
   [[nodiscard]] cudaStream_t stream() const { return stream_; }
   [[nodiscard]] const std::string& place() const { return place_; }
   [[nodiscard]] int rank() const { return rank_; }
@@ -69,7 +73,9 @@ class NcclChannel {
   NcclChannel(std::shared_ptr<const NcclContext> context, const std::string& name, bool urgent);
   [[nodiscard]] Status open_stream();
   [[nodiscard]] Status check(ncclResult_t code, std::string_view call) const { return context_->check(code, call, place_, native_); }
-  [[nodiscard]] Status add_pieces(std::span<const Piece> sends, std::span<const Piece> receives);
+  /// Counts what a call was given, where it was taken.
+  [[nodiscard]] Status counted(Status called, std::uint64_t sent, std::uint64_t received);
+  [[nodiscard]] Status add_pieces(std::span<const Piece> sends, std::span<const Piece> receives, cudaStream_t stream);
 
   const std::shared_ptr<const NcclContext> context_;
   const std::string name_;
@@ -79,6 +85,8 @@ class NcclChannel {
   int size_ = 1;
   ncclComm_t native_ = nullptr;
   cudaStream_t stream_ = nullptr;
+  std::atomic<std::uint64_t> sent_bytes_{0};
+  std::atomic<std::uint64_t> received_bytes_{0};
 };
 
 }  // namespace lockstep::comm::nccl

@@ -119,9 +119,19 @@ Status NcclCommunicator::choose_agreement_transport(AgreementTransport wish, con
   return {};
 }
 
+DeviceTraffic NcclCommunicator::device_traffic() const {
+  DeviceTraffic sum;
+  for (const std::unique_ptr<NcclChannel>& channel : channels_) {
+    const DeviceTraffic traffic = channel->traffic();
+    sum.sent_bytes += traffic.sent_bytes;
+    sum.received_bytes += traffic.received_bytes;
+  }
+  return sum;
+}
+
 NcclCommunicator::~NcclCommunicator() {
-  bool clean = !failure_ && pending_.empty();
   static_cast<void>(context_->bind());
+  bool clean = !failure_ && settle();
   for (const std::unique_ptr<NcclChannel>& channel : channels_) {
     // Together with the others: a peer may still be taking what we sent.
     clean = clean && channel->finalize(Deadline::after(kEndLimit)).has_value();
@@ -134,6 +144,15 @@ NcclCommunicator::~NcclCommunicator() {
       }
     }
   }
+}
+
+bool NcclCommunicator::settle() {
+  const Deadline deadline = Deadline::after(kEndLimit);
+  const auto is_released = [](const auto& operation) { return operation->is_released(); };
+  while (!pending_.empty() && std::ranges::all_of(pending_, is_released) && progress() && deadline.check()) {
+    std::this_thread::yield();
+  }
+  return pending_.empty();
 }
 
 bool NcclCommunicator::end_channels() {
@@ -216,6 +235,13 @@ Result<Ticket> NcclCommunicator::start_all_to_all(const AllToAll& exchange) {
   return add_pending(std::move(operation), std::move(started));
 }
 
+Result<Ticket> NcclCommunicator::start_device_all_to_all(const DeviceAllToAll& exchange) {
+  LOCKSTEP_RETURN_IF_ERROR(check_startable("start_device_all_to_all"));
+  std::unique_ptr<NcclOperation> operation = take_spare(1 + static_cast<std::size_t>(exchange.lane) % kExchangeChannels);
+  Status started = operation->start_device_all_to_all(next_id_, exchange, *control_);
+  return add_pending(std::move(operation), std::move(started));
+}
+
 NcclOperation* NcclCommunicator::find(Ticket ticket) const {
   const auto found = std::ranges::find(pending_, ticket.id, [](const auto& operation) { return operation->id(); });
   LOCKSTEP_CHECK(found != pending_.end(), "rank {}: ticket {} was never given out, or was waited for already", rank(), ticket.id);
@@ -243,7 +269,18 @@ Status NcclCommunicator::progress() {
       LOCKSTEP_RETURN_IF_ERROR(channels_[i]->is_idle());
     }
   }
+  collect_released();
   return {};
+}
+
+void NcclCommunicator::collect_released() {
+  const auto is_over = [](const auto& operation) { return operation->is_released() && operation->phase() == NcclOperation::Phase::kComplete; };
+  for (std::unique_ptr<NcclOperation>& operation : pending_) {
+    if (is_over(operation)) {
+      spare_.push_back(std::move(operation));
+    }
+  }
+  std::erase(pending_, nullptr);
 }
 
 template <typename IsDone>
@@ -294,7 +331,8 @@ Result<bool> NcclCommunicator::test(Ticket ticket) {
   if (const auto found = find_forwarded(ticket); found != forwarded_.end()) {
     return control_->test(found->ticket);
   }
-  return find(ticket)->phase() == NcclOperation::Phase::kComplete;
+  const NcclOperation& operation = *find(ticket);
+  return operation.is_of_device() ? operation.is_enqueued() : operation.phase() == NcclOperation::Phase::kComplete;
 }
 
 Status NcclCommunicator::complete(NcclOperation& operation, const Deadline& deadline) {
@@ -349,6 +387,29 @@ Status NcclCommunicator::wait_all_to_all(Ticket ticket, std::span<std::size_t> r
   operation.deliver(received_bytes);
   give_back(operation);
   return {};
+}
+
+Status NcclCommunicator::wait_until_enqueued(Ticket ticket, const Deadline& deadline) {
+  if (failure_) {
+    return Error{ErrorCode::kPeerLost, fmt::format("rank {}: wait_until_enqueued after a failure: {}", rank(), *failure_)};
+  }
+  LOCKSTEP_RETURN_IF_ERROR(context_->bind());
+  NcclOperation& operation = *find(ticket);
+  LOCKSTEP_CHECK(operation.is_of_device(), "rank {}: {} is none of the device's memory", rank(), operation.describe());
+  const auto is_enqueued = [&operation]() -> Result<bool> { return operation.is_enqueued(); };
+  LOCKSTEP_RETURN_IF_ERROR(fail(poll(is_enqueued, operation.describe(), deadline)));
+  LOCKSTEP_RETURN_IF_ERROR(fail(Status(operation.status())));
+  operation.release();
+  collect_released();
+  return {};
+}
+
+Status NcclCommunicator::check() {
+  if (failure_) {
+    return Error{ErrorCode::kPeerLost, fmt::format("rank {}: messages between devices have failed: {}", rank(), *failure_)};
+  }
+  LOCKSTEP_RETURN_IF_ERROR(context_->bind());
+  return fail(progress());
 }
 
 }  // namespace lockstep::comm::nccl

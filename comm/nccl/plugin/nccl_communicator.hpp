@@ -1,4 +1,4 @@
-// NcclCommunicator: a rank's GPU among those of the other ranks, for messages in the host's memory.
+// NcclCommunicator: a rank's GPU among those of the other ranks, for messages in the host's memory and in the GPU's own.
 #pragma once
 
 #include <cstdint>
@@ -11,12 +11,13 @@
 #include "comm/nccl/agreement_choice.hpp"
 #include "comm/nccl/plugin/nccl_channel.hpp"
 #include "comm/nccl/plugin/nccl_operation.hpp"
+#include "lockstep/comm/device_messages.hpp"
 
 namespace lockstep::comm::nccl {
 
 /// All-reduces run on a channel of their own with an urgent stream, all-to-alls on others in turn: an agreement does not queue behind messages.
 /// Launches are made in the order of the starts, by whoever calls, and none before all earlier ones: so they have the same order on all ranks.
-class NcclCommunicator final : public Communicator {
+class NcclCommunicator final : public Communicator, private DeviceMessages {
  public:
   /// Collective.      Errors  as make_nccl_over_control.
   [[nodiscard]] static Result<std::unique_ptr<Communicator>> create(std::unique_ptr<Communicator> control, const CommOptions& options);
@@ -32,8 +33,14 @@ class NcclCommunicator final : public Communicator {
   [[nodiscard]] std::string_view transport() const override { return "nccl"; }
   [[nodiscard]] std::string_view agreement_transport() const override { return host_agreement_ ? control_->transport() : transport(); }
   [[nodiscard]] std::string agreement_reason() const override { return agreement_reason_; }
+  [[nodiscard]] DeviceMessages* device_messages() override { return this; }
+  [[nodiscard]] DeviceTraffic device_traffic() const override;
 
  private:
+  [[nodiscard]] Result<Ticket> start_device_all_to_all(const DeviceAllToAll& exchange) override;
+  [[nodiscard]] Status wait_until_enqueued(Ticket ticket, const Deadline& deadline) override;
+  [[nodiscard]] Status check() override;
+
   /// An all-reduce that the hosts' communicator carries.
   struct Forwarded {
     std::uint64_t id = 0;
@@ -58,6 +65,10 @@ class NcclCommunicator final : public Communicator {
   [[nodiscard]] Status complete(NcclOperation& operation, const Deadline& deadline);
   [[nodiscard]] Status wait_forwarded(Ticket ticket, std::span<std::int32_t> result, const Deadline& deadline);
   void give_back(const NcclOperation& operation);
+  /// Gives back what nobody waits for and the device is done with.
+  void collect_released();
+  /// At the end: until the device is done with what nobody waits for. False: it is not, or somebody waits.
+  [[nodiscard]] bool settle();
   /// After a failure nothing goes on: kernels that run are ended, so that the device is free for whatever comes next.
   [[nodiscard]] Status fail(Status status);
   bool end_channels();

@@ -25,6 +25,11 @@ Result<std::shared_ptr<const NcclContext>> NcclContext::create(const CommOptions
   return std::shared_ptr<const NcclContext>(std::move(context));
 }
 
+Status NcclContext::probe(const CommOptions& options) {
+  const Result<std::shared_ptr<const NcclContext>> made = create(options);
+  return made ? Status{} : Status(made.error());
+}
+
 std::string NcclContext::where(std::string_view place) const {
   std::string text = fmt::format("{}{}device {} ({})", place, place.empty() ? "" : ", ", device_, device_name_);
   if (current_step_) {

@@ -18,6 +18,9 @@ class NcclContext {
   /// Errors  kUnsupported: no driver or device, or fewer devices than ranks.
   [[nodiscard]] static Result<std::shared_ptr<const NcclContext>> create(const CommOptions& options);
 
+  /// Whether `create` would find one.
+  [[nodiscard]] static Status probe(const CommOptions& options);
+
   [[nodiscard]] int rank() const { return rank_; }
   /// Makes the device the calling thread's: a new thread's is 0.
   [[nodiscard]] Status bind() const { return check(cudaSetDevice(device_), "cudaSetDevice", {}); }

@@ -22,21 +22,21 @@ LaunchOrder::~LaunchOrder() {
   }
 }
 
-Status LaunchOrder::before_launch(const NcclChannel& channel) const {
+Status LaunchOrder::before_launch(cudaStream_t stream, std::string_view place) const {
   if (last_ == nullptr) {
     return {};
   }
-  return context_->check(cudaStreamWaitEvent(channel.stream(), last_, cudaEventWaitDefault), "cudaStreamWaitEvent", channel.place());
+  return context_->check(cudaStreamWaitEvent(stream, last_, cudaEventWaitDefault), "cudaStreamWaitEvent", place);
 }
 
-Status LaunchOrder::after_launch(const NcclChannel& channel) {
+Status LaunchOrder::after_launch(cudaStream_t stream, std::string_view place) {
   if (!by_events_) {
     return {};
   }
   if (last_ == nullptr) {
-    LOCKSTEP_RETURN_IF_ERROR(context_->check(cudaEventCreateWithFlags(&last_, cudaEventDisableTiming), "cudaEventCreateWithFlags", channel.place()));
+    LOCKSTEP_RETURN_IF_ERROR(context_->check(cudaEventCreateWithFlags(&last_, cudaEventDisableTiming), "cudaEventCreateWithFlags", place));
   }
-  return context_->check(cudaEventRecord(last_, channel.stream()), "cudaEventRecord", channel.place());
+  return context_->check(cudaEventRecord(last_, stream), "cudaEventRecord", place);
 }
 
 NcclOperation::NcclOperation(std::shared_ptr<const NcclContext> context, std::shared_ptr<const StagingPool> pool, NcclChannel& channel)
@@ -46,6 +46,8 @@ NcclOperation::NcclOperation(std::shared_ptr<const NcclContext> context, std::sh
   heard_.resize(size);
   heard_bytes_.resize(size);
   slots_.resize(size);
+  device_sends_.resize(size);
+  device_receives_.resize(size);
   for (std::size_t peer = 0; peer < size; ++peer) {
     told_spans_.push_back(std::as_bytes(std::span(&told_[peer], 1)));
     heard_spans_.push_back(std::as_writable_bytes(std::span(&heard_[peer], 1)));
@@ -61,6 +63,9 @@ NcclOperation::~NcclOperation() {
 void NcclOperation::reset(std::uint64_t id, bool is_all_reduce) {
   id_ = id;
   is_all_reduce_ = is_all_reduce;
+  is_released_ = false;
+  layout_ = nullptr;
+  stream_ = channel_->stream();
   status_ = Status{};
   padded_bytes_ = 0;
   out_bytes_ = 0;
@@ -96,6 +101,44 @@ Status NcclOperation::start_all_to_all(std::uint64_t id, const AllToAll& exchang
   phase_ = Phase::kSizes;
   status_ = copy_own();
   return {};
+}
+
+Status NcclOperation::start_device_all_to_all(std::uint64_t id, const DeviceAllToAll& exchange, Communicator& control) {
+  reset(id, false);
+  layout_ = exchange.layout;
+  stream_ = static_cast<cudaStream_t>(exchange.stream->native_handle());
+  if (stream_ == nullptr) {
+    return Error{ErrorCode::kInternal, fmt::format("rank {}: {}: stream \"{}\" is none of a GPU", channel_->rank(), describe(), exchange.stream->name())};
+  }
+  if (exchange.lists.send.empty()) {
+    std::ranges::fill(heard_bytes_, 0);
+    ask_layout();
+    return {};
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(sizes_ticket_, control.start_all_to_all(exchange.lists));
+  phase_ = Phase::kSizes;
+  return {};
+}
+
+void NcclOperation::ask_layout() {
+  std::ranges::fill(device_sends_, DeviceMessage{});
+  std::ranges::fill(device_receives_, DeviceMessage{});
+  status_ = layout_->lay_out(heard_bytes_, device_sends_, device_receives_);
+  if (!status_) {
+    // Nothing of it is launched: what the peers launch will not end, and they learn from this rank's end why.
+    phase_ = Phase::kComplete;
+    return;
+  }
+  const auto add = [this](std::span<const DeviceMessage> messages, std::vector<Piece>& pieces) {
+    for (std::size_t peer = 0; peer < messages.size(); ++peer) {
+      if (peer != index_of_rank() && messages[peer].bytes > 0) {
+        pieces.push_back({.peer = static_cast<int>(peer), .data = messages[peer].data, .bytes = messages[peer].bytes});
+      }
+    }
+  };
+  add(device_sends_, sends_);
+  add(device_receives_, receives_);
+  phase_ = sends_.empty() && receives_.empty() ? Phase::kComplete : Phase::kReady;
 }
 
 Status NcclOperation::copy_own() const {
@@ -173,9 +216,13 @@ Status NcclOperation::advance(Communicator& control, LaunchOrder& order, bool ma
     }
     // It is complete: the deadline is never looked at.
     LOCKSTEP_RETURN_IF_ERROR(control.wait_all_to_all(sizes_ticket_, heard_bytes_, Deadline::after(std::chrono::hours(1))));
-    LOCKSTEP_RETURN_IF_ERROR(check_sizes());
-    lay_out();
-    phase_ = out_bytes_ + in_bytes_ == 0 ? Phase::kComplete : Phase::kReady;
+    if (is_of_device()) {
+      ask_layout();
+    } else {
+      LOCKSTEP_RETURN_IF_ERROR(check_sizes());
+      lay_out();
+      phase_ = out_bytes_ + in_bytes_ == 0 ? Phase::kComplete : Phase::kReady;
+    }
   }
   if (phase_ == Phase::kReady && may_launch) {
     LOCKSTEP_RETURN_IF_ERROR(launch(order));
@@ -199,7 +246,10 @@ Status NcclOperation::upload(std::size_t bytes) {
 }
 
 Status NcclOperation::launch(const LaunchOrder& order) {
-  LOCKSTEP_RETURN_IF_ERROR(order.before_launch(*channel_));
+  LOCKSTEP_RETURN_IF_ERROR(order.before_launch(stream_, channel_->place()));
+  if (is_of_device()) {
+    return channel_->exchange(sends_, receives_, stream_);
+  }
   if (!is_all_reduce_) {
     return padded_bytes_ > 0 ? launch_padded() : launch_exact();
   }
@@ -233,22 +283,21 @@ Status NcclOperation::launch_exact() {
     piece.data = device_in_.data() + slots_[static_cast<std::size_t>(piece.peer)];
   }
   LOCKSTEP_RETURN_IF_ERROR(upload(out_bytes_));
-  return channel_->exchange(sends_, receives_);
+  return channel_->exchange(sends_, receives_, stream_);
 }
 
 Status NcclOperation::finish_launch(LaunchOrder& order) {
-  LOCKSTEP_RETURN_IF_ERROR(order.after_launch(*channel_));
-  const cudaStream_t stream = channel_->stream();
+  LOCKSTEP_RETURN_IF_ERROR(order.after_launch(stream_, channel_->place()));
   if (in_bytes_ > 0) {
     LOCKSTEP_RETURN_IF_ERROR(host_in_.reserve(*context_, in_bytes_));
     const std::byte* const from = is_all_reduce_ ? device_out_.data() : device_in_.data();
     LOCKSTEP_RETURN_IF_ERROR(
-        context_->check(cudaMemcpyAsync(host_in_.data(), from, in_bytes_, cudaMemcpyDeviceToHost, stream), "cudaMemcpyAsync", channel_->place()));
+        context_->check(cudaMemcpyAsync(host_in_.data(), from, in_bytes_, cudaMemcpyDeviceToHost, stream_), "cudaMemcpyAsync", channel_->place()));
   }
   if (done_ == nullptr) {
     LOCKSTEP_RETURN_IF_ERROR(context_->check(cudaEventCreateWithFlags(&done_, cudaEventDisableTiming), "cudaEventCreateWithFlags", channel_->place()));
   }
-  return context_->check(cudaEventRecord(done_, stream), "cudaEventRecord", channel_->place());
+  return context_->check(cudaEventRecord(done_, stream_), "cudaEventRecord", channel_->place());
 }
 
 Status NcclOperation::check_done() {

@@ -7,10 +7,12 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "comm/nccl/plugin/nccl_channel.hpp"
 #include "comm/nccl/plugin/staging_memory.hpp"
+#include "lockstep/comm/device_messages.hpp"
 
 namespace lockstep::comm::nccl {
 
@@ -22,8 +24,9 @@ class LaunchOrder {
   ~LaunchOrder();
   LaunchOrder(const LaunchOrder&) = delete;
   LaunchOrder& operator=(const LaunchOrder&) = delete;
-  [[nodiscard]] Status before_launch(const NcclChannel& channel) const;
-  [[nodiscard]] Status after_launch(const NcclChannel& channel);
+  /// `place` is for messages.
+  [[nodiscard]] Status before_launch(cudaStream_t stream, std::string_view place) const;
+  [[nodiscard]] Status after_launch(cudaStream_t stream, std::string_view place);
 
  private:
   const std::shared_ptr<const NcclContext> context_;
@@ -32,7 +35,8 @@ class LaunchOrder {
 };
 
 /// Reused by later operations of the same channel, so that a step allocates nothing once sizes have been seen. All that NCCL and the device touch is memory of
-/// this object: after a failure the caller's buffers are its own again.
+/// this object: after a failure the caller's buffers are its own again. Messages of a device's memory are the exception: they go from and to where they are,
+/// on the caller's stream.
 /// An all-to-all goes in two parts: the sizes over the hosts' communicator, which also tells who has not come, then the messages over NCCL with exact counts.
 class NcclOperation {
  public:
@@ -51,6 +55,8 @@ class NcclOperation {
 
   [[nodiscard]] Status start_all_reduce(std::uint64_t id, std::span<const std::int32_t> values, ReduceOp op);
   [[nodiscard]] Status start_all_to_all(std::uint64_t id, const AllToAll& exchange, Communicator& control);
+  /// The lists take the place of the sizes.
+  [[nodiscard]] Status start_device_all_to_all(std::uint64_t id, const DeviceAllToAll& exchange, Communicator& control);
   /// Goes on as far as it can without blocking. `may_launch`: all that was started before has been launched.
   [[nodiscard]] Status advance(Communicator& control, LaunchOrder& order, bool may_launch);
   /// Waits for the sizes with an expired deadline, for the error that names who has not sent any.
@@ -59,6 +65,12 @@ class NcclOperation {
   [[nodiscard]] std::uint64_t id() const { return id_; }
   [[nodiscard]] Phase phase() const { return phase_; }
   [[nodiscard]] bool is_all_reduce() const { return is_all_reduce_; }
+  [[nodiscard]] bool is_of_device() const { return layout_ != nullptr; }
+  /// Its place in the stream is sure: the device may still have to come there.
+  [[nodiscard]] bool is_enqueued() const { return phase_ >= Phase::kRunning; }
+  /// Nobody waits for it any more; it is only looked after until the device is done.
+  void release() { is_released_ = true; }
+  [[nodiscard]] bool is_released() const { return is_released_; }
   [[nodiscard]] NcclChannel& channel() const { return *channel_; }
   /// How it ended, once complete: a message that does not fit fails here, and not at its sender.
   [[nodiscard]] const Status& status() const { return status_; }
@@ -79,6 +91,8 @@ class NcclOperation {
   void reset(std::uint64_t id, bool is_all_reduce);
   [[nodiscard]] Status copy_own() const;
   [[nodiscard]] Status check_sizes();
+  /// The pieces of a device's messages, as their owner lays them out.
+  void ask_layout();
   void lay_out();
   [[nodiscard]] Status launch(const LaunchOrder& order);
   [[nodiscard]] Status upload(std::size_t bytes);
@@ -95,7 +109,12 @@ class NcclOperation {
   Phase phase_ = Phase::kComplete;
   Status status_;
   ReduceOp op_ = ReduceOp::kSum;
-  std::size_t count_ = 0;  ///< of values
+  std::size_t count_ = 0;                  ///< of values
+  DeviceMessageLayout* layout_ = nullptr;  ///< of messages of a device's memory; null: they are the host's
+  cudaStream_t stream_ = nullptr;          ///< the channel's, or that of the device's messages
+  bool is_released_ = false;
+  std::vector<DeviceMessage> device_sends_;     ///< [size], by destination
+  std::vector<DeviceMessage> device_receives_;  ///< [size], by source
 
   Ticket sizes_ticket_;
   std::vector<Sizes> told_;                             ///< [size], by destination

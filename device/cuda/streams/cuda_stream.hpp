@@ -32,6 +32,8 @@ class CudaStream final : public Stream {
   [[nodiscard]] Status synchronize(const Deadline& deadline) override;
   [[nodiscard]] std::string_view name() const override { return name_; }
 
+  [[nodiscard]] void* native_handle() const override { return native_; }
+
   [[nodiscard]] cudaStream_t native() const { return native_; }
   /// No other stream of this device ever has it; CUDA's handle may come back.
   [[nodiscard]] std::uint64_t id() const { return id_; }

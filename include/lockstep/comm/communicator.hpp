@@ -29,6 +29,14 @@ struct AllToAll {
   std::span<const std::span<std::byte>> receive;     ///< [members], by source, at capacity
 };
 
+/// Bytes of messages that a device of its own has sent to and received from other members' devices, whatever they were for.
+struct DeviceTraffic {
+  std::uint64_t sent_bytes = 0;
+  std::uint64_t received_bytes = 0;
+};
+
+class DeviceMessages;
+
 /// The members of one group, and the collectives between them. Every member starts the same operations in the same order; an idle one too, with zeros or
 /// nothing to send. Ownership  owns the backend's handle and the buffers that a failed operation may still write to. Threads    one at a time; which thread may
 /// change between calls.
@@ -59,6 +67,10 @@ class Communicator {
   /// What carries all-reduces, where a backend may choose; and for the start's log why, empty where there was no choice.
   [[nodiscard]] virtual std::string_view agreement_transport() const { return transport(); }
   [[nodiscard]] virtual std::string agreement_reason() const { return {}; }
+  /// Messages between the devices' own memory; null where there are none: then rows travel through the host's.
+  [[nodiscard]] virtual DeviceMessages* device_messages() { return nullptr; }
+  /// Threads  any.
+  [[nodiscard]] virtual DeviceTraffic device_traffic() const { return {}; }
 
  protected:
   Communicator() = default;
@@ -82,12 +94,14 @@ struct CommOptions {
 /// One line of the table of backends.
 struct CommBackend {
   std::string_view name;
-  bool device_buffers = false;  ///< send and receive spans may be device memory
+  bool device_buffers = false;  ///< has DeviceMessages
   bool multi_process = false;
   bool needs_device = false;  ///< a GPU for each rank, and a plugin
   Result<std::unique_ptr<Communicator>> (*make)(const CommOptions& options) = nullptr;
   /// Where the backend works beside one of the hosts: makes it over that one, which it owns from then on. Null elsewhere.
   Result<std::unique_ptr<Communicator>> (*make_over)(std::unique_ptr<Communicator> control, const CommOptions& options) = nullptr;
+  /// Whether `make_over` could work on this rank. Null where nothing can be missing.      Errors  kUnsupported: what is missing, and what to do.
+  Status (*probe)(const CommOptions& options) = nullptr;
 };
 [[nodiscard]] std::span<const CommBackend> comm_backends();
 /// Errors  kInvalidArgument: an unknown name, with the known ones.

@@ -13,7 +13,9 @@
 
 namespace lockstep::device {
 class Device;
-}
+class Ops;
+class Stream;
+}  // namespace lockstep::device
 
 namespace lockstep::comm {
 
@@ -33,7 +35,13 @@ struct ExpertExchangeOptions {
   std::int32_t gather_rows = 0;                   ///< micro-batches of at most so many rows on all members together are gathered; equal on all members
   CombineMode combine = CombineMode::kPerExpert;  ///< equal on all members
   device::Device* device = nullptr;               ///< whose ops read and write the rows: these then lie in its memory for the host. Null: memory like any other
+  device::Ops* ops = nullptr;  ///< where exchanges_on_device() says so: what moves rows there, called by this exchange's thread; may be shared
+  int lane = 0;                ///< of rows that travel from device to device: exchanges of different lanes do so side by side; equal on all members
 };
+
+/// Whether rows stay in the memory of `device`, which may be null: it has its own, the communicator takes that (or there is nobody else), and nothing has to be
+/// summed on the way. What ExpertExchange says of the host's memory then holds of the device's, but for expert ids.
+[[nodiscard]] bool exchanges_on_device(Communicator& communicator, const device::Device* device, CombineMode combine);
 
 /// Where in the run an exchange stands; travels in each message's header and is compared by the receiver.
 struct ExchangePosition {
@@ -64,6 +72,7 @@ struct ReceivedRows {
 ///            Capacities are DPMetadata's counts; a member with zero tokens sends no rows but computes for the others. Sizes: docs/collectives.md.
 /// Threads    the engine's; `received`, `outputs` and `combined` may be read on another one between the end of an exchange and the start of the next.
 /// Memory     the host's: a device that has its own is given received() and combined() by uploads, and gives rows and outputs() by downloads that are done.
+///            The device's where exchanges_on_device() says so: no exchange waits for it then, and streams are ordered by `take` and `computed`.
 /// Errors     kDiverged: a header names another step, layer, micro-batch or more rows than agreed (with both sides' values); the communicator's.
 class ExpertExchange {
  public:
@@ -78,6 +87,11 @@ class ExpertExchange {
   /// Moves the exchange that is under way on; true when its `finish_` would not wait, be it that it failed.      Cost  a look: to be called until it is true.
   [[nodiscard]] virtual bool arrived() = 0;
   [[nodiscard]] virtual Status finish_dispatch(const Deadline& deadline) = 0;
+  /// After each `finish_`, before received() or combined() is used: what `stream` is given from here on finds it there. Of the host's memory nothing has to be
+  /// done.
+  virtual void take(device::Stream& stream) { static_cast<void>(stream); }
+  /// Before start_combine: what `stream` was given so far writes outputs(), be it that it is still to run. Of the host's memory it has to be done.
+  virtual void computed(device::Stream& stream) { static_cast<void>(stream); }
   /// Valid from finish_dispatch until the next start_dispatch.
   [[nodiscard]] virtual ReceivedRows received() const = 0;
   /// Where the experts' outputs go: [received().offsets.back(), hidden], the order of `received()`.

@@ -128,6 +128,8 @@ class Stream {
   /// Blocks until everything enqueued has run.
   [[nodiscard]] virtual Status synchronize(const Deadline& deadline) = 0;
   [[nodiscard]] virtual std::string_view name() const = 0;
+  /// What other libraries of the device know the stream by: a cudaStream_t. Null on a host.
+  [[nodiscard]] virtual void* native_handle() const { return nullptr; }
 
  protected:
   Stream() = default;

@@ -29,6 +29,7 @@ struct TransformerOptions {
   std::int32_t logit_rows_max = 0;          ///< rows of one step whose logits are wanted
   std::int32_t positions_max = 0;           ///< tokens of a sequence
   std::vector<std::int32_t> local_experts;  ///< experts whose weights this rank holds, ascending
+  bool rows_stay_on_device = false;         ///< what the exchange takes and gives lies in the device's memory: comm::exchanges_on_device
   MemoryProbe memory_probe{};               ///< asked while weights are packed; null: host_memory_probe()
 };
 
@@ -38,6 +39,7 @@ struct TransformerOptions {
 /// cache. Threads    one stage at a time (the ops are shared); any thread.      Cost  no allocation in a stage after warm_up.
 /// Host       what stages leave for the host (routed rows and experts, experts' outputs, logits, normalized rows) may be read once the stage's stream has come
 ///            there. What they take from it they read by then, too; the exchange's rows lie in memory that a device can copy (Device::allocate_host).
+///            With rows_stay_on_device routed rows, experts' rows and outputs, and what is combined are the device's, in the stream's order.
 class Transformer {
  public:
   /// Reads, converts and packs this rank's weights.      Errors  those of the source and of pack_weight; the watch's, asked between tensors.

@@ -10,6 +10,7 @@
 
 #include "comm/nccl/nccl_backend.hpp"
 #include "comm/nccl/plugin/nccl_channel.hpp"
+#include "lockstep/comm/communicator_choice.hpp"
 #include "lockstep/comm/local_group.hpp"
 #include "tests/cuda_sim/collectives/ranks.hpp"
 
@@ -98,6 +99,67 @@ TEST(NcclAgreement, AnAgreementOfTheHostsGoesOnBesideExchangesInEveryOrderOfWait
           EXPECT_EQ(sum_of(communicator, 1), 2);
         }
       });
+}
+
+/// Three ranks that choose, of which the last one may lack the plugin.
+std::vector<Result<CommunicatorChoice>> choose(std::string_view name, bool last_has_it) {
+  constexpr int kRanks = 3;
+  LocalGroup local(kRanks);
+  std::vector<Result<CommunicatorChoice>> choices;
+  for (int rank = 0; rank < kRanks; ++rank) {
+    choices.emplace_back(Error{ErrorCode::kInternal, "not chosen"});
+  }
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < kRanks; ++rank) {
+    threads.emplace_back([&, rank] {
+      const CommOptions options{.launch = {.rank = rank, .world_size = kRanks, .local_rank = rank, .local_size = kRanks},
+                                .plugin_folder = last_has_it || rank + 1 < kRanks ? LOCKSTEP_TEST_PLUGINS : "/nonexistent"};
+      choices[static_cast<std::size_t>(rank)] = choose_communicator(local.communicator(rank), {.name = name, .computes_on_device = true}, options);
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  threads.clear();
+  for (Result<CommunicatorChoice>& choice : choices) {  // together, as they end: NCCL's ranks do
+    threads.emplace_back([&choice] {
+      if (choice) {
+        choice->note += "; " + std::string(choice->communicator->transport());
+        choice->communicator.reset();
+      }
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  return choices;
+}
+
+TEST(CommunicatorChoice, IsNcclWhereAllRanksCanUseIt) {
+  set_schedule(nccl_sim::kRandom, 8);
+  for (const Result<CommunicatorChoice>& choice : choose("auto", true)) {
+    ASSERT_TRUE(choice) << choice.error().message;
+    EXPECT_THAT(choice->note, AllOf(HasSubstr("communicator nccl, which all ranks can use"), HasSubstr("the agreement by "), HasSubstr("us by local"),
+                                    ::testing::EndsWith("; nccl")));
+  }
+}
+
+TEST(CommunicatorChoice, IsTheHostsWhereOneRankCannotUseNcclAndNamesIt) {
+  set_schedule(nccl_sim::kRandom, 9);
+  const std::vector<Result<CommunicatorChoice>> choices = choose("auto", false);
+  for (std::size_t rank = 0; rank < choices.size(); ++rank) {
+    ASSERT_TRUE(choices[rank]) << choices[rank].error().message;
+    EXPECT_THAT(choices[rank]->note, AllOf(HasSubstr("communicator local: "), HasSubstr(rank == 2 ? "/nonexistent" : "rank 2 cannot use nccl")));
+  }
+}
+
+TEST(CommunicatorChoice, IsAnErrorByNameWhereOneRankCannotUseNccl) {
+  set_schedule(nccl_sim::kRandom, 10);
+  for (const Result<CommunicatorChoice>& choice : choose("nccl", false)) {
+    ASSERT_FALSE(choice);
+    EXPECT_EQ(choice.error().code, ErrorCode::kUnsupported);
+    EXPECT_EQ(choice.error().rank, 2);
+  }
 }
 
 TEST(NcclError, NamesCallRankDeviceAndStep) {

@@ -187,7 +187,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
   if (const cudaError_t code = wait_captured(*stream, point.captured, point.recorded == nullptr, handled); code != cudaSuccess) {
     return code;
   }
-  if (!handled && point.recorded) {
+  if (!handled && point.recorded && Scheduler::instance().keeps_event_wait()) {
     Scheduler::instance().enqueue(*stream, {.label = "cudaStreamWaitEvent", .run = nullptr, .awaits = std::move(point.recorded)});
   }
   return cudaSuccess;
@@ -266,6 +266,13 @@ std::uint64_t cuda_sim_host_waits() {
 }
 void cuda_sim_skip_host_wait(std::uint64_t ordinal) {
   Scheduler::instance().skip_host_wait(ordinal);
+}
+/// Not CUDA's: how often streams were made to wait for events, and such a wait that is taken away.
+std::uint64_t cuda_sim_event_waits() {
+  return Scheduler::instance().event_waits();
+}
+void cuda_sim_skip_event_wait(std::uint64_t ordinal) {
+  Scheduler::instance().skip_event_wait(ordinal);
 }
 
 }  // extern "C"

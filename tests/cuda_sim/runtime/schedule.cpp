@@ -12,6 +12,8 @@ namespace {
 
 /// How many calls of the runtime a piece of work is held back at most.
 constexpr int kTicksMax = 8;
+/// In a stream that lags: its work then comes after all that others are given meanwhile, unless somebody waits for it.
+constexpr int kLagTicksMax = 512;
 /// How long a question may take that was asked before.
 constexpr std::chrono::microseconds kQueryNap(200);
 
@@ -27,6 +29,7 @@ std::shared_ptr<SimStream> Scheduler::make_stream(int device, unsigned flags, in
   {
     const std::scoped_lock lock(mutex_);
     std::erase_if(streams_, [](const auto& known) { return known.expired(); });
+    stream->lags_ = draw_lag();
     streams_.push_back(stream);
   }
   std::thread([this, stream] { serve(stream); }).detach();  // it ends when the stream is closed and empty, which may be after main
@@ -61,6 +64,10 @@ void Scheduler::open_all_needed(Operation& operation) {
 void Scheduler::choose_gate(Operation& operation, bool& waits) {
   waits = false;
   if (policy_ == SchedulePolicy::kLate) {
+    return;
+  }
+  if (operation.stream->lags_) {
+    operation.ticks = 1 + static_cast<int>(random_() % kLagTicksMax);
     return;
   }
   const auto drawn = policy_ == SchedulePolicy::kEarly ? 0 : random_() % 3;
@@ -138,6 +145,21 @@ void Scheduler::skip_host_wait(std::uint64_t ordinal) {
   skipped_wait_ = ordinal == 0 ? 0 : host_waits_ + ordinal;
 }
 
+bool Scheduler::keeps_event_wait() {
+  const std::scoped_lock lock(mutex_);
+  return ++event_waits_ != skipped_event_wait_;
+}
+
+std::uint64_t Scheduler::event_waits() {
+  const std::scoped_lock lock(mutex_);
+  return event_waits_;
+}
+
+void Scheduler::skip_event_wait(std::uint64_t ordinal) {
+  const std::scoped_lock lock(mutex_);
+  skipped_event_wait_ = ordinal == 0 ? 0 : event_waits_ + ordinal;
+}
+
 void Scheduler::wait(const std::shared_ptr<Operation>& operation) {
   if (!operation) {
     return;
@@ -177,6 +199,11 @@ void Scheduler::set_schedule(SchedulePolicy policy, std::uint64_t seed) {
   const std::scoped_lock lock(mutex_);
   policy_ = policy;
   random_.seed(seed);
+  for (const std::weak_ptr<SimStream>& known : streams_) {
+    if (const std::shared_ptr<SimStream> stream = known.lock()) {
+      stream->lags_ = draw_lag();
+    }
+  }
 }
 
 std::uint64_t Scheduler::draw_seed() {

@@ -43,6 +43,7 @@ class SimStream {
   std::deque<std::shared_ptr<Operation>> queue_;
   std::shared_ptr<Operation> last_;  ///< the newest ever enqueued
   bool closing_ = false;
+  bool lags_ = false;  ///< on the schedule random: its work is held back far longer than that of others
 };
 
 /// All streams of the process.      Threads  safe.      Ownership  never destroyed: stream threads may outlive main.
@@ -71,12 +72,20 @@ class Scheduler {
   [[nodiscard]] std::uint64_t host_waits();
   /// Takes away the host's wait number `ordinal`, counted from 1 from now on: the runtime says that the work is done, and does nothing. 0: none.
   void skip_host_wait(std::uint64_t ordinal);
+  /// Counts a stream's wait for an event; false: a test has taken it away.
+  [[nodiscard]] bool keeps_event_wait();
+  [[nodiscard]] std::uint64_t event_waits();
+  /// Takes away the wait of a stream for an event, number `ordinal`, counted from 1 from now on. 0: none.
+  void skip_event_wait(std::uint64_t ordinal);
   /// A seed for one launch, from the schedule's.
   [[nodiscard]] std::uint64_t draw_seed();
   /// One of `choices`: the first on the schedule early, the last on late, drawn on random.
   [[nodiscard]] unsigned draw(unsigned choices);
 
  private:
+  /// One stream of so many lags, on the average.
+  static constexpr std::uint64_t kLagsOneOf = 3;
+
   Scheduler() : policy_(settings().policy), random_(settings().seed) {}
   void serve(const std::shared_ptr<SimStream>& stream);
   void open_all_needed(Operation& operation);
@@ -85,6 +94,8 @@ class Scheduler {
   /// Whether the host may go on without it: it is done, or the wait for it is taken away. Under the lock.
   bool may_pass(Operation& operation);
   void choose_gate(Operation& operation, bool& waits);
+  /// Whether a stream lags. Under the lock.
+  [[nodiscard]] bool draw_lag() { return policy_ == SchedulePolicy::kRandom && random_() % kLagsOneOf == 0; }
 
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -93,7 +104,9 @@ class Scheduler {
   std::vector<std::weak_ptr<SimStream>> streams_;
   std::uint64_t host_waits_ = 0;
   std::uint64_t skipped_wait_ = 0;  ///< of host_waits_; 0: none
-  int host_calls_pending_ = 0;      ///< operations that call the host and are not done
+  std::uint64_t event_waits_ = 0;
+  std::uint64_t skipped_event_wait_ = 0;  ///< of event_waits_; 0: none
+  int host_calls_pending_ = 0;            ///< operations that call the host and are not done
 };
 
 }  // namespace cuda_sim

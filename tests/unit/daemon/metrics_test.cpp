@@ -14,6 +14,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "lockstep/comm/communicator.hpp"
+
 namespace lockstep::daemon {
 namespace {
 
@@ -35,6 +37,40 @@ std::unique_ptr<Metrics> make_metrics(int world_size = 2) {
   const std::array routes{Route{"/health", "GET", {}}, Route{"/v1/completions", "POST", {}}};
   metrics->add_routes(routes);
   return metrics;
+}
+
+/// Nothing but what its metrics ask for.
+class CountingCommunicator final : public comm::Communicator {
+ public:
+  int rank() const override { return 1; }
+  int size() const override { return 2; }
+  Result<comm::Ticket> start_all_reduce(std::span<const std::int32_t> /*values*/, comm::ReduceOp /*op*/) override { return comm::Ticket{}; }
+  Result<comm::Ticket> start_all_to_all(const comm::AllToAll& /*exchange*/) override { return comm::Ticket{}; }
+  Result<bool> test(comm::Ticket /*ticket*/) override { return true; }
+  Status wait(comm::Ticket /*ticket*/, std::span<std::int32_t> /*result*/, const Deadline& /*deadline*/) override { return {}; }
+  Status wait_all_to_all(comm::Ticket /*ticket*/, std::span<std::size_t> /*received_bytes*/, const Deadline& /*deadline*/) override { return {}; }
+  std::string_view transport() const override { return "nccl"; }
+  std::string_view agreement_transport() const override { return "pigeon"; }
+  comm::DeviceTraffic device_traffic() const override { return {.sent_bytes = 17, .received_bytes = 42}; }
+};
+
+TEST(Metrics, TheCommunicatorIsAskedWhileItLives) {
+  const auto metrics = make_metrics();
+  EXPECT_THAT(metrics->text(), HasSubstr("lockstep_agreement_transport_info{rank=\"1\",transport=\"mpi\"} 1\n"));
+  EXPECT_THAT(metrics->text(), HasSubstr("lockstep_nccl_bytes_total{rank=\"1\",direction=\"sent\"} 0\n"));
+  {
+    const CountingCommunicator communicator;
+    metrics->set_communicator(&communicator);
+    const std::string text = metrics->text();
+    EXPECT_THAT(text, HasSubstr("lockstep_agreement_transport_info{rank=\"1\",transport=\"pigeon\"} 1\n"));
+    EXPECT_THAT(text, HasSubstr("lockstep_coordination_duration_seconds_count{rank=\"1\",transport=\"pigeon\"} 0\n"));
+    EXPECT_THAT(text, HasSubstr("lockstep_group_info{rank=\"1\",epoch=\"0\",transport=\"nccl\",world_size=\"2\"} 1\n"));
+    EXPECT_THAT(text, Not(HasSubstr("transport=\"mpi\"")));
+    metrics->set_communicator(nullptr);
+  }
+  EXPECT_THAT(metrics->text(), HasSubstr("lockstep_nccl_bytes_total{rank=\"1\",direction=\"sent\"} 17\n"));
+  EXPECT_THAT(metrics->text(), HasSubstr("lockstep_nccl_bytes_total{rank=\"1\",direction=\"received\"} 42\n"));
+  EXPECT_THAT(metrics->text(), HasSubstr("transport=\"pigeon\"} 1\n"));
 }
 
 TEST(Metrics, StepsAreCountedByKind) {

@@ -33,6 +33,9 @@ class CheckedStages final : public OverlappedStages {
       return {};
     });
   }
+  bool needs_result(const ProgramEntry& /*entry*/) const override { return true; }
+  Status wait_for(device::Event& event) override { return event.wait(Deadline::after(limit)); }
+  Status wait_for(device::Stream& stream) override { return stream.synchronize(Deadline::after(limit)); }
   Status start(const ProgramEntry& entry) override {
     EXPECT_EQ(std::this_thread::get_id(), caller_) << "exchanges belong to the calling thread";
     started.push_back(&entry);

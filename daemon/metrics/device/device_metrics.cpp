@@ -1,4 +1,4 @@
-#include "daemon/metrics/device_metrics.hpp"
+#include "daemon/metrics/device/device_metrics.hpp"
 
 #include <array>
 #include <string_view>
