@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -449,7 +450,8 @@ Status StepEngine::compute(StepRecord& record) {
   timings_.record(record.tokens > 0 ? shape.num_tokens : 0, duration_ms);
   prompt_pace_.record(duration_ms, batch_.prefill_tokens, plan_.prefill_tokens_total);
   if (choice_ && record.tokens > 0) {
-    choice_->record(shape, plan_.micro_batches, step_, duration_ms, milliseconds(costs.exchange_times.dispatch + costs.exchange_times.combine));
+    const double exchange_ms = milliseconds(costs.exchange_times.dispatch + costs.exchange_times.combine);
+    choice_->record(shape, plan_.micro_batches, step_, duration_ms, costs.exchanges_timed ? std::optional(exchange_ms) : std::nullopt);
   }
   return {};
 }

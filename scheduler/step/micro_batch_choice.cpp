@@ -46,7 +46,8 @@ MicroBatchWish MicroBatchChoice::propose(const BatchDescriptor& shape, std::int6
   return spared ? best : MicroBatchWish{.count = kCounts[tried], .reason = MicroBatchReason::kTrial};
 }
 
-void MicroBatchChoice::record(const BatchDescriptor& shape, std::int32_t micro_batches, std::int64_t step, double duration_ms, double exchange_ms) {
+void MicroBatchChoice::record(const BatchDescriptor& shape, std::int32_t micro_batches, std::int64_t step, double duration_ms,
+                              std::optional<double> exchange_ms) {
   const auto found = known_.find(shape);
   LOCKSTEP_CHECK(found != known_.end(), "no times are kept for {}", shape.key());
   const auto counted = std::ranges::find(kCounts, micro_batches);
@@ -55,9 +56,9 @@ void MicroBatchChoice::record(const BatchDescriptor& shape, std::int32_t micro_b
   }
   const auto count = static_cast<std::size_t>(counted - kCounts.begin());
   Known& known = found->second;
-  if (micro_batches == 1 && duration_ms > 0) {
+  if (micro_batches == 1 && duration_ms > 0 && exchange_ms) {
     // The largest of some: one quiet step must not end the trials for good, and whole steps go on being measured.
-    const double share = std::min(exchange_ms, duration_ms - exchange_ms) / duration_ms;
+    const double share = std::min(*exchange_ms, duration_ms - *exchange_ms) / duration_ms;
     known.hideable_share = known.samples.front() == 0 ? share : std::max(share, known.hideable_share * kShareKept);
   }
   const bool was_new = is_new(known);

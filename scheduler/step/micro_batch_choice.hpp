@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <numeric>
+#include <optional>
 #include <unordered_map>
 
 #include "lockstep/forward_context.hpp"
@@ -39,9 +40,9 @@ class MicroBatchChoice {
 
   /// One of kCounts for a step of this shape; the step's number decides what is tried.
   [[nodiscard]] MicroBatchWish propose(const BatchDescriptor& shape, std::int64_t step) const;
-  /// A step of this shape took that long with so many micro-batches, of which its exchanges took `exchange_ms`, hidden or not. Other numbers than kCounts,
-  /// which steps of very few rows have, are left out.
-  void record(const BatchDescriptor& shape, std::int32_t micro_batches, std::int64_t step, double duration_ms, double exchange_ms);
+  /// A step of this shape took that long with so many micro-batches, of which its exchanges took `exchange_ms`, hidden or not; nullopt: nobody knows, and
+  /// splits are tried whatever there is to hide. Other numbers than kCounts, which steps of very few rows have, are left out.
+  void record(const BatchDescriptor& shape, std::int32_t micro_batches, std::int64_t step, double duration_ms, std::optional<double> exchange_ms);
 
  private:
   struct Known {

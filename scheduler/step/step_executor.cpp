@@ -149,6 +149,7 @@ Status StepExecutor::run(const comm::StepPlan& plan, const StepBatch& batch, Ste
     costs_.crossed_rows += micro_batch.exchange ? micro_batch.exchange->crossed_rows_total() : 0;
   }
   costs_.exchange_times = spans_->exchange_times();
+  costs_.exchanges_timed = !rows_stay_on_device_ || parts_.view->size() == 1;  // alone, rows go nowhere
   if (parts_.observer != nullptr) {
     spans_->tell(*parts_.observer, step_, plan.micro_batches > 1);
   }

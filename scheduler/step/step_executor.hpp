@@ -57,6 +57,7 @@ struct StepExecutorOptions {
 /// What a step cost.
 struct StepCosts {
   ExchangeTimes exchange_times{};
+  bool exchanges_timed = true;  ///< false: they end when a device is told, which does not say how long rows then take
   std::uint64_t wire_bytes = 0;
   std::uint64_t crossed_rows = 0;
   std::int32_t nonempty_micro_batches = 0;  ///< of this rank

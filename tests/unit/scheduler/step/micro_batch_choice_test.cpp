@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -27,7 +28,7 @@ struct Ranks {
     double whole_ms;
     double two_ms;
     double four_ms;
-    double exchange_ms = 0.5;  ///< of each step, enough for trials to make sense
+    std::optional<double> exchange_ms = 0.5;  ///< of each step, enough for trials to make sense; nullopt: not known
     [[nodiscard]] double of(std::int32_t micro_batches) const { return micro_batches == 1 ? whole_ms : (micro_batches == 2 ? two_ms : four_ms); }
   };
   /// How many of the steps had each number of micro-batches.
@@ -43,7 +44,8 @@ struct Ranks {
       // A little noise, the same in each run.
       const double noise = 1.0 + 0.01 * static_cast<double>(step * 7 % 5);
       for (std::size_t rank = 0; rank < choices.size(); ++rank) {
-        choices[rank]->record(step_shape(rows[rank], true), agreed, step, times.of(agreed) * noise, times.exchange_ms * noise);
+        choices[rank]->record(step_shape(rows[rank], true), agreed, step, times.of(agreed) * noise,
+                              times.exchange_ms ? std::optional(*times.exchange_ms * noise) : std::nullopt);
       }
     }
     return counts;
@@ -120,6 +122,17 @@ TEST(MicroBatchChoice, WhereExchangesTakeNextToNothingNoStepIsSplitToTry) {
     // The link becomes slow: whole steps show it, and the trials begin again.
     ranks.take(630, {64}, {.whole_ms = 2.0, .two_ms = 1.2, .four_ms = 1.3, .exchange_ms = 1.0});
     EXPECT_GE(ranks.take(63, {64}, {.whole_ms = 2.0, .two_ms = 1.2, .four_ms = 1.3, .exchange_ms = 1.0})[2], 61);
+  }
+}
+
+TEST(MicroBatchChoice, WhereNobodyKnowsWhatExchangesTakeTheDurationsOfStepsDecide) {
+  for (const auto& [whole_ms, best] : {std::pair{2.0, 2}, std::pair{1.0, 1}}) {
+    const Ranks::Times times{.whole_ms = whole_ms, .two_ms = 1.4, .four_ms = 1.8, .exchange_ms = std::nullopt};
+    Ranks ranks(1);
+    ranks.take(100, {64}, times);
+    Ranks::Counts counts = ranks.take(63, {64}, times);
+    EXPECT_GE(counts[best], 61);
+    EXPECT_GE(counts[best == 1 ? 2 : 1], 1) << "trials go on";
   }
 }
 
