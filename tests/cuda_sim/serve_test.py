@@ -135,8 +135,7 @@ def is_gone(pid):
 
 
 class Loss(unittest.TestCase):
-    def loses(self, victim, number, loss):
-        ranks = 3
+    def loses(self, victim, number, loss, ranks=3):
         group = Group("--device", "cuda", "--communicator", "nccl", "--stall-timeout", f"{STALL_SECONDS}s", ranks=ranks,
                       variables=simulated(ranks, "random", LOCKSTEP_SIM_NCCL_LOSS=loss))  # fmt: skip
         streams = []
@@ -173,6 +172,12 @@ class Loss(unittest.TestCase):
 
     def test_a_rank_is_stopped(self):
         self.loses(0, signal.SIGSTOP, "silent")
+
+    def test_one_of_two_is_killed(self):
+        self.loses(0, signal.SIGKILL, "silent", ranks=2)
+
+    def test_one_of_two_is_stopped(self):
+        self.loses(1, signal.SIGSTOP, "silent", ranks=2)
 
 
 if __name__ == "__main__":
