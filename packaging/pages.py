@@ -70,9 +70,10 @@ def manual_page(program, section, head, options, tail):
     summary = "starts the ranks of a group" if head[0].startswith("Usage") else head[0].split(": ", 1)[1]
     lines = [f".TH {program.upper()} {section} \"\" lockstep", ".nh", ".ad l", ".SH NAME", f"{program} \\- {roff(summary)}", ".SH SYNOPSIS", ".nf"]
     lines += [roff(line.removeprefix("Usage:").strip()) for line in head if line.startswith(("Usage:", "       lock"))]
-    lines += [".fi", ".SH DESCRIPTION", ".nf"]
-    lines += [roff(line) for line in head[1:] if line and not line.startswith(("Usage:", "       lock"))]
-    lines += [".fi", ".SH OPTIONS"]
+    lines.append(".fi")
+    if description := [roff(line) for line in head[1:] if line and not line.startswith(("Usage:", "       lock"))]:
+        lines += [".SH DESCRIPTION", ".nf", *description, ".fi"]
+    lines.append(".SH OPTIONS")
     heading = ""
     for option in options:
         if option.section != heading and not option.section.startswith("Usage"):
@@ -93,7 +94,23 @@ def flags_of(option):
     return [flag for flag in (option.short, option.flag) if flag]
 
 
-def bash_completion(program, options):
+# What follows -- is another command line, which the shell completes by what it knows of that program.
+BASH_PROGRAM = """  local word
+  for ((word = 1; word < COMP_CWORD; ++word)); do
+    if [[ ${COMP_WORDS[word]} == -- ]]; then
+      if declare -F _command_offset >/dev/null; then
+        _command_offset $((word + 1))
+      elif ((word + 1 == COMP_CWORD)); then
+        COMPREPLY=($(compgen -c -- "$current"))
+      fi
+      return
+    fi
+  done
+"""
+FISH_PROGRAM = "complete -c {} -n 'contains -- -- (commandline -opc)' -x -a '(complete -C (string replace -r \"^.*? -- +\" \"\" -- (commandline -cp)))'"
+
+
+def bash_completion(program, options, starts_another):
     function = "_" + program.replace("-", "_")
     cases = []
     for option in options:
@@ -114,7 +131,7 @@ def bash_completion(program, options):
   elif [[ $previous == = ]] && ((COMP_CWORD > 1)); then
     previous=${{COMP_WORDS[COMP_CWORD-2]}}
   fi
-  case $previous in
+{BASH_PROGRAM if starts_another else ""}  case $previous in
 {body}
   esac
   COMPREPLY=($(compgen -W '{words}' -- "$current"))
@@ -127,16 +144,18 @@ def quoted(text):
     return text.replace("\\", "\\\\").replace("'", "'\\''").replace("[", "\\[").replace("]", "\\]").replace(":", "\\:")
 
 
-def zsh_completion(program, options):
+def zsh_completion(program, options, starts_another):
     lines = []
     for option in options:
         action = f"({' '.join(option.choices)})" if option.choices else "_files" if option.takes_path else " "
         value = f":{quoted(option.placeholder.lower())}:{action}" if option.placeholder else ""
         lines += [f"  '{flag}[{quoted(option.summary)}]{value}'" for flag in flags_of(option)]
-    return f"#compdef {program}\n# made from its --help\n_arguments \\\n" + " \\\n".join(lines) + "\n"
+    if starts_another:
+        lines.append("  '*::program:_normal'")
+    return f"#compdef {program}\n# made from its --help\n_arguments {'-S ' if starts_another else ''}\\\n" + " \\\n".join(lines) + "\n"
 
 
-def fish_completion(program, options):
+def fish_completion(program, options, starts_another):
     lines = [f"# made from the --help of {program}", f"complete -c {program} -f"]
     for option in options:
         parts = [f"complete -c {program}"]
@@ -150,6 +169,8 @@ def fish_completion(program, options):
         summary = option.summary.replace("\\", "\\\\").replace("'", "\\'")
         parts.append(f"-d '{summary}'")
         lines.append(" ".join(parts))
+    if starts_another:
+        lines.append(FISH_PROGRAM.format(program))
     return "\n".join(lines) + "\n"
 
 
@@ -162,11 +183,12 @@ def main():
     arguments = parser.parse_args()
     head, options, tail = read_help(arguments.help_file.read_text())
     arguments.output.mkdir(parents=True, exist_ok=True)
+    starts_another = any("-- PROGRAM" in line for line in head)
     pages = {
         f"{arguments.program}.{arguments.section}": manual_page(arguments.program, arguments.section, head, options, tail),
-        f"{arguments.program}.bash": bash_completion(arguments.program, options),
-        f"_{arguments.program}": zsh_completion(arguments.program, options),
-        f"{arguments.program}.fish": fish_completion(arguments.program, options),
+        f"{arguments.program}.bash": bash_completion(arguments.program, options, starts_another),
+        f"_{arguments.program}": zsh_completion(arguments.program, options, starts_another),
+        f"{arguments.program}.fish": fish_completion(arguments.program, options, starts_another),
     }
     for name, text in pages.items():
         (arguments.output / name).write_text(text)

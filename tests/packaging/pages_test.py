@@ -45,9 +45,23 @@ class Pages(unittest.TestCase):
         self.assertEqual(set(self.completed("lockstepd", "lockstepd", "--agreement", "=")), {"sync", "pipelined"})
         self.assertEqual(self.completed("lockstepd", "lockstepd", "--port", ""), [])
 
-    def completed(self, program, *words):
+    def test_behind_two_dashes_the_launcher_leaves_completion_to_the_program(self):
+        launcher = ("lockstep-run", "lockstep-run", "-n", "2", "--")
+        self.assertIn("uname", self.completed(*launcher, "unam"))
+        self.assertEqual(self.completed(*launcher, "lockstepd", "--h"), [], "no option of its own")
+        # bash-completion's own, which takes the place of the words by those from there on.
+        self.assertEqual(self.completed(*launcher, "lockstepd", "--h", before='_command_offset() { COMPREPLY=("from word $1"); };'), ["from", "word", "4"])
+        self.assertIn("'*::program:_normal'", (PAGES / "_lockstep-run").read_text())
+        self.assertIn("complete -C", (PAGES / "lockstep-run.fish").read_text())
+        self.assertNotIn("_normal", (PAGES / "_lockstepd").read_text())
+
+    def test_no_section_of_the_manual_is_empty(self):
+        for program, section in PROGRAMS.items():
+            self.assertNotRegex((PAGES / f"{program}.{section}").read_text(), r"\.SH [A-Z ]+\n(\.(nf|fi)\n)*\.SH")
+
+    def completed(self, program, *words, before=""):
         """What bash offers for the last of `words`."""
-        script = f'. "{PAGES}/{program}.bash"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _{program.replace("-", "_")}; printf "%s\\n" "${{COMPREPLY[@]}}"'
+        script = before + f'. "{PAGES}/{program}.bash"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _{program.replace("-", "_")}; printf "%s\\n" "${{COMPREPLY[@]}}"'
         result = run("bash", "-c", script, "bash", *words)
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         return result.stdout.split()
