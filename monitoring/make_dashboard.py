@@ -77,8 +77,10 @@ ROWS = [
          [(f"min by (job, resource) ({gauge('lockstep_load_balance_ratio')})", "{{job}} {{resource}}")]),
         ("Since the last step", "An idle group still takes a step each keep-alive interval", "timeseries", "s",
          [(f"time() - {gauge('lockstep_last_step_timestamp_seconds')}", RANK)]),
-        ("Silence of peers", "Since the last heartbeat", "timeseries", "s", [(gauge("lockstep_peer_heartbeat_age_seconds"), RANK + " of {{peer}}")]),
-        ("Peers connected", "0: the channel to that rank is down", "timeseries", "short", [(gauge("lockstep_peer_up"), RANK + " to {{peer}}")]),
+        # A line for each peer and not for each pair: those of 64 ranks are 4,032.
+        ("Silence of peers", "Since the last heartbeat, as the rank sees it that has waited longest", "timeseries", "s",
+         [(f"max by (job, peer) ({gauge('lockstep_peer_heartbeat_age_seconds')})", "{{job}} rank {{peer}}")]),
+        ("Peers connected", "0: a rank's channel to that rank is down", "timeseries", "short", [(f"min by (job, peer) ({gauge('lockstep_peer_up')})", "{{job}} rank {{peer}}")]),
     ]),
     ("Agreement and overlap", [
         ("Agreement", "From a rank's proposal to the group's plan, waiting included", "timeseries", "s", quantiles("lockstep_coordination_duration_seconds")),
@@ -89,6 +91,8 @@ ROWS = [
          [('lockstep:exposed_exchange:ratio5m{job=~"$job",rank=~"$rank"}', RANK)]),
         ("Micro-batches", "Steps that were split, and whole ones, and why", "timeseries", "ops",
          [(rate("lockstep_microbatch_steps_total", by="job, decision, reason"), "{{job}} {{decision}}: {{reason}}")]),
+        ("Exchange without a core", "Seconds a second of exposed exchange that stages lost as their thread had no core", "timeseries", "percentunit",
+         [(rate("lockstep_comm_core_lost_seconds_total"), RANK)]),
         ("Dropped rows", "Computed for requests that had ended before", "timeseries", "ops", [(rate("lockstep_dropped_rows_total"), RANK)]),
         ("On the wire", "Bytes of expert exchanges", "timeseries", "Bps", [(rate("lockstep_wire_bytes_total"), RANK)]),
         ("Rows sent to other ranks", "", "timeseries", "ops", [(rate("lockstep_crossed_rows_total"), RANK)]),

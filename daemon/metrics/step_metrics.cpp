@@ -30,7 +30,7 @@ double seconds(Duration duration) {
 }  // namespace
 
 StepMetrics::StepMetrics(AtomicTable& table, std::string_view transport, int world_size)
-    : last_step_(table.gauge("lockstep_last_step_timestamp_seconds", "When this rank last finished a step, in seconds since 1970.")),
+    : last_step_(table.gauge("lockstep_last_step_timestamp_seconds", "When this rank last finished a step, or began, in seconds since 1970.")),
       agreement_seconds_(table.histogram(
           "lockstep_coordination_duration_seconds",
           "From this rank's proposal to the group's plan, waiting for the other ranks included; pipelined, without the step computed meanwhile.",
@@ -63,6 +63,7 @@ StepMetrics::StepMetrics(AtomicTable& table, std::string_view transport, int wor
       inter_token_seconds_(table.histogram("lockstep_inter_token_seconds", "Between two tokens of a request.", kInterTokenBuckets)),
       queue_seconds_(table.histogram("lockstep_request_queue_seconds", "From a request's arrival to its first rows in a step.", kRequestBuckets)),
       request_seconds_(table.histogram("lockstep_request_duration_seconds", "From a request's arrival to its end.", kRequestBuckets)) {
+  note_step_time();  // or a rank that has had nothing to do would seem to stand still since 1970
   add_steps(table);
   add_exchanges(table);
   for (int peer = 0; peer < world_size; ++peer) {
@@ -80,6 +81,10 @@ StepMetrics::StepMetrics(AtomicTable& table, std::string_view transport, int wor
     mismatches_[i] =
         &table.counter("lockstep_vote_mismatch_total", "Steps in which the ranks disagreed about a guard; the group ends then.", {{"field", field}});
   }
+}
+
+void StepMetrics::note_step_time() {
+  last_step_.set(std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count());
 }
 
 void StepMetrics::add_steps(AtomicTable& table) {
@@ -115,7 +120,7 @@ void StepMetrics::add_exchanges(AtomicTable& table) {
 void StepMetrics::on_step(const scheduler::StepRecord& record) {
   const auto kind = std::min(static_cast<std::size_t>(record.kind), kKinds - 1);
   steps_[kind]->add(1);
-  last_step_.set(std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count());
+  note_step_time();
   agreement_seconds_.observe(seconds(record.agreement_time));
   agreement_wait_seconds_.add(seconds(record.agreement_wait));
   if (record.late_member >= 0 && static_cast<std::size_t>(record.late_member) < late_.size()) {

@@ -27,6 +27,7 @@ class StepMetrics final : public scheduler::StepObserver {
   /// Series of what has labels.
   void add_steps(AtomicTable& table);
   void add_exchanges(AtomicTable& table);
+  void note_step_time();
   void count_group(const scheduler::StepRecord& record);
 
   static constexpr std::size_t kKinds = 4;

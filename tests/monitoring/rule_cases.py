@@ -12,8 +12,13 @@ def series(name, values, labels="", base=LABELS):
 
 READY = [series("lockstep_up_state", "1x400", 'state="ready"'), series("lockstep_up_state", "0x400", 'state="draining"')]
 BUILD = [series("lockstep_build_info", "1x10 _x390", 'version="1"')]
+PEER = [series("lockstep_peer_up", "1x400", 'peer="1"')]
 UP_LOST = {"series": 'up{job="lockstep", instance="a:8000"}', "values": "1x10 0x390"}
 UP_OTHER = {"series": 'up{job="another", instance="a:8000"}', "values": "0x400"}
+
+
+def work(running=0, waiting=0):
+    return [series("lockstep_requests_running", f"{running}x400"), series("lockstep_requests_waiting", f"{waiting}x400")]
 
 
 def answers(bad, good):
@@ -48,7 +53,9 @@ def late(steps, waited):
 CASES = [
     ("LockstepRankMissing", 15, [*BUILD, UP_LOST], [UP_OTHER]),
     ("LockstepPeerSilent", 5, [series("lockstep_peer_heartbeat_age_seconds", "4x400", 'peer="1"')], [series("lockstep_peer_heartbeat_age_seconds", "0.2x400", 'peer="1"')]),
-    ("LockstepStepStalled", 5, [*READY, series("lockstep_last_step_timestamp_seconds", "0x400")], [*READY, series("lockstep_last_step_timestamp_seconds", "0+60x400")]),
+    ("LockstepStepStalled", 5, [*READY, *PEER, series("lockstep_last_step_timestamp_seconds", "0x400")], [*READY, *PEER, series("lockstep_last_step_timestamp_seconds", "0+60x400")]),
+    ("LockstepStepStalled", 5, [*READY, *work(running=1), series("lockstep_last_step_timestamp_seconds", "0x400")], [*READY, *work(), series("lockstep_last_step_timestamp_seconds", "0x400")]),
+    ("LockstepStepStalled", 5, [*READY, *work(waiting=1), series("lockstep_last_step_timestamp_seconds", "0x400")], [*work(waiting=1), series("lockstep_last_step_timestamp_seconds", "0x400")]),
     ("LockstepRankNotReady", 15, [series("lockstep_up_state", "0x400", 'state="ready"'), series("lockstep_up_state", "0x400", 'state="draining"')], READY),
     ("LockstepDiverged", 5, [series("lockstep_vote_mismatch_total", "0 0 1x400", 'field="epoch"')], [series("lockstep_vote_mismatch_total", "0x400", 'field="epoch"')]),
     ("LockstepAgreementSlow", 20, agreement(0.5), agreement(0.05)),

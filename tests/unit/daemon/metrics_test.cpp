@@ -3,6 +3,7 @@
 #include "daemon/metrics/metrics.hpp"
 
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -134,6 +135,16 @@ TEST(Metrics, StepsAreCountedByKind) {
   EXPECT_THAT(text, HasSubstr("lockstep_dropped_rows_total{rank=\"1\"} 6\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_coordination_duration_seconds_count{rank=\"1\",transport=\"mpi\"} 4\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_load_balance_ratio{rank=\"1\",resource=\"tokens\"} 0.66"));
+}
+
+TEST(Metrics, RankThatHasHadNothingToDoDoesNotSeemToHaveStoodStillForDecades) {
+  const auto seconds_since_1970 = [] { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); };
+  const double before = seconds_since_1970();
+  const std::string text = make_metrics()->text();
+  const std::string name = "\nlockstep_last_step_timestamp_seconds{rank=\"1\"} ";
+  const double value = std::stod(text.substr(text.find(name) + name.size()));
+  EXPECT_GE(value, before - 0.001);
+  EXPECT_LE(value, seconds_since_1970() + 0.001);
 }
 
 TEST(Metrics, SampleOnABucketsBoundIsInIt) {
