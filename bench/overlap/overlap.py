@@ -189,19 +189,20 @@ def measure_round(groups, hosts):
 
 
 def figures_of(rounds):
-    """What `rounds` show, of four micro-batches and, the same names with `_2`, of two."""
+    """What `rounds` show, of four micro-batches and, the same names with `_2` and `_1`, of two and of whole steps."""
 
     def median(value):
         return statistics.median(value(measured) for measured in rounds)
 
     figures = {}
-    for count, suffix in ((4, ""), (2, "_2")):
+    for count, suffix in ((4, ""), (2, "_2"), (1, "_1")):
         def ratio(measured, count=count):
             return measured[count][1]["step_ms"] / max(measured[count][0]["step_ms"], measured[count][1]["exchange_ms"])
 
-        def exposed_minus_difference(measured, count=count):
+        def minus_difference(measured, parts, count=count):
             free, limited = measured[count]
-            return (limited["exposed_ms"] - free["exposed_ms"] - (limited["step_ms"] - free["step_ms"])) / limited["step_ms"]
+            longer = {name: limited[name] - free[name] for name in ("step_ms", *parts)}
+            return (sum(longer[part] for part in parts) - longer["step_ms"]) / limited["step_ms"]
 
         figures |= {f"{name}{suffix}": value for name, value in {
             "ratio_vs_ideal": median(ratio),
@@ -209,7 +210,8 @@ def figures_of(rounds):
             "ratio_vs_ideal_max": max(map(ratio, rounds)),
             "speedup_vs_serial": median(lambda measured: measured[1][1]["step_ms"] / measured[count][1]["step_ms"]),
             "exposed_share": median(lambda measured: measured[count][1]["exposed_ms"] / measured[count][1]["step_ms"]),
-            "exposed_minus_difference_share": median(exposed_minus_difference),
+            "exposed_minus_difference_share": median(lambda measured: minus_difference(measured, ("exposed_ms",))),
+            "exposed_and_kernel_minus_difference_share": median(lambda measured: minus_difference(measured, ("exposed_ms", "kernel_ms"))),
             "cost_of_smaller_batches": median(lambda measured: measured[count][0]["step_ms"] / measured[1][0]["step_ms"]),
             "compute_ms": median(lambda measured: measured[count][0]["step_ms"]),
             "exchange_ms": median(lambda measured: measured[count][1]["exchange_ms"]),

@@ -207,7 +207,7 @@ constexpr std::array kLines{
                "Into how many micro-batches a step may be split; auto measures which is faster",
                "`2` and `4` split large steps, so that one part computes while another's rows travel; `auto` measures for each size of step what is fastest"},
     OptionLine{
-        kGroup, "gather-rows", count_from<&Options::gather_rows, 0>(), "16", "Up to so many rows of all ranks in an exchange, each rank gets every row",
+        kGroup, "gather-rows", count_from<&Options::gather_rows, 0>(), "4", "Up to so many rows of all ranks in an exchange, each rank gets every row",
         "Exchanges of at most so many rows, of all ranks together, send every row to every rank that holds experts: each message is packed once, and a rank "
         "that computes nothing for another sends it no answer. Above, a row goes only where an expert of its own lives. 0: always so"},
     OptionLine{

@@ -19,8 +19,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const Result<std::vector<scheduler::SpanRecord>> spans = decode_spans(bytes);
   if (spans) {
     for (const scheduler::SpanRecord& span : *spans) {
-      LOCKSTEP_CHECK(span.end >= span.begin && span.step >= 0 && span.layer >= -1 && span.micro_batch >= -1, "step {}, layer {}, micro-batch {}", span.step,
-                     span.layer, span.micro_batch);
+      LOCKSTEP_CHECK(span.end >= span.begin && span.off_core >= Duration{} && span.off_core <= span.end - span.begin && span.step >= 0 && span.layer >= -1 &&
+                         span.micro_batch >= -1,
+                     "step {}, layer {}, micro-batch {}", span.step, span.layer, span.micro_batch);
       LOCKSTEP_CHECK(scheduler::span_kind_name(span.kind) != "unknown", "kind {}", static_cast<int>(span.kind));
     }
     LOCKSTEP_CHECK(encode_spans(*spans) == bytes, "{} spans come back as other bytes", spans->size());

@@ -19,8 +19,8 @@ class Stream;
 
 namespace lockstep::comm {
 
-/// How many rows are gathered rather than routed, unless told: with fewer it is faster between hosts, with more slower (bench/exchange).
-inline constexpr std::int32_t kGatherRowsDefault = 16;
+/// How many rows are gathered rather than routed, unless told: with fewer it is faster between hosts, with more slower on four ranks (bench/exchange).
+inline constexpr std::int32_t kGatherRowsDefault = 4;
 
 /// What of a row's outputs comes back from the member that computed them.
 enum class CombineMode : std::uint8_t {
