@@ -17,15 +17,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   const GroupView view = GroupView::initial(3, data[1] % 3);
   const Placement placement = Placement::contiguous(8, view);
-  constexpr std::array kDirections{ExchangeDirection::kDispatch, ExchangeDirection::kCombine, ExchangeDirection::kGather};
+  constexpr std::array kDirections{ExchangeDirection::kDispatch, ExchangeDirection::kCombine, ExchangeDirection::kGather, ExchangeDirection::kRouting};
   constexpr std::int32_t kTopK = 2;
-  const ExpectedMessage expected{.direction = kDirections[data[0] % kDirections.size()],
+  const ExchangeDirection direction = kDirections[data[0] % kDirections.size()];
+  const ExpectedMessage expected{.direction = direction,
                                  .position = {},
                                  .sender = (view.my_index + 1) % 3,
                                  .receiver = view.my_index,
                                  .rows_max = data[2] % 32,
                                  .pairs_max = data[2] % 32 * 2,
-                                 .row_bytes = static_cast<std::size_t>(2 * (1 + data[3] % 8))};
+                                 .row_bytes = direction == ExchangeDirection::kRouting ? 0 : static_cast<std::size_t>(2 * (1 + data[3] % 8))};
   // A copy of its own length: a read past the end shows.
   const auto rest = std::as_bytes(std::span(data + kChoices, size - kChoices));
   const std::vector<std::byte> message(rest.begin(), rest.end());
@@ -34,7 +35,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     LOCKSTEP_CHECK(header.error().code == ErrorCode::kDiverged, "{}", header.error().message);
     return 0;
   }
-  if (expected.direction == ExchangeDirection::kDispatch && !check_pairs(message, *header, expected, placement)) {
+  if (is_routed(expected.direction) && !check_pairs(message, *header, expected, placement)) {
     return 0;
   }
   if (expected.direction == ExchangeDirection::kGather && !check_experts(message, *header, expected, kTopK, placement)) {
@@ -46,7 +47,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (const std::byte value : bytes) {
     sum += static_cast<std::uint32_t>(value);
   }
-  if (expected.direction == ExchangeDirection::kDispatch) {
+  if (is_routed(expected.direction)) {
     for (std::int32_t i = 0; i < header->pairs; ++i) {
       const RoutedPair pair = read_pair(message, i);
       LOCKSTEP_CHECK(pair.row >= 0 && pair.row < header->rows && placement.local_index(pair.expert, view.my_index) >= 0, "row {}, expert {}", pair.row,
