@@ -211,12 +211,17 @@ a_second_signal_ends_ranks_that_do_not_drain() {
 }
 
 misuse_is_refused_with_a_reason() {
-  local text
+  local text file
   text=$("$run" -n 0 -- true 2>&1)
   check status 64 $?
   check reason "lockstep-run: -n 0: expected a number from 1 to 99999" "$text"
   "$run" -n 2 2>/dev/null
   check no-program 64 $?
+  for file in "$work/absent" "$work"; do
+    text=$("$run" -n 2 --hostfile "$file" -- true 2>&1)
+    check hostfile 64 $?
+    check hostfile-reason "lockstep-run: --hostfile $file: cannot be read; expected a file with lines of HOST slots=RANKS" "$text"
+  done
   text=$(PATH=$work/bin "$BASH" "$run" -n 2 -- true 2>&1)
   check no-mpirun 69 $?
   check names-the-package 1 "$(grep -c openmpi-bin <<<"$text")"
