@@ -48,6 +48,7 @@ class PackageLife(unittest.TestCase):
         self.machine.install(self.later)
         self.assertEqual(self.machine.run("systemctl", "is-enabled", "lockstep", check=False).strip(), "disabled")
 
+        self.machine.run("systemctl", "enable", "lockstep@prod")
         self.machine.run("dpkg", "--remove", "lockstep")
         self.assertTrue((self.machine.root / "etc/lockstep/lockstep.conf").exists())
         self.assertEqual(self.machine.ranks(), [])
