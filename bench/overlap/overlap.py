@@ -41,6 +41,7 @@ TRACED_STEPS = 8 * STEPS  # with those that only agree on having nothing to do
 BITS = 8
 COUNTED = slice(1, -1)
 COMPUTE_THREAD = "compute-0"
+SPLIT_PARTS = ("core_lost", "user", "kernel")  # of the stages' own thread
 STAGES = ("embed", "attention", "dense", "experts", "weigh", "head")
 
 
@@ -103,7 +104,8 @@ def measure_step(spans):
     exchanges = united((span["ts"], span["ts"] + span["dur"]) for span in spans if span["name"] in ("dispatch", "combine"))
     computing = [span for span in spans if span["name"] in STAGES]
     stages = united((span["ts"], span["ts"] + span["dur"]) for span in computing)
-    core_lost = sum(min(span["args"].get("off_core_us", 0), span["dur"] - exposed_us([(span["ts"], span["ts"] + span["dur"])], exchanges)) for span in computing)
+    off_core = [(span["args"]["off_core_us"], span) for span in computing if "off_core_us" in span["args"]]
+    core_lost = sum(min(lost, span["dur"] - exposed_us([(span["ts"], span["ts"] + span["dur"])], exchanges)) for lost, span in off_core)
     return {
         "step_ms": (max(exchanges[-1][1], stages[-1][1]) - min(exchanges[0][0], stages[0][0])) / 1000,
         "exposed_ms": (exposed_us(exchanges, stages) + core_lost) / 1000,
@@ -211,7 +213,7 @@ def figures_of(rounds):
             "speedup_vs_serial": median(lambda measured: measured[1][1]["step_ms"] / measured[count][1]["step_ms"]),
             "exposed_share": median(lambda measured: measured[count][1]["exposed_ms"] / measured[count][1]["step_ms"]),
             "exposed_minus_difference_share": median(lambda measured: minus_difference(measured, ("exposed_ms",))),
-            "exposed_and_kernel_minus_difference_share": median(lambda measured: minus_difference(measured, ("exposed_ms", "kernel_ms"))),
+            **({} if count == 1 else {"exposed_and_kernel_minus_difference_share": median(lambda measured: minus_difference(measured, ("exposed_ms", "kernel_ms")))}),
             "cost_of_smaller_batches": median(lambda measured: measured[count][0]["step_ms"] / measured[1][0]["step_ms"]),
             "compute_ms": median(lambda measured: measured[count][0]["step_ms"]),
             "exchange_ms": median(lambda measured: measured[count][1]["exchange_ms"]),
@@ -219,7 +221,7 @@ def figures_of(rounds):
             "exposed_ms": median(lambda measured: measured[count][1]["exposed_ms"]),
             "exposed_on_free_links_ms": median(lambda measured: measured[count][0]["exposed_ms"]),
             **{f"{part}{links}_ms": median(lambda measured: measured[count][limited][f"{part}_ms"])
-               for part in ("core_lost", "stages", "user", "kernel") for limited, links in ((1, ""), (0, "_on_free_links"))},
+               for part in ("stages", *(SPLIT_PARTS if count > 1 else ())) for limited, links in ((1, ""), (0, "_on_free_links"))},
         }.items()}  # fmt: skip
     return figures | {
         "auto_ms": median(lambda measured: measured[AUTO]["step_ms"]),
