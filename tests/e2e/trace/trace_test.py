@@ -157,7 +157,6 @@ class SplitSteps(GroupTest):
         exchanged = sum(span["dur"] for span in spans if span["name"] in ("dispatch", "combine")) / 1e6
         counted = exchange_seconds(self.group.port, "true") + exchange_seconds(self.group.port, "false")
         self.assertAlmostEqual(counted, exchanged, delta=0.001 * max(exchanged, 1e-3))
-        self.assertTrue(any("off_core_us" in span["args"] for span in spans), "every stage had its core to the nanosecond")
         for span in spans:
             if "off_core_us" in span["args"]:
                 self.assertNotIn(span["name"], ("dispatch", "combine"))
