@@ -162,7 +162,7 @@ class Pods(unittest.TestCase):
         self.addCleanup(container.close)
         return container
 
-    def test_form_one_group_over_ssh_without_root_and_drain_together(self):
+    def start_group(self):
         leader = self.start("demo-0", "leader", "bash")  # first, as it may be: it waits for the other's sshd
         worker = self.start("demo-0-1", "worker", "sshd")
         for container in (leader, worker):
@@ -171,9 +171,24 @@ class Pods(unittest.TestCase):
             answer = complete(8000, prompt="In the beginning", max_tokens=4, temperature=0)
             self.assertEqual(answer.status, 200, answer.text)
         self.assertIn("[rank 1/2]", leader.output())
+        return leader, worker
+
+    def test_form_one_group_over_ssh_without_root_and_drain_together(self):
+        leader, worker = self.start_group()
         os.kill(launcher_of(leader), signal.SIGUSR1)
         self.assertEqual(leader.process.wait(timeout=60), 0, leader.output())
         self.assertEqual(worker.ranks(), [])
+
+    def test_drain_together_when_the_workers_hook_asks(self):
+        leader, worker = self.start_group()
+        stream = Stream(8000, prompt="In the beginning", max_tokens=STREAM_TOKENS, temperature=0, ignore_eos=True)  # the worker's rank, in whose network this thread is
+        self.addCleanup(stream.close)
+        run("nsenter", f"--target={worker.ranks()[0]}", "--mount", "--pid", "--net", "--root", "--setuid=10001", "--setgid=10001", "bash", "/etc/lockstep/launch.sh", "drain", "0")
+        self.assertEqual(worker.ranks(), [], "the hook waits for their end")
+        self.assertEqual(worker.name_of(worker.leader()), "sshd", "which has kept them connected")
+        self.assertEqual(list(stream)[-1]["choices"][0]["finish_reason"], "length")
+        self.assertTrue(stream.done)
+        self.assertEqual(leader.process.wait(timeout=60), 0, leader.output())
 
 
 if __name__ == "__main__":
