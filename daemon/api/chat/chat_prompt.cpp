@@ -1,6 +1,7 @@
 #include "daemon/api/chat/chat_prompt.hpp"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 #include <vector>
 
@@ -105,6 +106,12 @@ bool has_special_token(const json::value& value, const model::Tokenizer& tokeniz
   return tokens && std::ranges::any_of(*tokens, [&tokenizer](std::int32_t token) { return tokenizer.is_special(token); });
 }
 
+constexpr std::array<std::string_view, 2> kCalls{"tool_calls", "function_call"};
+
+bool is_call(std::string_view member) {
+  return std::ranges::find(kCalls, member) != kCalls.end();
+}
+
 Failure read_message(std::size_t index, const json::value& value, const ApiContext& context, TemplateValue& message) {
   const std::string name = fmt::format("messages[{}]", index);
   if (!value.is_object()) {
@@ -115,7 +122,7 @@ Failure read_message(std::size_t index, const json::value& value, const ApiConte
   if (role == nullptr || !role->is_string() || role->get_string().empty() || role->get_string().size() > kRoleBytesMax) {
     return bad_field(name + ".role", fmt::format("{}.role must be a string of 1 to {} bytes, such as \"user\"", name, kRoleBytesMax));
   }
-  for (const std::string_view calls : {"tool_calls", "function_call"}) {
+  for (const std::string_view calls : kCalls) {
     if (const json::value* found = find_field(object, calls); found != nullptr && !is_empty(*found)) {
       return ApiError{.status = 400,
                       .message = fmt::format("{}.{} is not supported by this server: it knows no tools", name, calls),
@@ -130,9 +137,39 @@ Failure read_message(std::size_t index, const json::value& value, const ApiConte
   if (context.refuses_special_tokens && has_special_token(value, *context.tokenizer)) {
     return bad_field(name, fmt::format("{} has the text of one of the model's special tokens, which this server does not take in messages", name));
   }
-  message = to_template_value(value);  // what else it has, a name for example, is the template's
+  message = TemplateValue::object();
+  for (const json::key_value_pair& member : object) {  // what else it has, a name for example, is the template's
+    const std::string_view key(member.key().data(), member.key().size());
+    // An answer that a client sends back has members without a value. Templates ask whether there is one, and take it for a call of a tool.
+    if (!member.value().is_null() && !is_call(key)) {
+      message.set(key, to_template_value(member.value()));
+    }
+  }
   message.set("content", TemplateValue::string(std::move(content)));
   return {};
+}
+
+/// What other servers show to the model beside the messages.
+constexpr std::array kNotRendered{
+    UnsupportedField{"functions", is_empty, "null"},
+    UnsupportedField{"documents", is_empty, "null; chat_template_kwargs reaches the template"},
+    UnsupportedField{"chat_template", is_never_neutral, "null: the template is the server's"},
+    UnsupportedField{"mm_processor_kwargs", is_empty, "null"},
+};
+
+/// Tools that the model is told not to call are not shown to it.
+Failure check_tools(const json::object& object) {
+  const json::value* tools = find_field(object, "tools");
+  const json::value* choice = find_field(object, "tool_choice");
+  if (tools == nullptr || is_empty(*tools) || (tools->is_array() && choice != nullptr && choice->is_string() && choice->get_string() == "none")) {
+    return {};
+  }
+  return ApiError{.status = 400,
+                  .message =
+                      "tools are not supported by this server: calls of them are not recognised in the model's text; leave them out, or send tool_choice "
+                      "\"none\"",
+                  .code = "unsupported_value",
+                  .param = "tools"};
 }
 
 Failure read_messages(const json::object& request, const ApiContext& context, TemplateValue& messages) {
@@ -192,6 +229,12 @@ Failure keep_final_message_open(const std::string& content, std::string& text) {
 }  // namespace
 
 Failure render_conversation(const json::object& request, const ApiContext& context, std::string& text) {
+  if (Failure failure = refuse_unsupported(request, kNotRendered)) {
+    return failure;
+  }
+  if (Failure failure = check_tools(request)) {
+    return failure;
+  }
   model::ChatInput input;
   if (Failure failure = read_messages(request, context, input.messages)) {
     return failure;

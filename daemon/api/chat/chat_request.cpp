@@ -30,7 +30,6 @@ bool is_medium(const json::value& value) {
 
 constexpr std::array kUnsupportedFields{
     UnsupportedField{"tool_choice", is_none_or_auto, "\"none\""},
-    UnsupportedField{"functions", is_empty, "null"},
     UnsupportedField{"function_call", is_none_or_auto, "\"none\""},
     UnsupportedField{"response_format", is_text_format, "{\"type\": \"text\"}"},
     UnsupportedField{"modalities", is_text_alone, "[\"text\"]"},
@@ -38,26 +37,8 @@ constexpr std::array kUnsupportedFields{
     UnsupportedField{"prediction", is_object, "null: it could only make the same text come faster"},
     UnsupportedField{"verbosity", is_medium, "\"medium\""},
     UnsupportedField{"web_search_options", is_never_neutral, "null"},
-    UnsupportedField{"documents", is_empty, "null; chat_template_kwargs reaches the template"},
-    UnsupportedField{"chat_template", is_never_neutral, "null: the template is the server's"},
-    UnsupportedField{"mm_processor_kwargs", is_empty, "null"},
     UnsupportedField{"echo", is_false, "false"},
 };
-
-/// Tools that the model is told not to call are not shown to it.
-Failure check_tools(const json::object& object) {
-  const json::value* tools = find_field(object, "tools");
-  const json::value* choice = find_field(object, "tool_choice");
-  if (tools == nullptr || is_empty(*tools) || (tools->is_array() && choice != nullptr && choice->is_string() && choice->get_string() == "none")) {
-    return {};
-  }
-  return ApiError{.status = 400,
-                  .message =
-                      "tools are not supported by this server: calls of them are not recognised in the model's text; leave them out, or send tool_choice "
-                      "\"none\"",
-                  .code = "unsupported_value",
-                  .param = "tools"};
-}
 
 Failure read_log_probabilities(const json::object& object, GenerationJob& job) {
   bool wanted = false;
@@ -92,9 +73,6 @@ std::optional<ApiError> read_chat_request(std::string_view body, const ApiContex
     return failure;
   }
   if (Failure failure = refuse_unsupported(object, kUnsupportedFields)) {
-    return failure;
-  }
-  if (Failure failure = check_tools(object)) {
     return failure;
   }
   if (Failure failure = read_log_probabilities(object, job)) {

@@ -221,6 +221,26 @@ constexpr std::array kUnsupportedFields{
     UnsupportedField{"return_tokens_as_token_ids", is_false, "false"},
     UnsupportedField{"logits_processors", is_empty, "null"},
     UnsupportedField{"priority", is_zero, "0"},
+    UnsupportedField{"detokenize", is_true, "true"},
+    UnsupportedField{"thinking_token_budget", is_never_neutral, "null"},
+    UnsupportedField{"vllm_xargs", is_empty, "null"},
+    UnsupportedField{"kv_transfer_params", is_empty, "null"},
+    UnsupportedField{"regex", is_empty, "null"},
+    UnsupportedField{"ebnf", is_empty, "null"},
+    // llama.cpp's server
+    UnsupportedField{"n_predict", is_never_neutral, "null: max_tokens is the name of it"},
+    UnsupportedField{"grammar", is_empty, "null"},
+    UnsupportedField{"json_schema", is_empty, "null"},
+    UnsupportedField{"repeat_penalty", is_one, "1: repetition_penalty, presence_penalty and frequency_penalty are there"},
+    UnsupportedField{"typical_p", is_one, "1"},
+    UnsupportedField{"mirostat", is_zero, "0"},
+    UnsupportedField{"dry_multiplier", is_zero, "0"},
+    UnsupportedField{"xtc_probability", is_zero, "0"},
+    UnsupportedField{"dynatemp_range", is_zero, "0"},
+    UnsupportedField{"samplers", is_empty, "null: the order of steps is fixed"},
+    UnsupportedField{"n_probs", is_zero, "0: logprobs is the name of it"},
+    UnsupportedField{"t_max_predict_ms", is_zero, "0"},
+    UnsupportedField{"lora", is_empty, "null"},
 };
 
 void apply_defaults(const model::GenerationDefaults& defaults, scheduler::SamplingParams& sampling) {

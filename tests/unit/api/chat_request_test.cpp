@@ -77,6 +77,18 @@ TEST_F(ChatRequest, WhatAMessageHasBesideReachesTheTemplate) {
   EXPECT_TRUE(template_.last_input.tools.is_null());
 }
 
+TEST_F(ChatRequest, WhatAnAnswerSentBackDoesNotHaveDoesNotReachTheTemplate) {
+  for (const std::string calls : {"null", "[]", "{}"}) {
+    ASSERT_FALSE(parse(R"({"messages":[{"role":"assistant","content":"hi","refusal":null,"name":null,"tool_calls":)" + calls + R"(,"function_call":)" + calls +
+                       R"(},{"role":"user","content":"hi"}]})"));
+    const model::TemplateValue& message = template_.last_input.messages.elements().at(0);
+    for (const std::string_view member : {"refusal", "name", "tool_calls", "function_call"}) {
+      EXPECT_EQ(message.find(member), nullptr) << member << " of " << calls << ": templates ask whether it is there";
+    }
+    EXPECT_EQ(message.find("content")->as_string(), "hi");
+  }
+}
+
 TEST_F(ChatRequest, TheFinalMessageMayBeContinued) {
   const std::string messages = R"({"messages":[{"role":"user","content":"sun"},{"role":"assistant","content":"The sun "}],)";
   EXPECT_EQ(prompt(messages + R"("continue_final_message":true})"), "<user>sun</user><assistant>The sun ");
@@ -139,6 +151,8 @@ TEST_F(ChatRequest, EverythingElseIsRefusedAndNamesTheField) {
       {messages + R"("verbosity":"low"})", "verbosity"},
       {messages + R"("max_tokens":0})", "max_tokens"},
       {messages + R"("functions":[{}]})", "functions"},
+      {messages + R"("documents":[{}]})", "documents"},
+      {messages + R"("mm_processor_kwargs":{"a":1}})", "mm_processor_kwargs"},
       {messages + R"("response_format":{"type":"json_object"}})", "response_format"},
       {messages + R"("response_format":"text"})", "response_format"},
       {messages + R"("modalities":["text","audio"]})", "modalities"},

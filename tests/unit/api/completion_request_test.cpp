@@ -3,7 +3,10 @@
 #include "daemon/api/completions/completion_request.hpp"
 
 #include <string>
+#include <string_view>
+#include <vector>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -233,6 +236,57 @@ TEST(CompletionRequest, NeutralValuesOfUnsupportedFieldsAreAccepted) {
   EXPECT_FALSE(parse(
       R"({"prompt":"a","n":1,"best_of":1,"echo":false,"presence_penalty":0,"frequency_penalty":0.0,"stop":[],"logit_bias":{},"suffix":"","response_format":{"type":"text"},"store":false,)"
       R"("service_tier":"default","stream":true,"stream_options":{"include_obfuscation":false}})"));
+}
+
+// A text that was not made as asked is worse than a refusal.
+TEST(CompletionRequest, WhatOtherServersKnowIsRefusedByNameUnlessItAsksForNothing) {
+  struct Known {
+    std::string_view name;
+    std::string_view asks;
+    std::string_view asks_for_nothing;
+  };
+  const std::vector<Known> fields{{"length_penalty", "1.5", "1.0"},
+                                  {"bad_words", R"(["a"])", "[]"},
+                                  {"allowed_token_ids", "[1]", "[]"},
+                                  {"use_beam_search", "true", "false"},
+                                  {"skip_special_tokens", "false", "true"},
+                                  {"spaces_between_special_tokens", "false", "true"},
+                                  {"truncate_prompt_tokens", "5", "null"},
+                                  {"structured_outputs", R"({"choice":["a"]})", "null"},
+                                  {"guided_json", "{}", "null"},
+                                  {"guided_regex", R"("a")", "null"},
+                                  {"guided_choice", R"(["a"])", "null"},
+                                  {"guided_grammar", R"("a")", "null"},
+                                  {"return_token_ids", "true", "false"},
+                                  {"return_tokens_as_token_ids", "true", "false"},
+                                  {"logits_processors", R"(["a"])", "[]"},
+                                  {"priority", "1", "0"},
+                                  {"detokenize", "false", "true"},
+                                  {"thinking_token_budget", "5", "null"},
+                                  {"vllm_xargs", R"({"a":1})", "{}"},
+                                  {"kv_transfer_params", R"({"a":1})", "{}"},
+                                  {"regex", R"("a")", R"("")"},
+                                  {"ebnf", R"("a")", R"("")"},
+                                  {"n_predict", "5", "null"},
+                                  {"grammar", R"("a")", R"("")"},
+                                  {"json_schema", R"({"type":"object"})", "{}"},
+                                  {"repeat_penalty", "1.1", "1"},
+                                  {"typical_p", "0.5", "1.0"},
+                                  {"mirostat", "2", "0"},
+                                  {"dry_multiplier", "0.8", "0.0"},
+                                  {"xtc_probability", "0.5", "0"},
+                                  {"dynatemp_range", "0.5", "0"},
+                                  {"samplers", R"(["top_k"])", "[]"},
+                                  {"n_probs", "3", "0"},
+                                  {"t_max_predict_ms", "100", "0"},
+                                  {"lora", R"([{"id":0}])", "[]"}};
+  for (const Known& field : fields) {
+    const auto error = parse(fmt::format(R"({{"prompt":"a","{}":{}}})", field.name, field.asks));
+    ASSERT_TRUE(error) << field.name;
+    EXPECT_EQ(error->code, "unsupported_value") << field.name;
+    EXPECT_EQ(error->param, field.name);
+    EXPECT_FALSE(parse(fmt::format(R"({{"prompt":"a","{}":{}}})", field.name, field.asks_for_nothing))) << field.name;
+  }
 }
 
 TEST(CompletionRequest, BoundaryValuesAreAccepted) {
