@@ -150,22 +150,27 @@ void Connection::reject(const RequestRefusal& refusal) {
   keep_alive_ = false;
   HttpResponse response = error_response(
       {.status = refusal.status, .message = refusal.message, .code = std::string(refusal.code), .retry_after_seconds = refusal.status == 503 ? 1 : 0});
+  state_->cors.add_headers(reader_.head(), response.headers);
+  const std::string request_id = take_request_id();
   const HeadOptions head{
-      .status = refusal.status, .content_type = response.content_type, .body_bytes = response.body.size(), .keep_alive = false, .request_id = "none"};
+      .status = refusal.status, .content_type = response.content_type, .body_bytes = response.body.size(), .keep_alive = false, .request_id = request_id};
   const std::string bytes = make_response_head(head, state_->options.headers, response.headers) + response.body;
-  state_->report({.route = kNoRoute, .method = "none", .status = refusal.status, .bytes = bytes.size(), .remote = remote_, .request_id = "none"});
+  state_->report({.route = kNoRoute, .method = "none", .status = refusal.status, .bytes = bytes.size(), .remote = remote_, .request_id = request_id});
   body_place_.reset();
   phase_ = Phase::kFlushing;
   deadline_ = TimePoint::max();
   queue(bytes);
 }
 
+std::string Connection::take_request_id() {
+  const std::string& offered = reader_.offered_request_id();
+  return is_harmless_request_id(offered) ? offered : fmt::format("{:016x}-{:x}", state_->request_salt, ++state_->request_serial);
+}
+
 void Connection::begin_exchange(HttpRequest request) {
   phase_ = Phase::kAnswering;
   deadline_ = TimePoint::max();
-  const std::string& offered_id = reader_.offered_request_id();
-  std::string request_id = is_harmless_request_id(offered_id) ? offered_id : fmt::format("{:016x}-{:x}", state_->request_salt, ++state_->request_serial);
-  exchange_ = std::make_shared<ExchangeImpl>(*this, std::move(request), std::move(body_place_), std::move(request_id), match_.label, reader_.http_1_1());
+  exchange_ = std::make_shared<ExchangeImpl>(*this, std::move(request), std::move(body_place_), take_request_id(), match_.label, reader_.http_1_1());
   state_->count_exchange(+1);
 }
 

@@ -53,6 +53,8 @@ class Connection final : public WireOwner, public std::enable_shared_from_this<C
   /// False: the request has been answered, or is to be read no further.
   [[nodiscard]] bool accept_head();
   [[nodiscard]] bool take_body_place();
+  /// The client's own, or a new one.
+  [[nodiscard]] std::string take_request_id();
   void begin_exchange(HttpRequest request);
   void dispatch();
   void reject(const RequestRefusal& refusal);

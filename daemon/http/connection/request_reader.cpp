@@ -140,6 +140,7 @@ void RequestReader::begin() {
   head_taken_ = false;
   folded_ = false;
   request_ = {};
+  offered_request_id_.clear();
 }
 
 RequestReader::Progress RequestReader::read(std::string_view input, std::size_t& taken) {
@@ -195,6 +196,7 @@ RequestReader::Progress RequestReader::read(std::string_view input, std::size_t&
 }
 
 RequestReader::Progress RequestReader::take_head() {
+  note_head();
   if (folded_) {
     return refuse(malformed("a header's line goes on in the next one: write it in one"));
   }
@@ -203,6 +205,11 @@ RequestReader::Progress RequestReader::take_head() {
     return refuse(std::move(*flaw));
   }
   head_taken_ = true;
+  return Progress::kHead;
+}
+
+void RequestReader::note_head() {
+  const auto& message = parser_->get();
   const std::string_view target = origin_form(to_view(message.target()));
   const std::size_t mark = target.find('?');
   // Copies: a trailer may come under the same names, and must not count.
@@ -218,7 +225,6 @@ RequestReader::Progress RequestReader::take_head() {
               .requested_headers = text_of(message, http::field::access_control_request_headers)};
   expects_continue_ = http_1_1() && message.count(http::field::expect) > 0;
   offered_request_id_ = std::string(to_view(message["x-request-id"]));
-  return Progress::kHead;
 }
 
 RequestReader::Progress RequestReader::refuse(RequestRefusal refusal) {
@@ -228,6 +234,9 @@ RequestReader::Progress RequestReader::refuse(RequestRefusal refusal) {
 
 RequestReader::Progress RequestReader::refuse(error_code error) {
   if (error == http::error::body_limit) {
+    if (!head_taken_) {
+      note_head();  // it is whole: its Content-Length is too large
+    }
     if (chunks_ > limits_.chunks) {
       return refuse({.status = 413,
                      .code = "too_many_chunks",

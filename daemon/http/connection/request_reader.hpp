@@ -43,7 +43,7 @@ class RequestReader {
   [[nodiscard]] bool has_begun() const { return begun_; }
 
   [[nodiscard]] const RequestRefusal& refusal() const { return refusal_; }
-  /// Valid from kHead on: all but the body.
+  /// Valid from kHead on: all but the body. Of a refused request what of it is known, if the head was whole.
   [[nodiscard]] const HttpRequest& head() const { return request_; }
   /// Valid at kComplete, once.
   [[nodiscard]] HttpRequest take_request();
@@ -58,6 +58,7 @@ class RequestReader {
  private:
   using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
   Progress take_head();
+  void note_head();
   Progress refuse(RequestRefusal refusal);
   Progress refuse(boost::system::error_code error);
 

@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/http/access/cors.hpp"
@@ -154,6 +155,29 @@ TEST_F(FrontDoor, PageOfAnAllowedOriginMayAskAndReadAndAnotherMayNot) {
     EXPECT_FALSE(response.headers.contains("access-control-allow-origin")) << other;
     EXPECT_EQ(response.headers.at("vary"), "Origin") << other;
   }
+}
+
+TEST_F(FrontDoor, RefusalBeforeARouteHasTheClientsIdAndMayBeReadByItsPage) {
+  HttpLimits limits;
+  limits.body_bytes = 1000;
+  open({.limits = limits, .cors_origins = {"https://a.example"}});
+  const std::vector<std::pair<std::string, int>> heads{{"Content-Length: 1001\r\n", 413}, {"Content-Length: 4\r\nExpect: 200-ok\r\n", 417}};
+  for (const auto& [headers, status] : heads) {
+    HttpClient client(port_);
+    client.send("POST /size HTTP/1.1\r\nHost: t\r\nOrigin: https://a.example\r\nx-request-id: mine\r\n" + headers + "\r\n");
+    const ClientResponse refused = client.read_response();
+    EXPECT_EQ(refused.status, status);
+    EXPECT_EQ(refused.headers.at("x-request-id"), "mine") << status;
+    EXPECT_EQ(refused.headers.at("access-control-allow-origin"), "https://a.example") << status;
+  }
+  HttpClient client(port_);
+  client.send("GET /page HTTP/1.1\r\nHost: t\r\nx-request-id: mine\r\n\r\n");
+  EXPECT_EQ(client.read_response().headers.at("x-request-id"), "mine");
+  client.send("no HTTP\r\n\r\n");
+  const ClientResponse malformed = client.read_response();
+  EXPECT_EQ(malformed.status, 400);
+  EXPECT_NE(malformed.headers.at("x-request-id"), "mine") << "the last request's";
+  EXPECT_NE(malformed.headers.at("x-request-id"), "none");
 }
 
 TEST_F(FrontDoor, StreamAndItsPiecesOfOneTurnAreOneSend) {
