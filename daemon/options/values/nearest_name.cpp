@@ -9,6 +9,12 @@ namespace {
 constexpr std::size_t kLongestName = 64;
 constexpr std::size_t kShortestStart = 3;  // two letters begin too many names
 
+std::string in_lower_case(std::string_view text) {
+  std::string lower(text);
+  std::ranges::transform(lower, lower.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; });
+  return lower;
+}
+
 }  // namespace
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {
@@ -37,16 +43,17 @@ std::string nearest_name(std::string_view wanted, std::span<const std::string> n
   if (wanted.empty() || wanted.size() > kLongestName) {
     return {};
   }
+  const std::string lower = in_lower_case(wanted);
   std::string nearest;
   std::size_t least = std::max<std::size_t>(1, wanted.size() / 3) + 1;
   for (const std::string& name : names) {
-    if (const std::size_t distance = edit_distance(wanted, name); distance < least) {
+    if (const std::size_t distance = edit_distance(lower, in_lower_case(name)); distance < least) {
       least = distance;
       nearest = name;
     }
   }
   if (nearest.empty() && wanted.size() >= kShortestStart) {
-    const auto found = std::ranges::find_if(names, [&](const std::string& name) { return name.starts_with(wanted); });
+    const auto found = std::ranges::find_if(names, [&](const std::string& name) { return in_lower_case(name).starts_with(lower); });
     nearest = found == names.end() ? std::string() : *found;
   }
   return nearest;

@@ -64,6 +64,8 @@ TEST(NearestName, IsFoundForSlipsOfThePen) {
                                                                                     {"--ports", "--port"},
                                                                                     {"--pert", "--port"},
                                                                                     {"--max_num_seqs", "--max-num-seqs"},
+                                                                                    {"--MAX-NUM-SEQS", "--max-num-seqs"},
+                                                                                    {"--Model", "--model"},
                                                                                     {"--max-num-b", "--max-num-batched-tokens"},
                                                                                     {"--max-num-batched", "--max-num-batched-tokens"}}) {
     EXPECT_EQ(nearest_name(slip, names), meant) << slip;
