@@ -1,7 +1,9 @@
 #include "daemon/api/embeddings/embedding_service.hpp"
 
+#include <algorithm>
 #include <exception>
 #include <iterator>
+#include <limits>
 #include <optional>
 #include <unordered_map>
 #include <utility>
@@ -9,6 +11,7 @@
 
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/io_context.hpp>
+#include <fmt/format.h>
 
 #include "daemon/api/embeddings/embedding_body.hpp"
 #include "daemon/api/embeddings/output_fork.hpp"
@@ -75,6 +78,7 @@ class EngineEmbeddingService final : public EngineGated<EmbeddingService> {
   using Texts = std::vector<GenerationRequest>;
 
   void on_read(CallId id, const std::optional<ApiError>& error, EmbeddingJob job);
+  [[nodiscard]] std::optional<ApiError> length_refusal(const EmbeddingJob& job) const;
   [[nodiscard]] std::vector<Admitted> admit(std::vector<Texts> calls);
   void on_admitted(CallId id, std::size_t inputs, const std::exception_ptr& thrown, const Admitted& admitted);
   void on_events(std::span<const RelayedEvent> events);
@@ -134,6 +138,10 @@ void EngineEmbeddingService::on_read(CallId id, const std::optional<ApiError>& e
     fail(id, *error);
     return;
   }
+  if (const auto refusal = length_refusal(job)) {
+    fail(id, *refusal);
+    return;
+  }
   OpenCall& call = found->second;
   call.base64 = job.base64;
   call.missing = job.inputs.size();
@@ -148,6 +156,20 @@ void EngineEmbeddingService::on_read(CallId id, const std::optional<ApiError>& e
     on_admitted(id, inputs, thrown, admitted);
   };
   admission_.submit(std::move(texts), boost::asio::bind_executor(io_.get_executor(), done));
+}
+
+/// By the code that clients know as theirs to shorten a text. The engine would refuse it too, but by words about answers.
+std::optional<ApiError> EngineEmbeddingService::length_refusal(const EmbeddingJob& job) const {
+  const auto tokens_max = static_cast<std::size_t>(engine_ == nullptr ? std::numeric_limits<std::int32_t>::max() : engine_->max_request_tokens());
+  const auto too_long = std::ranges::find_if(job.inputs, [tokens_max](const auto& input) { return input.size() > tokens_max; });
+  if (too_long == job.inputs.end()) {
+    return std::nullopt;
+  }
+  return ApiError{.status = 400,
+                  .message = fmt::format("text {} of {} has {} tokens, but a text may have {}: shorten it", too_long - job.inputs.begin() + 1,
+                                         job.inputs.size(), too_long->size(), tokens_max),
+                  .code = "context_length_exceeded",
+                  .param = "input"};
 }
 
 std::vector<Admitted> EngineEmbeddingService::admit(std::vector<Texts> calls) {

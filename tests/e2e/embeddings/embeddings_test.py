@@ -73,6 +73,7 @@ class Embeddings(GroupTest):
         answer = embed(self.group.port, input=text)
         self.assertEqual(answer.status, 400, "beyond the context of 1024 tokens")
         self.assertIn("1024", answer.json["error"]["message"])
+        self.assertEqual((answer.json["error"]["code"], answer.json["error"]["param"]), ("context_length_exceeded", "input"))
         self.assertEqual(len(vectors(embed(self.group.port, input=["some words " * 40] * 12))), 12)
 
     def test_what_cannot_be_honoured_is_refused_by_name(self):

@@ -136,6 +136,16 @@ TEST_F(Embeddings, RefusalsOfTheEngineAndItsFailuresHaveTheirStatus) {
   EXPECT_EQ(client.post("/v1/embeddings", "{}", "text/plain").status, 503) << "the gate first";
 }
 
+TEST_F(Embeddings, ATextBeyondTheContextIsRefusedByTheCodeForIt) {
+  serve_embeddings();
+  HttpClient client(port_);
+  const ClientResponse response = client.post("/v1/embeddings", R"({"input":["a",")" + std::string((1 << 20) + 1, 'x') + "\"]}");
+  EXPECT_EQ(response.status, 400);
+  EXPECT_EQ(error_code(response), "context_length_exceeded");
+  EXPECT_NE(response.body.find("\"param\":\"input\""), std::string::npos) << response.body;
+  EXPECT_NE(response.body.find("text 2 of 2 has 1048577 tokens"), std::string::npos) << response.body;
+}
+
 TEST_F(Embeddings, TheTextsOfAClientThatLeavesAreCancelled) {
   serve_embeddings();
   auto client = std::make_unique<HttpClient>(port_);
