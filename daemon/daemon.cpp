@@ -317,6 +317,9 @@ void Daemon::fail(const Error& error) {
 void Daemon::on_ready() {
   generation_->open_gate(*engine_);
   embeddings_->open_gate(*engine_);
+  if (const std::string& graphs = engine_->graph_report(); !graphs.empty()) {
+    logger_.info("{}", graphs);
+  }
   logger_.info("serving {} at {}", prepared_.model.name, front_door_.url());
 }
 

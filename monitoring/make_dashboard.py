@@ -121,6 +121,9 @@ ROWS = [
     ("Device", [
         ("Device memory", "In use, reserved, and all of it; nothing on the host", "timeseries", "bytes", [(gauge("lockstep_device_memory_bytes"), RANK + " {{state}}")]),
         ("Launches", "Kernels a second", "timeseries", "ops", [(rate("lockstep_device_launches_total"), RANK)]),
+        ("Steps by graphs", "As one graph, as graphs between exchanges, and without", "timeseries", "ops",
+         [(rate("lockstep_graph_steps_total", by="job, mode"), "{{job}} {{mode}}")]),
+        ("Graph launches", "Each in the place of many kernels' launches", "timeseries", "ops", [(rate("lockstep_device_graph_launches_total"), RANK)]),
         ("Between devices", "Bytes a second that NCCL sends and receives", "timeseries", "Bps",
          [(rate("lockstep_nccl_bytes_total", by="job, rank, direction"), RANK + " {{direction}}")]),
         ("Agreement's transport", "What carries the agreement", "timeseries", "short", [(gauge("lockstep_agreement_transport_info"), RANK + " {{transport}}")]),

@@ -107,6 +107,8 @@ scheduler::EngineOptions engine_options(const DaemonOptions& options) {
           .gather_rows = options.gather_rows,
           .combine = options.combine,
           .agreement = options.agreement,
+          .graphs = options.cuda_graphs.value_or(GraphMode::kFull),
+          .graph_tokens_max = options.cuda_graph_max_tokens,
           .stall_timeout = options.stall_timeout,
           .keep_alive_interval = options.keep_alive_interval,
           // Two builds may round differently, even of one version; and a text has one embedding, whichever rank is asked.
@@ -117,7 +119,13 @@ scheduler::EngineOptions engine_options(const DaemonOptions& options) {
 Status check_start(const DaemonOptions& options, const comm::LaunchInfo& launch, const model::ModelConfig& config, std::int64_t host_memory_bytes) {
   LOCKSTEP_RETURN_IF_ERROR(check_ports(options, launch.local_size));
   if (options.device != device::kAutoDevice) {
-    LOCKSTEP_RETURN_IF_ERROR(device::find_device_backend(options.device));
+    LOCKSTEP_ASSIGN_OR_RETURN(const device::DeviceBackend* const backend, device::find_device_backend(options.device));
+    if (backend->host_memory && options.cuda_graphs.value_or(GraphMode::kNone) != GraphMode::kNone) {
+      return Error{
+          ErrorCode::kInvalidArgument,
+          fmt::format("--cuda-graphs asks for graphs, but this rank computes on {}, which has none; expected auto or none, or a --device that has them",
+                      options.device)};
+    }
   }
   const scheduler::EngineOptions engine = engine_options(options);
   LOCKSTEP_RETURN_IF_ERROR(scheduler::check_engine_options(engine, config, launch.world_size));

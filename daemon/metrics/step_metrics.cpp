@@ -23,6 +23,8 @@ constexpr std::array<const char*, 4> kKindNames{"prefill", "decode", "mixed", "i
 constexpr std::array<const char*, 5> kReasonNames{"stop", "length", "cancelled", "error", "rank_lost"};
 constexpr std::array<const char*, scheduler::kMicroBatchReasonCount> kMicroBatchReasons{"option", "trial", "cost", "small", "peer"};
 
+constexpr std::array<const char*, 3> kGraphModes{"none", "piecewise", "full"};  // by GraphMode
+
 double seconds(Duration duration) {
   return std::chrono::duration<double>(duration).count();
 }
@@ -104,6 +106,12 @@ void StepMetrics::add_steps(AtomicTable& table) {
           {{"decision", split ? "split" : "whole"}, {"reason", kMicroBatchReasons[reason]}});
     }
   }
+  for (std::size_t mode = 0; mode < graph_steps_.size(); ++mode) {
+    graph_steps_[mode] = &table.counter("lockstep_graph_steps_total",
+                                        "Steps with rows of this rank, by how they were launched: full, as one graph; piecewise, as graphs between exchanges; "
+                                        "none, without, as no graph fits them or there are none here.",
+                                        {{"mode", kGraphModes[mode]}});
+  }
 }
 
 void StepMetrics::add_exchanges(AtomicTable& table) {
@@ -147,6 +155,9 @@ void StepMetrics::on_step(const scheduler::StepRecord& record) {
 void StepMetrics::count_group(const scheduler::StepRecord& record) {
   const auto reason = std::min(static_cast<std::size_t>(record.micro_batch_reason), scheduler::kMicroBatchReasonCount - 1);
   micro_batch_steps_[record.micro_batches > 1 ? 1 : 0][reason]->add(1);
+  if (record.tokens > 0) {
+    graph_steps_[std::min(static_cast<std::size_t>(record.graph_mode), graph_steps_.size() - 1)]->add(1);
+  }
   kv_balance_.set(record.kv_balance);
   if (!record.tokens_per_member.empty()) {
     const auto most = static_cast<double>(std::ranges::max(record.tokens_per_member));

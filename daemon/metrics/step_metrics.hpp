@@ -49,6 +49,7 @@ class StepMetrics final : public scheduler::StepObserver {
   AtomicNumber& balance_;
   AtomicNumber& kv_balance_;
   std::array<std::array<AtomicNumber*, scheduler::kMicroBatchReasonCount>, 2> micro_batch_steps_{};  ///< whole, split; by MicroBatchReason
+  std::array<AtomicNumber*, 3> graph_steps_{};                                                       ///< by GraphMode
   AtomicNumber& wire_bytes_;
   AtomicNumber& crossed_rows_;
   AtomicNumber& dropped_rows_;

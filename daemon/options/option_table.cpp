@@ -24,6 +24,8 @@ constexpr std::array<std::pair<std::string_view, scheduler::AgreementMode>, 2> k
     {{"sync", scheduler::AgreementMode::kSync}, {"pipelined", scheduler::AgreementMode::kPipelined}}};
 constexpr std::array<std::pair<std::string_view, comm::CombineMode>, 2> kCombineModes{
     {{"per-expert", comm::CombineMode::kPerExpert}, {"per-rank", comm::CombineMode::kPerRank}}};
+constexpr std::array<std::pair<std::string_view, std::optional<GraphMode>>, 4> kGraphModes{
+    {{"auto", std::nullopt}, {"none", GraphMode::kNone}, {"piecewise", GraphMode::kPiecewise}, {"full", GraphMode::kFull}}};
 constexpr std::array<std::pair<std::string_view, std::int32_t>, 4> kMicroBatches{{{"1", 1}, {"2", 2}, {"4", 4}, {"auto", kMicroBatchesAuto}}};
 constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kLogLevels{
     {{"trace", "trace"}, {"debug", "debug"}, {"info", "info"}, {"warning", "warning"}, {"error", "error"}}};
@@ -206,6 +208,16 @@ constexpr std::array kLines{
     OptionLine{kBatching, "micro-batches", one_of<&Options::micro_batches, kMicroBatches>(), "1",
                "Into how many micro-batches a step may be split; auto measures which is faster",
                "`2` and `4` split large steps, so that one part computes while another's rows travel; `auto` measures for each size of step what is fastest"},
+    OptionLine{
+        kBatching, "cuda-graphs", one_of<&Options::cuda_graphs, kGraphModes>(), "auto",
+        "How steps of decodes are launched on a GPU: without graphs, as graphs between exchanges, as one graph; auto: the most",
+        "How steps of decodes are launched on a GPU: `none`, kernel by kernel; `piecewise`, as graphs between the exchanges of experts' rows; `full`, as one "
+        "graph where there is no exchange, else as piecewise; `auto`, as full, and none where the device has no graphs. The same on all ranks"},
+    OptionLine{
+        kBatching, "cuda-graph-max-tokens", count_from<&Options::cuda_graph_max_tokens, 1>(), "256",
+        "Rows of the largest step that is launched as graphs, at most --max-num-seqs",
+        "Rows, on the rank that has most, of the largest step that is launched as graphs; at most `--max-num-seqs`. Captured at the start: 1, 2, 4, 8, then "
+        "multiples of 8"},
     OptionLine{
         kGroup, "gather-rows", count_from<&Options::gather_rows, 0>(), "4", "Up to so many rows of all ranks in an exchange, each rank gets every row",
         "Exchanges of at most so many rows, of all ranks together, send every row to every rank that holds experts: each message is packed once, and a rank "

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 #include "lockstep/comm/expert_exchange.hpp"
 #include "lockstep/comm/launch.hpp"
 #include "lockstep/core/deadline.hpp"
+#include "lockstep/forward_context.hpp"
 #include "lockstep/scheduler/agreement_mode.hpp"
 #include "lockstep/scheduler/request.hpp"
 
@@ -64,6 +66,8 @@ struct DaemonOptions {
   std::int32_t gather_rows = comm::kGatherRowsDefault;
   comm::CombineMode combine = comm::CombineMode::kPerExpert;
   std::string communicator = "auto";
+  std::optional<GraphMode> cuda_graphs;  ///< the most; none: as many as there can be
+  std::int32_t cuda_graph_max_tokens = 256;
 
   scheduler::AgreementMode agreement = scheduler::AgreementMode::kSync;
   Duration stall_timeout = std::chrono::seconds(10);

@@ -109,6 +109,7 @@ class StepEngine final : public Engine {
     return static_cast<std::int32_t>(std::min<std::int64_t>(max_model_len_, kv_cache_tokens_.load(std::memory_order_acquire)));
   }
   std::uint64_t config_hash() const override { return config_hash_; }
+  const std::string& graph_report() const override { return graph_report_; }
   const std::string& config_identity() const override { return config_identity_; }
 
  private:
@@ -167,6 +168,7 @@ class StepEngine final : public Engine {
   TimePoint planned_{};
   std::optional<TimePoint> agree_from_;  ///< of the proposal under way; none when it was made ahead
 
+  std::string graph_report_;  ///< written before running_
   std::atomic<bool> running_{false};
   std::atomic<bool> draining_{false};
   std::atomic<std::int64_t> kv_cache_tokens_{0};  ///< known after load
@@ -277,7 +279,9 @@ Status StepEngine::run() {
 }
 
 Status StepEngine::agree_graphs() {
-  return executor_->agree_graphs(Deadline::after(options_.stall_timeout, parts_.watch, *parts_.clock));
+  LOCKSTEP_RETURN_IF_ERROR(executor_->agree_graphs(Deadline::after(options_.stall_timeout, parts_.watch, *parts_.clock)));
+  graph_report_ = to_string(executor_->graph_summary());
+  return {};
 }
 
 Status StepEngine::run_steps() {
@@ -433,6 +437,7 @@ Status StepEngine::compute(StepRecord& record) {
   record.prefill_tokens = batch_.prefill_tokens;
   record.requests = static_cast<std::int32_t>(batch_.entries.size());
   record.nonempty_micro_batches = costs.nonempty_micro_batches;
+  record.graph_mode = costs.graph_mode;
   record.wire_bytes = costs.wire_bytes;
   record.crossed_rows = costs.crossed_rows;
   record.dispatch_time = costs.exchange_times.dispatch;

@@ -58,7 +58,7 @@ Status check_engine_options(const EngineOptions& options, const model::ModelConf
                  fmt::format("--micro-batches is {}, expected {}", options.micro_batches, options.micro_batches_auto ? "4, the most, when auto" : "1, 2 or 4")};
   }
   if (options.graph_tokens_max < 1) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("the largest step that is captured has {} rows, expected at least 1", options.graph_tokens_max)};
+    return Error{ErrorCode::kInvalidArgument, fmt::format("--cuda-graph-max-tokens is {}, expected at least 1", options.graph_tokens_max)};
   }
   if (options.gather_rows < 0) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("--gather-rows is {}, expected at least 0", options.gather_rows)};

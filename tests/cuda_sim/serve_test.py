@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Goal    `lockstepd --device cuda` serves: alone, as a group of two whose rows travel over MPI, and as groups of two and four over NCCL, in one and two micro-batches.
-        Over NCCL, ranks that lose one, killed or stopped, leave within bounds and name it.
+"""Goal    `lockstepd --device cuda` serves: alone, as a group of two whose rows travel over MPI, and as groups of two and four over NCCL, in one and two micro-batches,
+        with graphs and without. Over NCCL, ranks that lose one, killed or stopped, leave within bounds and name it.
 Method  Daemons under lockstep-run on the simulated runtime, with the embedded model. What is compared: greedy answers begin with the text that the reference
         implementation gives in float32, as far as each of its choices leads by a margin that bfloat16 cannot turn (tests/data/tiny_moe_golden.json says how
-        far); the CPU's daemons are held to the same. Prompts are sent at once, so that they are batched. The device's metrics must have moved."""
+        far); the CPU's daemons are held to the same. Prompts are sent at once, so that they are batched. The device's metrics must have moved, and
+        steps have been launched as said. LOCKSTEP_TEST_NIGHTLY: every combination of ranks, graphs and micro-batches as well."""
 
 import concurrent.futures
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -49,14 +51,16 @@ def simulated(ranks, schedule, **others):
 
 
 class Serve(unittest.TestCase):
-    def serves(self, ranks, schedule, *options, communicator):
+    def serves(self, ranks, schedule, *options, communicator, graphs="auto"):
         # Long: that simulated devices are slow on a busy machine is nothing to warn of.
-        group = Group("--device", "cuda", "--stall-timeout", "100s", *options, ranks=ranks, variables=simulated(ranks, schedule))
+        group = Group("--device", "cuda", "--stall-timeout", "100s", "--cuda-graphs", graphs, *options, ranks=ranks, variables=simulated(ranks, schedule))
         try:
             self.answers_like_the_reference(group)
             for port in group.ports:
                 self.shows_its_device(port)
+                self.shows_its_graphs(port, graphs, split="--micro-batches" in options)
                 self.shows_its_communicator(port, ranks, communicator)
+            self.assertEqual("CUDA graphs for" in group.log(), graphs != "none", group.log())
             if communicator == "nccl":
                 self.assertEqual(len(re.findall(r"communicator nccl.*: rows travel between the devices; the agreement by (?:nccl|mpi): an all-reduce of", group.log())), ranks, group.log())
             group.drain()
@@ -94,6 +98,17 @@ class Serve(unittest.TestCase):
             (value,) = metric(text, f"lockstep_device_{name}_total").values()
             self.assertGreater(value, 10, name)
 
+    def shows_its_graphs(self, port, graphs, split):
+        text = call(port, "GET", "/metrics").text
+        steps = {re.search(r'mode="(\w+)"', labels)[1]: value for labels, value in metric(text, "lockstep_graph_steps_total").items()}
+        self.assertEqual(sorted(steps), ["full", "none", "piecewise"])
+        (launches,) = metric(text, "lockstep_device_graph_launches_total").values()
+        self.assertGreater(steps["none"], 0, "prompts have no graphs")
+        self.assertEqual(steps["full"], 0, "the model has experts: there is an exchange on one rank, too")
+        if not split:  # whether a step has too few rows to be split depends on when requests come
+            self.assertEqual(steps["piecewise"] > 0, graphs != "none", text)
+        self.assertEqual(launches > 0, steps["piecewise"] > 0)
+
     def shows_its_communicator(self, port, ranks, communicator):
         text = call(port, "GET", "/metrics").text
         (agreement,) = metric(text, "lockstep_agreement_transport_info")
@@ -107,6 +122,9 @@ class Serve(unittest.TestCase):
     def test_one_rank(self):
         self.serves(1, "late", communicator="local")
 
+    def test_one_rank_without_graphs(self):
+        self.serves(1, "random", communicator="local", graphs="none")
+
     def test_two_ranks_over_mpi_in_two_micro_batches(self):
         self.serves(2, "random", "--micro-batches", "2", "--communicator", "mpi", communicator="mpi")
 
@@ -115,6 +133,16 @@ class Serve(unittest.TestCase):
 
     def test_four_ranks_over_nccl_in_two_micro_batches_agreed_ahead(self):
         self.serves(4, "random", "--micro-batches", "2", "--agreement", "pipelined", "--communicator", "nccl", communicator="nccl")
+
+
+def serves_in_every_combination(self):
+    for ranks, graphs, split in itertools.product((1, 2, 4), ("none", "piecewise", "full"), ((), ("--micro-batches", "2"))):
+        with self.subTest(ranks=ranks, graphs=graphs, split=split):
+            self.serves(ranks, "random", "--communicator", "mpi", *split, communicator="local" if ranks == 1 else "mpi", graphs=graphs)
+
+
+if os.environ.get("LOCKSTEP_TEST_NIGHTLY"):
+    Serve.test_every_combination = serves_in_every_combination
 
 
 def daemon_of(group, rank):

@@ -18,12 +18,13 @@ from group import HOST, LIMIT_SECONDS, Group, call, complete, free_ports, wait_f
 FOLDER = REPOSITORY / "monitoring"
 TOKENS = 24
 CLIENTS_A_RANK = 4
-# Two requests at a time, so that some wait; micro-batches, so that exchanges are split; a long stall timeout, so that alerts come before the group's end.
-OPTIONS = ("--max-num-seqs", "2", "--micro-batches", "2", "--stall-timeout", "100s")
+# Two requests at a time, so that some wait; a long stall timeout, so that alerts come before the group's end.
+OPTIONS = ("--max-num-seqs", "2", "--stall-timeout", "100s")
 
 
-def start_group(*options, **settings):
-    return Group(*OPTIONS, *options, **settings)
+def start_group(*options, micro_batches=2, **settings):
+    """Micro-batches: so that exchanges are split."""
+    return Group(*OPTIONS, "--micro-batches", str(micro_batches), *options, **settings)
 
 
 class Prometheus:

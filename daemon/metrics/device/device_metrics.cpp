@@ -33,8 +33,10 @@ std::vector<prometheus::MetricFamily> DeviceMetrics::Collect() const {
                                      std::pair{"used", usage.memory_used_bytes}, std::pair{"used_max", usage.memory_used_max_bytes}}) {
     add(static_cast<double>(bytes), state);
   }
-  add_family("lockstep_device_launches_total", "Kernels launched on the device.", Type::Counter);
+  add_family("lockstep_device_launches_total", "Kernels launched on the device, those in graphs too.", Type::Counter);
   add(static_cast<double>(usage.launches));
+  add_family("lockstep_device_graph_launches_total", "Graphs launched on the device: each takes the place of its kernels' launches.", Type::Counter);
+  add(static_cast<double>(usage.graph_launches));
   add_family("lockstep_device_host_waits_total", "Times that the host had to wait for the device.", Type::Counter);
   add(static_cast<double>(usage.host_waits));
   return result;

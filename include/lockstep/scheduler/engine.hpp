@@ -107,6 +107,8 @@ class Engine : public comm::WakeReceiver {
   /// Tokens that prompt and output of one request may have: those of the context or of the whole KV cache, whichever are fewer. 0 before `load` is done.
   [[nodiscard]] virtual std::int32_t max_request_tokens() const = 0;
   [[nodiscard]] virtual std::uint64_t config_hash() const = 0;
+  /// What the ranks have agreed to launch as graphs, for the log; empty: no graphs here, or none wanted. Read once `running`.
+  [[nodiscard]] virtual const std::string& graph_report() const = 0;
   /// What the hash is made of, for the log: two ranks that refuse each other can be compared.
   [[nodiscard]] virtual const std::string& config_identity() const = 0;
 

@@ -8,6 +8,7 @@
 
 #include "lockstep/comm/step_plan.hpp"
 #include "lockstep/core/deadline.hpp"
+#include "lockstep/forward_context.hpp"
 #include "lockstep/scheduler/request.hpp"
 
 namespace lockstep::scheduler {
@@ -38,6 +39,7 @@ struct StepRecord {
   std::int32_t micro_batches = 1;
   MicroBatchReason micro_batch_reason = MicroBatchReason::kOption;
   std::int32_t nonempty_micro_batches = 0;
+  GraphMode graph_mode = GraphMode::kNone;          ///< as what this rank launched it
   std::span<const std::int32_t> tokens_per_member;  ///< [members]; valid during the call
   Duration agreement_time{};                        ///< of the step thread, from our proposal to the plan, waiting for others included; pipelined: less what
                                                     ///< the step before was computed in

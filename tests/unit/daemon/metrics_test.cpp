@@ -105,6 +105,7 @@ TEST(Metrics, StepsAreCountedByKind) {
   record.micro_batch_reason = scheduler::MicroBatchReason::kPeer;
   record.late_member = -1;
   record.kind = scheduler::StepKind::kDecode;
+  record.graph_mode = GraphMode::kPiecewise;
   metrics->step_observer().on_step(record);
   metrics->step_observer().on_step({.action = comm::StepAction::kSleep});
   const std::string text = metrics->text();
@@ -121,6 +122,9 @@ TEST(Metrics, StepsAreCountedByKind) {
   EXPECT_THAT(text, HasSubstr("lockstep_microbatch_steps_total{rank=\"1\",decision=\"split\",reason=\"cost\"} 2\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_microbatch_steps_total{rank=\"1\",decision=\"whole\",reason=\"peer\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_microbatch_steps_total{rank=\"1\",decision=\"whole\",reason=\"option\"} 0\n")) << "asleep is not whole";
+  EXPECT_THAT(text, HasSubstr("lockstep_graph_steps_total{rank=\"1\",mode=\"none\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_graph_steps_total{rank=\"1\",mode=\"piecewise\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("lockstep_graph_steps_total{rank=\"1\",mode=\"full\"} 0\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_coordination_wait_seconds_total{rank=\"1\"} 1.5\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_last_arrival_total{rank=\"1\",peer=\"0\"} 2\n"));
   EXPECT_THAT(text, HasSubstr("lockstep_last_arrival_total{rank=\"1\",peer=\"1\"} 0\n"));

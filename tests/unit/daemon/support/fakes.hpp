@@ -72,11 +72,13 @@ class FakeEngine final : public scheduler::Engine {
   std::int32_t max_model_len() const override { return 4096; }
   std::int32_t max_request_tokens() const override { return 1 << 20; }
   std::uint64_t config_hash() const override { return 1; }
+  const std::string& graph_report() const override { return graph_report_; }
   const std::string& config_identity() const override { return identity_; }
   void on_wake(std::int32_t, std::int32_t, std::int64_t) override {}
 
  private:
   std::string identity_ = "fake";
+  std::string graph_report_;
   bool echo_;
   scheduler::OutputSink* sink_ = nullptr;
   std::atomic<bool> draining_{false};
