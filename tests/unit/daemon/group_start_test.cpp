@@ -64,20 +64,21 @@ TEST(StartCheck, WhatCannotWorkIsNamedBeforeAnyPortOpens) {
     const char* name;
     std::function<void(DaemonOptions& options)> change;
   };
-  const std::vector<Bad> bad{{"--port: 65535", [](DaemonOptions& options) { options.port = 65535; }},
-                             {"--shared-port: 8001", [](DaemonOptions& options) { options.shared_port = 8001; }},
-                             {"--peer-port: 65535", [](DaemonOptions& options) { options.peer_port = 65535; }},
-                             {"--peer-port: 7999 is among the ports 8000 to 8001", [](DaemonOptions& options) { options.peer_port = 7999; }},
-                             {"--device", [](DaemonOptions& options) { options.device = "abacus"; }},
-                             {"--cuda-graphs asks for graphs, but this rank computes on cpu", [](DaemonOptions& options) { options.cuda_graphs = GraphMode::kFull; }},
-                             {"--cuda-graph-max-tokens is 0", [](DaemonOptions& options) { options.cuda_graph_max_tokens = 0; }},
-                             {"--max-model-len is 1025", [](DaemonOptions& options) { options.max_model_len = 1025; }},
-                             {"--max-num-batched-tokens", [](DaemonOptions& options) { options.max_num_batched_tokens = 1'000'000'000; }},
-                             {"--kv-cache-memory is 1 ", [](DaemonOptions& options) { options.kv_cache_bytes = 1; }},
-                             {"--kv-cache-memory", [](DaemonOptions& options) {
-                                options.kv_cache_bytes = std::int64_t{100} << 40;
-                                options.max_num_seqs = 1'000'000;
-                              }}};
+  const std::vector<Bad> bad{
+      {"--port: 65535", [](DaemonOptions& options) { options.port = 65535; }},
+      {"--shared-port: 8001", [](DaemonOptions& options) { options.shared_port = 8001; }},
+      {"--peer-port: 65535", [](DaemonOptions& options) { options.peer_port = 65535; }},
+      {"--peer-port: 7999 is among the ports 8000 to 8001", [](DaemonOptions& options) { options.peer_port = 7999; }},
+      {"--device", [](DaemonOptions& options) { options.device = "abacus"; }},
+      {"--cuda-graphs asks for graphs, but this rank computes on cpu", [](DaemonOptions& options) { options.cuda_graphs = GraphMode::kFull; }},
+      {"--cuda-graph-max-tokens is 0", [](DaemonOptions& options) { options.cuda_graph_max_tokens = 0; }},
+      {"--max-model-len is 1025", [](DaemonOptions& options) { options.max_model_len = 1025; }},
+      {"--max-num-batched-tokens", [](DaemonOptions& options) { options.max_num_batched_tokens = 1'000'000'000; }},
+      {"--kv-cache-memory is 1 ", [](DaemonOptions& options) { options.kv_cache_bytes = 1; }},
+      {"--kv-cache-memory", [](DaemonOptions& options) {
+         options.kv_cache_bytes = std::int64_t{100} << 40;
+         options.max_num_seqs = 1'000'000;
+       }}};
   for (const Bad& each : bad) {
     DaemonOptions options;
     each.change(options);
