@@ -85,8 +85,8 @@ std::optional<std::int64_t> whole_number(const json::value& value) {
   if (value.is_int64()) {
     return value.get_int64();
   }
-  constexpr double kLimit = 0x1p63;  // the first that is too large, and the least negative one that is not too small
-  if (value.is_double() && value.get_double() >= -kLimit && value.get_double() < kLimit && std::trunc(value.get_double()) == value.get_double()) {
+  constexpr double kExact = 0x1p53;  // from here on a double stands for several integers: -2^63 - 1 would come as -2^63
+  if (value.is_double() && std::abs(value.get_double()) < kExact && std::trunc(value.get_double()) == value.get_double()) {
     return static_cast<std::int64_t>(value.get_double());
   }
   return std::nullopt;

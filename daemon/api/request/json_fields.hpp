@@ -30,7 +30,8 @@ using Failure = std::optional<ApiError>;
 
 /// A number's digits, or kind_name: never a client's text.
 [[nodiscard]] std::string described(const boost::json::value& value);
-/// 2, and 2.0 too: some clients know no other numbers. Nothing for 2.5, for what int64 does not hold, and for what is no number.
+/// 2, and 2.0 too: some clients know no other numbers. Nothing for 2.5, for what is no number, for integers that
+/// int64 does not hold, and for doubles from 2^53 on, as each of them stands for several integers.
 [[nodiscard]] std::optional<std::int64_t> whole_number(const boost::json::value& value);
 /// A whole number within [low, high].
 [[nodiscard]] Failure read_integer(std::string_view field, const boost::json::value& value, std::int64_t low, std::int64_t high, std::int64_t& result);
