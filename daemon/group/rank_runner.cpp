@@ -141,10 +141,15 @@ Error RankRunner::name_the_late(Error error) const {
   }
   // Who waits in MPI only knows that something is missing. A rank whose process is well but whose step thread stands still shows by its heartbeats, which tell
   // how far it has come; they are newer than the moment at which this rank began to wait.
+  // A process that was stopped sends none: this wait may end just before the channel calls its rank lost, and the last that it told may be that it waits, too.
+  const double silence_seconds = std::chrono::duration<double>(parts_.options->stall_timeout).count() / 2;
   std::string late;
   for (const comm::PeerState& peer : peers_->states()) {
-    if (!comm::waits_for_peers(peer.progress.phase) && peer.progress.phase != comm::StepPhase::kStopped) {
-      late += fmt::format("{}rank {} (at step {}, {})", late.empty() ? "" : ", ", peer.member, peer.progress.step, comm::step_phase_name(peer.progress.phase));
+    const bool is_silent = peer.heartbeat_age_seconds > silence_seconds;
+    if ((is_silent || !comm::waits_for_peers(peer.progress.phase)) && peer.progress.phase != comm::StepPhase::kStopped) {
+      const std::string silence = is_silent ? fmt::format(" and no heartbeat for {:.1f} s", peer.heartbeat_age_seconds) : std::string();
+      late += fmt::format("{}rank {} (at step {}, {}){}", late.empty() ? "" : ", ", peer.member, peer.progress.step, comm::step_phase_name(peer.progress.phase),
+                          silence);
       error.rank = error.rank.value_or(peer.member);
     }
   }
