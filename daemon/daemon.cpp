@@ -9,6 +9,7 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <pthread.h>
 #include <string>
 #include <thread>
 #include <utility>
@@ -282,6 +283,7 @@ int Daemon::run(HeldSignals& held) {
 }
 
 void Daemon::step_thread() {
+  pthread_setname_np(pthread_self(), "steps");
   if (const Status status = run_to_the_end(runner_); !status) {
     fail(status.error());
     return;

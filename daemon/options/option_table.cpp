@@ -193,7 +193,7 @@ constexpr std::array kLines{
                "A log line for each request, at level `info`: `off`, `requests` (all but probes and scrapes that went well), `all`"},
 
     OptionLine{kBatching, "max-num-seqs", count_from<&Options::max_num_seqs, 1>(), "64", "Requests computed in one step"},
-    OptionLine{kBatching, "max-num-batched-tokens", count_from<&Options::max_num_batched_tokens, 1>(), "512", "Tokens computed in one step",
+    OptionLine{kBatching, "max-num-batched-tokens", count_from<&Options::max_num_batched_tokens, 1>(), "1024", "Tokens computed in one step",
                "Tokens computed in one step; longer prompts are computed in several"},
     OptionLine{kBatching, "max-pending", count_from<&Options::max_pending, 1>(), "1024", "Requests accepted and not finished; more get 429",
                "Requests accepted and not finished; more are answered with 429"},

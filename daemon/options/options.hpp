@@ -57,7 +57,7 @@ struct DaemonOptions {
   AccessLogLevel access_log = AccessLogLevel::kRequests;
 
   std::int32_t max_num_seqs = 64;
-  std::int32_t max_num_batched_tokens = 512;
+  std::int32_t max_num_batched_tokens = 1024;
   std::int32_t max_pending = 1024;
   std::int32_t max_model_len = 0;       ///< 0: the model's context
   std::int32_t default_max_tokens = 0;  ///< of chats; 0: the model's, or what the context has left

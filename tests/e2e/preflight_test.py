@@ -113,7 +113,7 @@ class Preflight(unittest.TestCase):
         self.assertRegex(alone, r"\n0 .* 0-7\n\nthis host")
         launched = self.good(run(LAUNCHER, "-n", "3", "--", BINARY, "--dry-run", "--max-num-seqs", "2", "--micro-batches", "2"))
         self.assertRegex(launched, r"\n0 .* 0-2\n1 .* 3-5\n2 .* 6-7\n\nthis host")
-        self.assertIn("at most 2 requests and 512 tokens a rank, 2 micro-batches", launched)
+        self.assertIn("at most 2 requests and 1024 tokens a rank, 2 micro-batches", launched)
         self.assertEqual(launched.count("KV cache 2.0 MiB a rank"), 1, launched)  # printed by one rank only
         assumed = self.good(run(BINARY, "--dry-run", "--assume-ranks", "3", "--max-num-seqs", "2", "--micro-batches", "2"))
         self.assertEqual(assumed.split("rank  ")[-1], launched.split("rank  ")[-1])

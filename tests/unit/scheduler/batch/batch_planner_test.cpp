@@ -199,17 +199,17 @@ TEST_F(BatchPlannerTest, StreamsAndPromptsOfOtherMembersCountAsOnesOwn) {
   EXPECT_EQ(plan(/*streams_elsewhere=*/5, /*prompts_elsewhere=*/2).rows(), 300 - 2 * kPromptTokens);
 }
 
-TEST_F(BatchPlannerTest, BesideRunningStreamsLongPromptsTakeAnEighthOfWhatIsLeftUpToTheBudget) {
+TEST_F(BatchPlannerTest, BesideRunningStreamsLongPromptsTakeAnEighthOfWhatIsLeftUpToHalfOfTheBudget) {
   make({.sequences_max = 3, .tokens_max = 512, .blocks_per_table = 600}, 1200);
   add_streams(2);
   planner_->add(make_sequence(3, 8000, 8));
   plan();
-  EXPECT_EQ(batch_.rows(), 512);  // an eighth would be 1,000
+  EXPECT_EQ(batch_.prefill_tokens, 256);  // an eighth would be 1,000
   complete();
-  std::int32_t left = 8000 - 510;
+  std::int32_t left = 8000 - 256;
   while (left > 0) {
     plan();
-    ASSERT_EQ(batch_.prefill_tokens, std::min({left, 510, std::max(left / 8, kPromptTokens)})) << left << " left";
+    ASSERT_EQ(batch_.prefill_tokens, std::min({left, 256, std::max(left / 8, kPromptTokens)})) << left << " left";
     left -= batch_.prefill_tokens;
     complete();
   }
