@@ -135,6 +135,7 @@ struct ForwardContextOptions {
 class [[nodiscard]] set_forward_context {  // NOLINT: the seed's name
  public:
   explicit set_forward_context(const ForwardContext& context) noexcept : previous_(_set_forward_context(&context)) {}
+  explicit set_forward_context(const ForwardContext&&) = delete;  ///< a temporary would be gone before the scope's first use of it
   ~set_forward_context() { _set_forward_context(previous_); }
   set_forward_context(const set_forward_context&) = delete;
   set_forward_context& operator=(const set_forward_context&) = delete;

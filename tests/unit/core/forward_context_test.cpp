@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <type_traits>
 
 #include <gtest/gtest.h>
 
@@ -25,6 +26,9 @@ ForwardContext numbered(int number) {
 int current_number() {
   return is_forward_context_available() ? get_forward_context().virtual_engine : -1;
 }
+
+static_assert(std::is_constructible_v<set_forward_context, const ForwardContext&>);
+static_assert(!std::is_constructible_v<set_forward_context, ForwardContext>, "a scope would borrow a context that is gone");
 
 TEST(ForwardContextSlot, IsEmptyAtFirstAndThrowsWhenRead) {
   EXPECT_FALSE(is_forward_context_available());
