@@ -26,9 +26,9 @@
 namespace lockstep::scheduler {
 
 struct EngineOptions {
-  std::int32_t max_num_seqs = 64;             ///< requests with rows in one step
+  std::int32_t max_num_seqs = 64;              ///< requests with rows in one step
   std::int32_t max_num_batched_tokens = 1024;  ///< rows in one step
-  std::int32_t max_pending = 1024;            ///< requests accepted and not finished; more are refused
+  std::int32_t max_pending = 1024;             ///< requests accepted and not finished; more are refused
   std::int64_t kv_cache_bytes = std::int64_t{256} << 20;
   std::int32_t max_model_len = 0;                       ///< tokens; 0 is the model's context
   std::int32_t micro_batches = 1;                       ///< 1, 2 or 4, proposed for steps with rows enough
