@@ -22,6 +22,7 @@
 #include "lockstep/model/tokenizer.hpp"
 #include "tests/support/group_harness.hpp"
 #include "tests/support/teacher_forcing.hpp"
+#include "tests/support/test_device.hpp"
 
 namespace lockstep::model {
 namespace {
@@ -59,6 +60,13 @@ struct GoldenCase {
   std::vector<std::vector<double>> top_log_probabilities;
   double reference_mean_abs = 0;
 };
+
+/// LOCKSTEP_TEST_MICRO_BATCHES, or 1.
+std::int32_t wanted_micro_batches() {
+  const std::string wanted = tests::test_variable("LOCKSTEP_TEST_MICRO_BATCHES", "1");
+  EXPECT_TRUE(wanted == "1" || wanted == "2") << wanted;
+  return wanted == "2" ? 2 : 1;
+}
 
 std::string text_of(const boost::json::value& item, std::string_view key) {
   const boost::json::value* found = item.as_object().if_contains(key);
@@ -152,7 +160,11 @@ class Fidelity : public ::testing::TestWithParam<ModelUnderTest> {
 };
 
 TEST_P(Fidelity, TeacherForcedLogProbabilitiesAreWithinTheReferencesOwnError) {
-  const std::unique_ptr<TeacherForcing> teacher = make_teacher({});
+  TeacherForcingOptions options{.micro_batches = wanted_micro_batches(), .graphs = tests::test_graph_mode()};
+  if (options.graphs != GraphMode::kNone) {
+    options.rows_per_step = 8;  // as that many decodes
+  }
+  const std::unique_ptr<TeacherForcing> teacher = make_teacher(options);
   if (const char* isa = std::getenv("DNNL_MAX_CPU_ISA"); isa != nullptr && std::string_view(isa) == "AVX2") {
     EXPECT_EQ(teacher->instruction_set(), "avx2") << "the float32 path was asked for";
   }
@@ -191,6 +203,7 @@ TEST_P(Fidelity, ChunksAndMicroBatchesGiveTheSameBitsAsTheWholeText) {
 TEST_P(Fidelity, TheEnginesGreedyTokensBeginLikeTheReferences) {
   scheduler::EngineOptions engine;
   engine.max_num_batched_tokens = 64;  // the longest prompts are chunked
+  engine.micro_batches = wanted_micro_batches();
   engine.kv_cache_bytes = std::int64_t{16} << 20;
   tests::GroupHarness group({.world_size = 1, .config = config_, .make_weights = [this] { return open_weights(); }, .engine = engine});
   group.wait_until_running();
