@@ -46,11 +46,12 @@ namespace {
   return std::bit_cast<float>(std::bit_cast<std::int32_t>(series * scale) & counts);
 }
 
-[[gnu::always_inline]] inline void exponentials_body(std::span<const float> logits, float logit_max, float scale, float* weights) {
+[[gnu::always_inline]] inline void exponentials_body(std::span<const float> logits, const WeightScale& scale, float* weights) {
   const float* row = logits.data();
   const std::size_t count = logits.size();
+  const auto [logit_max, inverse_temperature, rounding_addend] = scale;  // copies: `weights` might be part of it, for all that the compiler knows
   for (std::size_t i = 0; i < count; ++i) {
-    weights[i] = exp_of_negative((row[i] - logit_max) * scale);
+    weights[i] = (exp_of_negative((row[i] - logit_max) * inverse_temperature) + rounding_addend) - rounding_addend;
   }
 }
 
@@ -76,8 +77,8 @@ namespace {
 float largest_baseline(std::span<const float> row) {
   return largest_body(row);
 }
-void exponentials_baseline(std::span<const float> logits, float logit_max, float scale, float* weights) {
-  exponentials_body(logits, logit_max, scale, weights);
+void exponentials_baseline(std::span<const float> logits, const WeightScale& scale, float* weights) {
+  exponentials_body(logits, scale, weights);
 }
 double sum_baseline(std::span<const float> weights) {
   return sum_body(weights);
@@ -86,8 +87,8 @@ double sum_baseline(std::span<const float> weights) {
 [[gnu::target("avx2")]] float largest_avx2(std::span<const float> row) {
   return largest_body(row);
 }
-[[gnu::target("avx2")]] void exponentials_avx2(std::span<const float> logits, float logit_max, float scale, float* weights) {
-  exponentials_body(logits, logit_max, scale, weights);
+[[gnu::target("avx2")]] void exponentials_avx2(std::span<const float> logits, const WeightScale& scale, float* weights) {
+  exponentials_body(logits, scale, weights);
 }
 [[gnu::target("avx2")]] double sum_avx2(std::span<const float> weights) {
   return sum_body(weights);

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "lockstep/device/token_sampler.hpp"
+#include "model/sampler/noise.hpp"
 #include "model/sampler/row_math.hpp"
 
 namespace lockstep::model {
@@ -12,24 +14,6 @@ namespace {
 
 constexpr std::size_t kBlock = 256;  // weights summed together: a draw skips whole blocks
 constexpr float kImpossible = -std::numeric_limits<float>::infinity();
-
-/// SplitMix64's finalizer: a bijection that spreads every input bit.      Source  Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
-std::uint64_t mix(std::uint64_t value) {
-  value = (value ^ (value >> 30U)) * 0xbf58476d1ce4e5b9ULL;
-  value = (value ^ (value >> 27U)) * 0x94d049bb133111ebULL;
-  return value ^ (value >> 31U);
-}
-
-/// Uniform in [0, 1), 53 bits, from (seed, position) alone.
-double uniform_noise(std::uint64_t seed, std::int64_t position) {
-  constexpr std::uint64_t kGoldenGamma = 0x9e3779b97f4a7c15ULL;
-  const std::uint64_t word = mix(mix(seed + kGoldenGamma) + static_cast<std::uint64_t>(position + 1) * kGoldenGamma);
-  return static_cast<double>(word >> 11U) * 0x1.0p-53;
-}
-
-bool has_penalty(const SamplerInput& input) {
-  return input.counts != nullptr && (input.repetition_penalty != 1.0F || input.presence_penalty != 0.0F || input.frequency_penalty != 0.0F);
-}
 
 float penalized(float logit, std::int32_t output_count, const SamplerInput& input) {
   float result = logit > 0.0F ? logit / input.repetition_penalty : logit * input.repetition_penalty;
@@ -77,7 +61,7 @@ std::optional<float> Sampler::log_probability(std::span<const float> logits, std
 
 /// The log probability of `token`, and `top`, under the unmodified distribution.
 float Sampler::measure(std::span<const float> logits, float logit_max, std::int32_t token, std::span<TokenLogProbability> top) {
-  weigh_all(logits, logit_max, 1.0F);
+  weigh_all(logits, {.logit_max = logit_max});
   const double log_total = std::log(total_);
   const auto log_probability_of = [&](float logit) { return static_cast<float>(static_cast<double>(logit - logit_max) - log_total); };
   if (!top.empty()) {
@@ -92,7 +76,7 @@ float Sampler::measure(std::span<const float> logits, float logit_max, std::int3
 
 /// The logits after bias, forbidden tokens and penalties: the row itself where nothing of it is asked for.
 std::span<const float> Sampler::adjusted(std::span<const float> logits, const SamplerInput& input) {
-  const bool penalizes = has_penalty(input);
+  const bool penalizes = input.has_penalty();
   if (!penalizes && input.logit_bias.empty() && input.forbidden.empty()) {
     return logits;
   }
@@ -114,18 +98,20 @@ std::span<const float> Sampler::adjusted(std::span<const float> logits, const Sa
 }
 
 std::int32_t Sampler::draw(std::span<const float> logits, const SamplerInput& input, float logit_max) {
-  const float scale = 1.0F / input.temperature;
+  const WeightScale scale{.logit_max = logit_max,
+                          .inverse_temperature = 1.0F / input.temperature,
+                          .rounding_addend = device::weight_rounding_addend(static_cast<std::int64_t>(logits.size()))};
   const double noise = uniform_noise(input.seed, input.position);
   if (input.top_k > 0 && static_cast<std::size_t>(input.top_k) < logits.size()) {
     select_largest(logits, static_cast<std::size_t>(input.top_k));
     for (Candidate& candidate : candidates_) {
-      row_math().exponentials({&candidate.value, 1}, logit_max, scale, &candidate.value);
+      row_math().exponentials({&candidate.value, 1}, scale, &candidate.value);
     }
     if (input.top_p < 1.0F) {
       keep_top_p_of_candidates(input.top_p);
     }
   } else {
-    weigh_all(logits, logit_max, scale);
+    weigh_all(logits, scale);
     if (input.top_p < 1.0F) {
       keep_top_p_of_all(input.top_p);
     } else if (input.min_p > 0.0F) {
@@ -164,9 +150,9 @@ void Sampler::select_largest(std::span<const float> logits, std::size_t count) {
   std::ranges::sort_heap(candidates_, more_likely);
 }
 
-void Sampler::weigh_all(std::span<const float> logits, float logit_max, float scale) {
+void Sampler::weigh_all(std::span<const float> logits, const WeightScale& scale) {
   weights_.resize(logits.size());
-  row_math().exponentials(logits, logit_max, scale, weights_.data());
+  row_math().exponentials(logits, scale, weights_.data());
   block_sums_.clear();
   total_ = 0.0;
   for (std::size_t begin = 0; begin < weights_.size(); begin += kBlock) {

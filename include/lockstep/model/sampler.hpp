@@ -11,6 +11,8 @@
 
 namespace lockstep::model {
 
+struct WeightScale;
+
 /// What is added to one token's logit.
 struct LogitBias {
   std::int32_t token = 0;
@@ -33,6 +35,8 @@ struct SamplerInput {
   std::uint64_t seed = 0;
   std::int64_t position = 0;          ///< of the new token in its sequence
   bool wants_log_probability = true;  ///< costs one more pass
+
+  [[nodiscard]] bool has_penalty() const { return counts != nullptr && (repetition_penalty != 1.0F || presence_penalty != 0.0F || frequency_penalty != 0.0F); }
 };
 
 struct TokenLogProbability {
@@ -51,6 +55,8 @@ class Sampler {
  public:
   /// A NaN among the logits counts as impossible. Deterministic: the same logits and input give the same token on every rank; noise comes from (seed,
   /// position) alone. Greedy ties, and ties at the edge of top-k and top-p: the lowest id.
+  /// Weights are rounded so that their sums are exact (device::weight_fraction_bits): who samples elsewhere, in another order, chooses the same token. What is
+  /// less likely than the likeliest by 2^(bits + 1) is never drawn: with 150,000 tokens 7e10.
   /// Fills `top` with the likeliest tokens of the unmodified distribution, likeliest first; where there are fewer, the rest keep token -1.
   /// Cost  two passes for greedy; three, and the log of a few, for the rest; no allocation once warm.
   [[nodiscard]] SampledToken sample(std::span<const float> logits, const SamplerInput& input, std::span<TokenLogProbability> top = {});
@@ -70,12 +76,12 @@ class Sampler {
   [[nodiscard]] std::int32_t draw_from_all(double noise) const;
   [[nodiscard]] std::int32_t draw_from_candidates(double noise) const;
   void select_largest(std::span<const float> logits, std::size_t count);
-  void weigh_all(std::span<const float> logits, float logit_max, float scale);
+  void weigh_all(std::span<const float> logits, const WeightScale& scale);
   void keep_top_p_of_all(float top_p);
   void keep_top_p_of_candidates(float top_p);
 
   std::vector<float> adjusted_;        ///< [vocabulary]
-  std::vector<float> weights_;         ///< [vocabulary], exp((logit - largest) / temperature): the largest is 1
+  std::vector<float> weights_;         ///< [vocabulary], exp((logit - largest) / temperature), rounded: the largest is 1
   std::vector<double> block_sums_;     ///< of the weights
   double total_ = 0.0;                 ///< of the weights
   std::vector<Candidate> candidates_;  ///< what the cuts left, in the order of the draw

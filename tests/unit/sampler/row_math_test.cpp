@@ -8,10 +8,13 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <vector>
 
 #include <gtest/gtest.h>
+
+#include "lockstep/device/token_sampler.hpp"
 
 namespace lockstep::model {
 namespace {
@@ -34,11 +37,12 @@ TEST(RowMath, EveryWidthGivesTheSameBits) {
     const std::vector<float> row = random_row(random, length);
     const float largest = reference.largest(row);
     std::vector<float> weights(length);
-    reference.exponentials(row, std::max(largest, 0.0F), 0.7F, weights.data());
+    const WeightScale scale{.logit_max = std::max(largest, 0.0F), .inverse_temperature = 0.7F, .rounding_addend = length % 2 == 0 ? 0.0F : 0x1.0p-12F};
+    reference.exponentials(row, scale, weights.data());
     for (const RowMath& math : row_math_implementations()) {
       EXPECT_EQ(math.largest(row), largest) << math.name << ", length " << length;
       std::vector<float> others(length);
-      math.exponentials(row, std::max(largest, 0.0F), 0.7F, others.data());
+      math.exponentials(row, scale, others.data());
       for (std::size_t i = 0; i < length; ++i) {
         ASSERT_EQ(std::bit_cast<std::uint32_t>(others[i]), std::bit_cast<std::uint32_t>(weights[i])) << math.name << ", " << row[i];
       }
@@ -66,7 +70,7 @@ TEST(RowMath, ExponentialsAreThoseOfTheStandardLibrary) {
   }
   row.push_back(0.0F);
   std::vector<float> weights(row.size());
-  row_math().exponentials(row, 0.0F, 1.0F, weights.data());
+  row_math().exponentials(row, {}, weights.data());
   for (std::size_t i = 0; i < row.size(); ++i) {
     if (row[i] > -87.0F) {
       const double exact = std::exp(static_cast<double>(row[i]));
@@ -76,6 +80,26 @@ TEST(RowMath, ExponentialsAreThoseOfTheStandardLibrary) {
     }
   }
   EXPECT_EQ(weights.back(), 1.0F);
+}
+
+TEST(RowMath, SumsOfRoundedWeightsAreTheSameInEveryOrder) {
+  std::mt19937 random(6);
+  std::normal_distribution<float> normal(0, 6);
+  for (const std::size_t length : {1U, 2U, 31U, 32U, 33U, 63U, 64U, 3000U, 151'936U}) {
+    std::vector<float> row(length);
+    std::ranges::generate(row, [&] { return normal(random); });
+    const auto vocabulary = static_cast<std::int64_t>(length);
+    std::vector<float> weights(length);
+    row_math().exponentials(row, {.logit_max = row_math().largest(row), .rounding_addend = device::weight_rounding_addend(vocabulary)}, weights.data());
+    EXPECT_EQ(*std::ranges::max_element(weights), 1.0F) << length;
+    const double sum = row_math().sum(weights);
+    std::ranges::sort(weights);
+    EXPECT_EQ(std::accumulate(weights.begin(), weights.end(), 0.0), sum) << length;
+    EXPECT_EQ(std::accumulate(weights.rbegin(), weights.rend(), 0.0), sum) << length;
+    const double units = std::ldexp(sum, device::weight_fraction_bits(vocabulary));
+    EXPECT_EQ(units, std::floor(units)) << length;
+    EXPECT_LT(units, 0x1.0p53) << length;
+  }
 }
 
 TEST(RowMath, SumsAreExactEnoughForAWholeVocabulary) {

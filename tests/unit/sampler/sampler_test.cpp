@@ -119,6 +119,16 @@ TEST(Sampler, TheSameSeedAndPositionGiveTheSameTokenInAnySampler) {
   }
 }
 
+TEST(Sampler, TheLikeliestTokenIsLeftByEveryCutInEveryVocabulary) {
+  Sampler sampler;
+  for (std::size_t size = 1; size < 300; ++size) {
+    std::vector<float> logits(size, 1.0F);
+    logits[size / 2] = 1.5F;
+    EXPECT_EQ(sampler.sample(logits, {.min_p = 1.0F, .seed = size}).id, static_cast<std::int32_t>(size / 2)) << size;
+    EXPECT_EQ(sampler.sample(logits, {.top_p = 1e-6F, .min_p = 1.0F, .seed = size}).id, static_cast<std::int32_t>(size / 2)) << size;
+  }
+}
+
 TEST(Sampler, NeighbouringSeedsAndPositionsAreUnrelated) {
   const std::vector<float> logits(16, 0.0F);
   Sampler sampler;
