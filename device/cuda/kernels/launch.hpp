@@ -6,6 +6,7 @@
 
 #include "device/cuda/kernels/attention_arguments.hpp"
 #include "lockstep/core/bfloat16.hpp"
+#include "lockstep/device/token_sampler.hpp"
 
 namespace lockstep::device::cuda {
 
@@ -23,6 +24,7 @@ namespace lockstep::device::cuda {
                                                std::int64_t hidden, float* out);
 [[nodiscard]] cudaError_t launch_route(cudaStream_t stream, const float* logits, std::int64_t rows, int expert_count, int top_k, bool normalize,
                                        std::int32_t* expert_ids, float* weights);
+[[nodiscard]] cudaError_t launch_sample(cudaStream_t stream, const TokenChoices& choices, std::int32_t* tokens);
 [[nodiscard]] cudaError_t launch_norm_rope_store(cudaStream_t stream, const AttentionArguments& arguments, std::int64_t rows, const float* qkv,
                                                  const float* q_norm, const float* k_norm, const float* cos_sin, float* q_out);
 [[nodiscard]] cudaError_t launch_paged_attention(cudaStream_t stream, const AttentionArguments& arguments, std::int64_t rows, const float* q, BFloat16* out);

@@ -1,26 +1,9 @@
 // Top-k routing: one warp a row.
 #pragma once
 
-#include "device/cuda/kernels/device_code.cuh"
+#include "device/cuda/kernels/ordering.cuh"
 
 namespace lockstep::device::cuda {
-
-/// Whether (value, id) is chosen before (other_value, other_id): larger first, of equal ones the lower id.
-__device__ inline bool comes_before(float value, int id, float other_value, int other_id) {
-  return value > other_value || (value == other_value && id < other_id);
-}
-
-/// The first, in the order of choice, of the pairs that all lanes have.
-__device__ inline void warp_first(float& value, int& id) {
-  for (int distance = kWarpLanes / 2; distance > 0; distance /= 2) {
-    const float other_value = __shfl_xor_sync(kAllLanes, value, distance);
-    const int other_id = __shfl_xor_sync(kAllLanes, id, distance);
-    if (comes_before(other_value, other_id, value, id)) {
-      value = other_value;
-      id = other_id;
-    }
-  }
-}
 
 /// Softmax over all experts, the `top_k` (at most kWarpLanes) largest, written in ascending id. A NaN counts as the smallest, so that ids stay valid.
 __global__ void route_kernel(const float* logits, int expert_count, int top_k, bool normalize, std::int32_t* expert_ids, float* weights) {

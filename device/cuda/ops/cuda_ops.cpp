@@ -192,4 +192,9 @@ void CudaOps::weigh_and_sum(Stream& stream, const BFloat16* expert_rows, const f
   cuda_stream(stream).launched(launch_weigh_and_sum(cuda_stream(stream).native(), expert_rows, weights, rows, top_k, hidden, out), "weigh_and_sum");
 }
 
+void CudaOps::sample(Stream& stream, const TokenChoices& choices, std::int32_t* tokens) {
+  LOCKSTEP_CHECK(choices.vocabulary > 0 && choices.vocabulary < std::int64_t{1} << 24, "a vocabulary of {} tokens", choices.vocabulary);
+  cuda_stream(stream).launched(launch_sample(cuda_stream(stream).native(), choices, tokens), "sample");
+}
+
 }  // namespace lockstep::device::cuda

@@ -12,6 +12,7 @@
 #include "device/cuda/ops/staging.hpp"
 #include "device/cuda/product/dense_product.hpp"
 #include "lockstep/device/ops.hpp"
+#include "lockstep/device/token_sampler.hpp"
 
 namespace lockstep::device::cuda {
 
@@ -22,7 +23,7 @@ struct CudaOpsOptions {
 };
 
 /// Spans of the host (token ids, positions, block tables, offsets) are staged for each call. A failed launch is the stream's failure.
-class CudaOps final : public Ops {
+class CudaOps final : public Ops, private TokenSampler {
  public:
   [[nodiscard]] static Result<std::unique_ptr<Ops>> create(std::shared_ptr<const CudaContext> context, DeviceMemory& memory,
                                                            std::shared_ptr<const HostCopies> copies, const CudaOpsOptions& options);
@@ -45,9 +46,11 @@ class CudaOps final : public Ops {
   void gather_rows(Stream& stream, const BFloat16* x, std::span<const std::int32_t> index, std::int64_t width, BFloat16* out) override;
   void gather_rows(Stream& stream, const float* x, std::span<const std::int32_t> index, std::int64_t width, float* out) override;
   void weigh_and_sum(Stream& stream, const BFloat16* expert_rows, const float* weights, std::int64_t rows, int top_k, std::int64_t hidden, float* out) override;
+  [[nodiscard]] TokenSampler* token_sampler() override { return this; }
   [[nodiscard]] std::string instruction_set() const override { return instruction_set_; }
 
  private:
+  void sample(Stream& stream, const TokenChoices& choices, std::int32_t* tokens) override;
   CudaOps(std::shared_ptr<const CudaContext> context, DeviceMemory& memory, std::shared_ptr<const HostCopies> copies, std::string instruction_set);
   /// Stages `arrays`, unless the device has copies of them all, and calls `launch(native stream, device addresses)`, unless there are no rows or the stream
   /// has failed.

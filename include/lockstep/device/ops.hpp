@@ -15,6 +15,8 @@
 
 namespace lockstep::device {
 
+class TokenSampler;
+
 /// Element type of a tensor in a model file.
 enum class DataType { kBFloat16, kFloat16, kFloat32 };
 [[nodiscard]] constexpr std::size_t data_type_bytes(DataType type) {
@@ -121,6 +123,8 @@ class Ops {
   /// out[r] += sum over j ascending of weights[r, j] * expert_rows[r, j], in float32.      expert_rows [rows * top_k, hidden], out [rows, hidden].
   virtual void weigh_and_sum(Stream& stream, const BFloat16* expert_rows, const float* weights, std::int64_t rows, int top_k, std::int64_t hidden,
                              float* out) = 0;
+  /// What chooses tokens where the logits are (lockstep/device/token_sampler.hpp); null: they are in the host's memory, and it samples.
+  [[nodiscard]] virtual TokenSampler* token_sampler() { return nullptr; }
 
   /// The instruction set in use ("avx512_core_bf16", "avx2"): part of the configuration hash, since answers may differ in the last bit between two.
   [[nodiscard]] virtual std::string instruction_set() const = 0;

@@ -12,6 +12,7 @@
 #include "device/cuda/kernels/product.cuh"
 #include "device/cuda/kernels/route.cuh"
 #include "device/cuda/kernels/rows.cuh"
+#include "device/cuda/kernels/sampling/sample.cuh"
 // clang-format on
 #include "tests/cuda_sim/twins/twin.hpp"
 
@@ -25,7 +26,7 @@ const auto& twins() {
       cuda_sim::twin_of<gather_halves_kernel>(), cuda_sim::twin_of<grouped_matmul_kernel>(),  cuda_sim::twin_of<matmul_kernel>(),
       cuda_sim::twin_of<narrow_kernel>(),        cuda_sim::twin_of<norm_rope_store_kernel>(), cuda_sim::twin_of<paged_attention_kernel>(),
       cuda_sim::twin_of<rms_norm_kernel>(),      cuda_sim::twin_of<route_kernel>(),           cuda_sim::twin_of<silu_mul_kernel>(),
-      cuda_sim::twin_of<weigh_and_sum_kernel>()};
+      cuda_sim::twin_of<sample_kernel>(),        cuda_sim::twin_of<weigh_and_sum_kernel>()};
   return kTwins;
 }
 

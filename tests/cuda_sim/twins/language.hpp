@@ -12,6 +12,7 @@
 #define __global__
 #define __device__
 #define __host__
+#define __launch_bounds__(threads)
 
 #define threadIdx (::cuda_sim::current_thread().index)
 #define blockIdx (::cuda_sim::current_thread().block)
@@ -22,6 +23,13 @@
 #define LOCKSTEP_SHARED(type, name, extent) \
   static thread_local type name extent;     \
   ::cuda_sim::poison_shared(&name, sizeof(name))
+
+/// Fibers take turns at barriers and shuffles alone.
+inline unsigned atomicAdd(unsigned* address, unsigned value) {
+  const unsigned before = *address;
+  *address = before + value;
+  return before;
+}
 
 inline void __syncthreads() {
   ::cuda_sim::wait_for_block();
