@@ -75,6 +75,12 @@ class StagedTransformer final : public Transformer {
     const auto vocabulary = static_cast<std::size_t>(config_.vocabulary_size);
     return {logits_.on_host<float>() + static_cast<std::size_t>(logit_row) * vocabulary, vocabulary};
   }
+  bool samples_on_device() const override { return token_sampler_ != nullptr; }
+  void sample(const TokenChoiceList& list, device::Stream& stream) override;
+  std::span<const std::int32_t> sampled_tokens() const override { return {tokens_.on_host<std::int32_t>(), tokens_sampled_}; }
+  void bring_logits(std::int32_t first, std::int32_t count, device::Stream& stream) override {
+    logits_.bring<float>(*ops_, stream, std::int64_t{first} * config_.vocabulary_size, std::int64_t{count} * config_.vocabulary_size);
+  }
 
  private:
   /// The rows of the current micro-batch.
@@ -101,7 +107,13 @@ class StagedTransformer final : public Transformer {
   Buffer head_rows_;       ///< float [logit rows, hidden]
   Buffer head_input_;      ///< BFloat16 [logit rows, hidden]
   ReadableBuffer logits_;  ///< float [logit rows, vocabulary]
-  bool in_place_ = true;   ///< ops work on the exchange's own memory: it is the device's, or both are the host's
+  // Where the device samples.
+  device::TokenSampler* token_sampler_ = nullptr;  ///< of ops_; null: the host samples
+  Buffer choices_;                                 ///< TokenChoice [logit rows] at most, then LogitChange [kLogitChangesMax]
+  Buffer choices_on_host_;
+  ReadableBuffer tokens_;  ///< std::int32_t [logit rows]
+  std::size_t tokens_sampled_ = 0;
+  bool in_place_ = true;  ///< ops work on the exchange's own memory: it is the device's, or both are the host's
 };
 
 /// Rows of the rotary table in double precision: position * theta^(-2i / head size) loses its fraction in float32 at large positions.
@@ -153,6 +165,13 @@ Status StagedTransformer::allocate(device::Device& device) {
   LOCKSTEP_RETURN_IF_ERROR(allocate_into(head_rows_, options_.logit_rows_max * hidden, sizeof(float)));
   LOCKSTEP_RETURN_IF_ERROR(allocate_into(head_input_, options_.logit_rows_max * hidden, sizeof(BFloat16)));
   LOCKSTEP_RETURN_IF_ERROR(allocate_readable(logits_, std::int64_t{options_.logit_rows_max} * config_.vocabulary_size, sizeof(float)));
+  token_sampler_ = ops_->token_sampler();
+  if (token_sampler_ != nullptr) {
+    const std::size_t bytes = static_cast<std::size_t>(options_.logit_rows_max) * sizeof(device::TokenChoice) + kLogitChangesMax * sizeof(device::LogitChange);
+    LOCKSTEP_RETURN_IF_ERROR(allocate_into(choices_, static_cast<std::int64_t>(bytes), 1));
+    LOCKSTEP_ASSIGN_OR_RETURN(choices_on_host_, device.allocate_host(bytes));
+    LOCKSTEP_RETURN_IF_ERROR(allocate_readable(tokens_, options_.logit_rows_max, sizeof(std::int32_t)));
+  }
   if (!in_place_) {
     const std::int64_t exchanged_rows = std::max(expert_rows, rows * config_.experts_per_token);
     LOCKSTEP_RETURN_IF_ERROR(allocate_into(feed_forward_.exchanged, exchanged_rows * hidden, sizeof(BFloat16)));
@@ -297,7 +316,29 @@ void StagedTransformer::head(std::int32_t micro_batch, std::span<const std::int3
   ops_->rms_norm(stream, head_rows_.as<float>(), weights_.final_norm.as<float>(), config_.rms_norm_epsilon, count, config_.hidden_size,
                  head_input_.as<BFloat16>());
   ops_->matmul(stream, head_input_.as<BFloat16>(), weights_.head, count, logits_.on_device<float>() + first * config_.vocabulary_size);
-  logits_.bring<float>(*ops_, stream, first * config_.vocabulary_size, count * config_.vocabulary_size);
+}
+
+void StagedTransformer::sample(const TokenChoiceList& list, device::Stream& stream) {
+  const std::span<const std::byte> choices = std::as_bytes(list.choices());
+  const std::span<const std::byte> changes = std::as_bytes(list.changes());
+  LOCKSTEP_CHECK(std::ssize(list.choices()) <= options_.logit_rows_max && list.changes().size() <= kLogitChangesMax,
+                 "{} choices with {} changes, at most {}, {}", list.choices().size(), list.changes().size(), options_.logit_rows_max, kLogitChangesMax);
+  tokens_sampled_ = list.choices().size();
+  if (tokens_sampled_ == 0) {
+    return;
+  }
+  auto* const packed = choices_on_host_.as<std::byte>();
+  std::ranges::copy(choices, packed);
+  std::ranges::copy(changes, packed + choices.size());
+  ops_->upload(stream, packed, choices.size() + changes.size(), choices_.as<std::byte>());
+  token_sampler_->sample(stream,
+                         {.logits = logits_.on_device<float>(),
+                          .vocabulary = config_.vocabulary_size,
+                          .choices = choices_.as<device::TokenChoice>(),
+                          .count = std::ssize(list.choices()),
+                          .changes = reinterpret_cast<const device::LogitChange*>(choices_.as<std::byte>() + choices.size())},
+                         tokens_.on_device<std::int32_t>());
+  tokens_.bring<std::int32_t>(*ops_, stream, 0, std::ssize(list.choices()));
 }
 
 void StagedTransformer::normalize(std::int32_t micro_batch, device::Stream& stream) {

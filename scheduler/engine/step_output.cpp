@@ -26,8 +26,11 @@ Result<StepOutput::Counts> StepOutput::sample(const StepBatch& batch, TimePoint 
     }
     if (entry.pools) {
       pool(entry);  // may end the sequence
-    } else if (entry.samples && take_token(entry, parts_.transformer->logits(my_logit_row), now)) {
-      ++counts.generated_tokens;
+    } else if (entry.samples) {
+      const std::optional<std::int32_t> chosen = parts_.executor->sampled_token(my_logit_row);
+      const bool taken = chosen ? take_token(sequence, {.id = *chosen, .valid = *chosen != device::kNoToken}, {}, now)
+                                : choose_token(entry, parts_.transformer->logits(my_logit_row), now);
+      counts.generated_tokens += taken ? 1 : 0;
     }
   }
   // Only now: scores are made in the buffer of the step's own logits.
@@ -46,10 +49,13 @@ std::span<model::TokenLogProbability> StepOutput::likeliest_of(const Sequence& s
                static_cast<std::size_t>(std::max(sequence.request.sampling.log_probabilities, 0)));
 }
 
-bool StepOutput::take_token(const StepBatch::Entry& entry, std::span<const float> logits, TimePoint now) {
+bool StepOutput::choose_token(const StepBatch::Entry& entry, std::span<const float> logits, TimePoint now) {
   Sequence& sequence = *entry.sequence;
   const std::span<model::TokenLogProbability> likeliest = likeliest_of(sequence, entry.first_row + entry.rows - 1);
-  const model::SampledToken token = sampler_.sample(logits, sampler_input(sequence), likeliest);
+  return take_token(sequence, sampler_.sample(logits, sampler_input(sequence), likeliest), likeliest, now);
+}
+
+bool StepOutput::take_token(Sequence& sequence, const model::SampledToken& token, std::span<const model::TokenLogProbability> likeliest, TimePoint now) {
   if (!token.valid) {
     end_request(sequence.request.id, FinishReason::kError, &no_distribution_);
     return false;
@@ -82,7 +88,7 @@ Result<bool> StepOutput::score(const StepBatch::Entry& entry, TimePoint now) {
     }
   }
   if (entry.samples) {
-    return take_token(entry, parts_.transformer->logits(made - 1), now);
+    return choose_token(entry, parts_.transformer->logits(made - 1), now);
   }
   if (sequence.request.max_tokens == 0 && sequence.computed == sequence.prompt_tokens) {
     end_request(id, FinishReason::kLength, nullptr);

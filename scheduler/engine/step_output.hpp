@@ -49,7 +49,9 @@ class StepOutput {
 
  private:
   /// Samples the entry's token from `logits`. False where there is none.
-  bool take_token(const StepBatch::Entry& entry, std::span<const float> logits, TimePoint now);
+  bool choose_token(const StepBatch::Entry& entry, std::span<const float> logits, TimePoint now);
+  /// False where it is no valid one, which ends the request.
+  bool take_token(Sequence& sequence, const model::SampledToken& token, std::span<const model::TokenLogProbability> likeliest, TimePoint now);
   /// Delivers the log probabilities of the prompt's tokens that follow the entry's rows, and samples where the entry does. True where that gave a token.
   [[nodiscard]] Result<bool> score(const StepBatch::Entry& entry, TimePoint now);
   /// Where what is likeliest after a row of the batch is kept: as many as the request asks for.

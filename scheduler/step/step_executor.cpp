@@ -32,7 +32,8 @@ StepExecutor::StepExecutor(const StepExecutorParts& parts, const StepExecutorOpt
     : parts_(parts),
       options_(options),
       rows_stay_on_device_(comm::exchanges_on_device(*parts.communicator, parts.device, options.combine)),
-      device_watch_(parts.watch, parts.communicator->device_messages()) {}
+      device_watch_(parts.watch, parts.communicator->device_messages()),
+      sampling_(*parts.transformer) {}
 
 Result<std::unique_ptr<StepExecutor>> StepExecutor::create(const StepExecutorParts& parts, const StepExecutorOptions& options) {
   std::unique_ptr<StepExecutor> executor(new StepExecutor(parts, options));  // the constructor is private
@@ -132,9 +133,11 @@ Status StepExecutor::run(const comm::StepPlan& plan, const StepBatch& batch, Ste
   rows_per_micro_batch_ = std::max(plan.micro_batch_tokens, 1);
   split.reset(MicroBatchSplit{.batch_size = batch.rows(), .micro_batch_size = rows_per_micro_batch_, .num_micro_batches = plan.micro_batches});
   slice(split, batch);
+  sampling_.plan(batch);
   StepGraphs::Shape* const graphs = prepare_graphs(plan, batch);
   costs_.graph_mode = graphs == nullptr ? GraphMode::kNone : std::min(graphs->mode, plan.graph_mode);
   const std::span<const ProgramEntry> program = cache_->find(shape).programs[static_cast<std::size_t>(plan.micro_batches - 1)];
+  last_entry_ = &program.back();
   spans_->start(program);
   {
     const set_forward_context scope(step_context_);
@@ -217,6 +220,9 @@ Status StepExecutor::run_inline(std::span<const ProgramEntry> program, StepGraph
         stream.enqueue([this, &entry, &stream] { return compute(entry, stream); });
         give_rows(entry, stream);
       }
+      if (last + 1 == program.size()) {
+        enqueue_sampling(stream);
+      }
       // A device is waited for where the host needs what it has computed: before an exchange that it reads something for, and at the end.
       if (runs_at_once || last + 1 == program.size() || (program[last + 1].stream == StreamRole::kComm && needs_result(program[last + 1]))) {
         LOCKSTEP_RETURN_IF_ERROR(wait_for(stream));
@@ -244,6 +250,18 @@ void StepExecutor::enqueue(const ProgramEntry& entry, device::Stream& compute_st
     return {};
   });
   give_rows(entry, compute_stream);
+  if (&entry == last_entry_) {
+    enqueue_sampling(compute_stream);
+  }
+}
+
+void StepExecutor::enqueue_sampling(device::Stream& stream) {
+  if (sampling_.is_needed()) {
+    stream.enqueue([this, &stream]() -> Status {
+      sampling_.enqueue(stream);
+      return {};
+    });
+  }
 }
 
 void StepExecutor::take_rows(const ProgramEntry& entry, device::Stream& stream) {

@@ -22,6 +22,7 @@
 #include "scheduler/batch/batch_planner.hpp"
 #include "scheduler/step/graphs/step_graphs.hpp"
 #include "scheduler/step/overlapped_program.hpp"
+#include "scheduler/step/sampling/step_sampling.hpp"
 #include "scheduler/step/step_cache.hpp"
 #include "scheduler/step/step_program.hpp"
 #include "scheduler/step/timing/stage_clock.hpp"
@@ -91,9 +92,11 @@ class StepExecutor final : private OverlappedStages {
   /// What this rank proposes for a step with this batch: all that is captured, unless rows of it need what graphs do not have. An idle rank is in nobody's way.
   [[nodiscard]] GraphMode propose_graph_mode(const StepBatch& batch) const;
 
-  /// Takes the step: collective. The logits of batch.sample_rows[i] are then row i of the transformer's logits.
+  /// Takes the step: collective. For batch.sample_rows[i] there is then `sampled_token(i)`, or else the logits are row i of the transformer's.
   /// Errors  those of the expert exchange, with step, layer and collective in the message.      Cost  no allocation once warm.
   [[nodiscard]] Status run(const comm::StepPlan& plan, const StepBatch& batch, StepCosts& costs);
+  /// What the device has chosen, device::kNoToken where there was nothing to choose from; nothing where the host samples.
+  [[nodiscard]] std::optional<std::int32_t> sampled_token(std::int32_t logit_row) const { return sampling_.token(logit_row); }
   /// Makes logits for rows of the last step's batch, of an entry that scores: of `first_row` and those after it, as many of `rows` as there is room for, to the
   /// transformer's logits from row 0 on. Returns how many, at least 1. Not collective.      Cost  one matrix product; no allocation.
   [[nodiscard]] Result<std::int32_t> make_logits(std::int32_t first_row, std::int32_t rows);
@@ -139,6 +142,8 @@ class StepExecutor final : private OverlappedStages {
   /// Of a wait for the device, which may hang, be it that a peer's rows do not come; on a host stages end by themselves.
   [[nodiscard]] Deadline device_deadline();
   [[nodiscard]] Status in_step(Status waited) const;
+  /// Enqueues what comes behind the step's last stage.
+  void enqueue_sampling(device::Stream& stream);
   /// Any stage but the exchanges.
   [[nodiscard]] Status compute(const ProgramEntry& entry, device::Stream& stream);
   /// Inside the micro-batch's context.
@@ -169,6 +174,8 @@ class StepExecutor final : private OverlappedStages {
   std::optional<StepSpans> spans_;      ///< set by allocate
   std::unique_ptr<StepGraphs> graphs_;  ///< null where there are none
   std::string graph_failure_;
+  StepSampling sampling_;
+  const ProgramEntry* last_entry_ = nullptr;  ///< of the step's program
   std::unique_ptr<StreamManager> inline_streams_;
   std::optional<MicroBatches> split_;              ///< over the inline streams; set by allocate
   std::unique_ptr<OverlappedProgram> overlapped_;  ///< null while one micro-batch is the most

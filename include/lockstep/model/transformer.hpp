@@ -12,6 +12,7 @@
 #include "lockstep/forward_context.hpp"
 #include "lockstep/micro_batch/micro_batch_sizer.hpp"
 #include "lockstep/model/model_config.hpp"
+#include "lockstep/model/token_choice_list.hpp"
 #include "lockstep/model/weights.hpp"
 
 namespace lockstep::model {
@@ -70,7 +71,7 @@ class Transformer {
   virtual void combine(std::int32_t micro_batch, std::span<const BFloat16> expert_rows, device::Stream& stream) = 0;
   /// The same of rows that their members weighed and summed (CombineMode::kPerRank), as many for each row as `sums` has room for, at most top_k.
   virtual void combine_sums(std::int32_t micro_batch, std::span<const BFloat16> sums, device::Stream& stream) = 0;
-  /// Logits of the rows `rows` (indices into the micro-batch) to rows `first_logit_row` … of the logits buffer.
+  /// Logits of the rows `rows` (indices into the micro-batch) to rows `first_logit_row` … of the logits buffer. Where the device samples they stay there.
   virtual void head(std::int32_t micro_batch, std::span<const std::int32_t> rows, std::int32_t first_logit_row, device::Stream& stream) = 0;
   /// The final norm of all rows, for what is read of them after the step: after the last layer, beside `head`.
   virtual void normalize(std::int32_t micro_batch, device::Stream& stream) = 0;
@@ -79,7 +80,16 @@ class Transformer {
   /// Logits of rows [first_row, first_row + count) of what `normalize` left, to rows 0 … of the logits buffer: the bits that `head` gives. Needs no context.
   virtual void head_of_normalized(std::int32_t micro_batch, std::int32_t first_row, std::int32_t count, device::Stream& stream) = 0;
   [[nodiscard]] virtual std::int32_t logit_rows_max() const = 0;
-  [[nodiscard]] virtual std::span<const float> logits(std::int32_t logit_row) const = 0;  ///< [vocabulary]
+  [[nodiscard]] virtual std::span<const float> logits(std::int32_t logit_row) const = 0;  ///< [vocabulary], on the host
+
+  /// Whether `head` leaves the logits to `sample` and `bring_logits`; else all are in the host's memory, and neither is called.
+  [[nodiscard]] virtual bool samples_on_device() const = 0;
+  /// Chooses tokens by `list`, whose rows are of the logits buffer; nothing for an empty one. `list` is read during the call.
+  virtual void sample(const TokenChoiceList& list, device::Stream& stream) = 0;
+  /// [list's choices], of the last `sample`, once its stream has come there; device::kNoToken where there was none.
+  [[nodiscard]] virtual std::span<const std::int32_t> sampled_tokens() const = 0;
+  /// Logit rows [first, first + count), which `sample` has not been asked about, to the host.
+  virtual void bring_logits(std::int32_t first, std::int32_t count, device::Stream& stream) = 0;
 
  protected:
   Transformer() = default;

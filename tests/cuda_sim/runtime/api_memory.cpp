@@ -1,5 +1,6 @@
 // Memory and copies.      Source  CUDA Runtime API 13.0: "Memory Management", "Stream Ordered Memory Allocator", "API synchronization behavior".
 // Stricter than a device: asynchronous copies take page-locked memory only, what a copy will write is poisoned at once, what it will read must stay as it is.
+#include <atomic>
 #include <cstring>
 #include <cuda_runtime_api.h>
 #include <memory>
@@ -51,6 +52,12 @@ cudaError_t upload(cudaStream_t handle, void* to, const void* from, std::size_t 
   return submit(handle, kCall, {.label = kCall, .prepare = prepare, .on_capture = [=] { poison(stale, bytes); }});
 }
 
+/// By copies that are done.
+std::atomic<std::uint64_t>& downloaded_bytes() {
+  static std::atomic<std::uint64_t> bytes{0};
+  return bytes;
+}
+
 cudaError_t download(cudaStream_t handle, void* to, const void* from, std::size_t bytes) {
   constexpr const char* kCall = "cudaMemcpyAsync to the host";
   check_page_locked_range(to, bytes, kCall);
@@ -61,6 +68,7 @@ cudaError_t download(cudaStream_t handle, void* to, const void* from, std::size_
     return [=] {
       check_page_locked_range(to, bytes, kCall);
       std::memcpy(to, from, bytes);
+      downloaded_bytes() += bytes;
     };
   };
   return submit(handle, kCall, {.label = kCall, .prepare = prepare});
@@ -175,6 +183,11 @@ cudaError_t cudaFreeHost(void* data) {
     return code;  // it waits for the device
   }
   return data == nullptr || free_page_locked(data) ? cudaSuccess : failed(cudaErrorInvalidValue);
+}
+
+/// Not CUDA's: what copies have brought to the host so far.
+std::uint64_t cuda_sim_downloaded_bytes() {
+  return downloaded_bytes();
 }
 
 }  // extern "C"
