@@ -1,9 +1,24 @@
 #include "daemon/api/output_relay.hpp"
 
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include <utility>
+
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 
 namespace lockstep::daemon {
+
+OutputRelay::OutputRelay(boost::asio::io_context& io, Consumer consumer)
+    : io_(io), consumer_(std::move(consumer)), bell_(io), bell_descriptor_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  boost::system::error_code failed;
+  if (bell_descriptor_ >= 0 && bell_.assign(bell_descriptor_, failed)) {
+    ::close(std::exchange(bell_descriptor_, -1));
+  }
+  if (bell_descriptor_ >= 0) {
+    wait_for_bell();
+  }
+}
 
 void OutputRelay::deliver(std::span<const scheduler::TokenEvent> events) {
   bool wake = false;
@@ -24,8 +39,28 @@ void OutputRelay::deliver(std::span<const scheduler::TokenEvent> events) {
     wake_pending_ = wake_pending_ || wake;
   }
   if (wake) {
+    ring();
+  }
+}
+
+void OutputRelay::ring() {
+  const std::uint64_t one = 1;
+  if (bell_descriptor_ < 0 || ::write(bell_descriptor_, &one, sizeof one) != sizeof one) {
     boost::asio::post(io_, [this] { consume(); });
   }
+}
+
+void OutputRelay::wait_for_bell() {
+  bell_.async_wait(boost::asio::posix::stream_descriptor::wait_read, [this](boost::system::error_code cancelled) {
+    if (cancelled) {
+      return;
+    }
+    std::uint64_t rings = 0;
+    if (::read(bell_descriptor_, &rings, sizeof rings) == sizeof rings) {
+      consume();
+    }
+    wait_for_bell();
+  });
 }
 
 void OutputRelay::consume() {
