@@ -17,7 +17,7 @@ std::span<const CommBackend> comm_backends() {
       CommBackend{.name = "local", .device_buffers = false, .multi_process = false, .make = make_local_communicator},
       CommBackend{.name = "mpi", .device_buffers = false, .multi_process = true, .make = make_mpi_communicator},
       CommBackend{.name = "nccl",
-                  .device_buffers = false,
+                  .device_buffers = true,
                   .multi_process = true,
                   .needs_device = true,
                   .make = make_nccl_communicator,

@@ -1,6 +1,5 @@
 #include "comm/nccl/plugin/nccl_channel.hpp"
 
-#include <chrono>
 #include <numeric>
 #include <thread>
 #include <utility>
@@ -13,9 +12,6 @@
 namespace lockstep::comm::nccl {
 
 namespace {
-
-/// ncclCommAbort stops kernels and joins threads: milliseconds. Where it does not return, the process has to leave by _exit anyway.
-constexpr Duration kAbortLimit = std::chrono::seconds(5);
 
 ncclRedOp_t native_op(ReduceOp op) {
   switch (op) {
@@ -89,28 +85,37 @@ Status NcclChannel::wait_until_idle(std::string_view call, const Deadline& deadl
 
 Status NcclChannel::all_reduce(std::int32_t* values, std::size_t count, ReduceOp op) {
   const std::uint64_t bytes = count * sizeof(std::int32_t);
-  return counted(check(ncclAllReduce(values, values, count, ncclInt32, native_op(op), native_, stream_), "ncclAllReduce"), bytes, bytes);
+  return counted(check(ncclAllReduce(values, values, count, ncclInt32, native_op(op), native_, stream_), "ncclAllReduce"),
+                 {.sent_bytes = bytes, .received_bytes = bytes});
 }
 
-Status NcclChannel::all_gather(const std::byte* ours, std::byte* everyones, std::size_t bytes) {
-  return counted(check(ncclAllGather(ours, everyones, bytes, ncclUint8, native_, stream_), "ncclAllGather"), bytes,
-                 bytes * static_cast<std::uint64_t>(size_ - 1));
+Status NcclChannel::all_gather(const std::byte* ours, std::byte* everyones, std::size_t bytes, cudaStream_t stream) {
+  return counted(check(ncclAllGather(ours, everyones, bytes, ncclUint8, native_, stream), "ncclAllGather"),
+                 {.sent_bytes = bytes, .received_bytes = bytes * static_cast<std::uint64_t>(size_ - 1)});
 }
 
 Status NcclChannel::exchange(std::span<const Piece> sends, std::span<const Piece> receives, cudaStream_t stream) {
   LOCKSTEP_RETURN_IF_ERROR(check(ncclGroupStart(), "ncclGroupStart"));
   Status added = add_pieces(sends, receives, stream);
   Status ended = check(ncclGroupEnd(), "ncclGroupEnd");  // also after an error: a group that stays open swallows every later call
-  const auto bytes = [](std::span<const Piece> pieces) {
-    return std::accumulate(pieces.begin(), pieces.end(), std::uint64_t{0}, [](std::uint64_t sum, const Piece& piece) { return sum + piece.bytes; });
+  const auto bytes = [this](std::span<const Piece> pieces) {
+    return std::accumulate(pieces.begin(), pieces.end(), std::uint64_t{0},
+                           [this](std::uint64_t sum, const Piece& piece) { return piece.peer == rank_ ? sum : sum + piece.bytes; });
   };
-  return counted(added ? std::move(ended) : std::move(added), bytes(sends), bytes(receives));
+  return counted(added ? std::move(ended) : std::move(added), {.sent_bytes = bytes(sends), .received_bytes = bytes(receives)});
 }
 
-Status NcclChannel::counted(Status called, std::uint64_t sent, std::uint64_t received) {
-  if (called) {
-    sent_bytes_.fetch_add(sent, std::memory_order_relaxed);
-    received_bytes_.fetch_add(received, std::memory_order_relaxed);
+void NcclChannel::count(const DeviceTraffic& moved) {
+  sent_bytes_.fetch_add(moved.sent_bytes, std::memory_order_relaxed);
+  received_bytes_.fetch_add(moved.received_bytes, std::memory_order_relaxed);
+}
+
+Status NcclChannel::counted(Status called, const DeviceTraffic& moved) {
+  if (called && captured_ == nullptr) {
+    count(moved);
+  } else if (called) {
+    captured_->sent_bytes += moved.sent_bytes;
+    captured_->received_bytes += moved.received_bytes;
   }
   return called;
 }
@@ -131,11 +136,11 @@ Status NcclChannel::finalize(const Deadline& deadline) {
   return check(ncclCommDestroy(std::exchange(native_, nullptr)), "ncclCommDestroy");
 }
 
-bool NcclChannel::abort() {
+bool NcclChannel::abort(Duration limit) {
   if (native_ == nullptr) {
     return true;
   }
-  return call_within(kAbortLimit, [native = std::exchange(native_, nullptr)] { static_cast<void>(ncclCommAbort(native)); });
+  return call_within(limit, [native = std::exchange(native_, nullptr)] { static_cast<void>(ncclCommAbort(native)); });
 }
 
 bool NcclChannel::drain(const Deadline& deadline) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cuda_runtime_api.h>
@@ -47,20 +48,23 @@ class NcclChannel {
 
   /// In place, on [count].
   [[nodiscard]] Status all_reduce(std::int32_t* values, std::size_t count, ReduceOp op);
-  /// `bytes` of each rank, the same on all, side by side in the ranks' order.
-  [[nodiscard]] Status all_gather(const std::byte* ours, std::byte* everyones, std::size_t bytes);
-  /// All messages of one exchange as one launch: NCCL would wait for the first send before it began the first receive.      stream  the channel's, or another.
+  /// `bytes` of each rank, the same on all, side by side in the ranks' order.      stream  the channel's, or another.
+  [[nodiscard]] Status all_gather(const std::byte* ours, std::byte* everyones, std::size_t bytes, cudaStream_t stream);
+  /// All messages of one exchange as one launch: NCCL would wait for the first send before it began the first receive.      stream  as above.
   [[nodiscard]] Status exchange(std::span<const Piece> sends, std::span<const Piece> receives, cudaStream_t stream);
 
   /// Lets all ranks end together. Collective.      Errors  of is_idle, and the deadline's.
   [[nodiscard]] Status finalize(const Deadline& deadline);
   /// Ends what runs, at once; peers are told nothing. The channel is of no use afterwards. False: NCCL did not come back in time.
-  bool abort();
+  bool abort(Duration limit = kAbortLimit);
   /// Until the stream has nothing left.
   [[nodiscard]] bool drain(const Deadline& deadline);
   /// A channel of the members that stay, who all call it, with the same `excluded`; it ends what runs here. This one can only be aborted afterwards.
   [[nodiscard]] Result<std::unique_ptr<NcclChannel>> shrink(std::span<const int> excluded, const Deadline& deadline);
 
+  /// What later calls are given is added there and not to `traffic`; null: to that again. For calls that a graph will make, and that are counted then.
+  void count_into(DeviceTraffic* captured) { captured_ = captured; }
+  void count(const DeviceTraffic& moved);
   /// What it was given to send and to receive so far.      Threads  any.
   [[nodiscard]] DeviceTraffic traffic() const { return {.sent_bytes = sent_bytes_.load(), .received_bytes = received_bytes_.load()}; }
 
@@ -70,11 +74,14 @@ class NcclChannel {
   [[nodiscard]] int size() const { return size_; }
 
  private:
+  /// ncclCommAbort stops kernels and joins threads: milliseconds. Where it does not return, the process has to leave by _exit anyway.
+  static constexpr Duration kAbortLimit = std::chrono::seconds(5);
+
   NcclChannel(std::shared_ptr<const NcclContext> context, const std::string& name, bool urgent);
   [[nodiscard]] Status open_stream();
   [[nodiscard]] Status check(ncclResult_t code, std::string_view call) const { return context_->check(code, call, place_, native_); }
   /// Counts what a call was given, where it was taken.
-  [[nodiscard]] Status counted(Status called, std::uint64_t sent, std::uint64_t received);
+  [[nodiscard]] Status counted(Status called, const DeviceTraffic& moved);
   [[nodiscard]] Status add_pieces(std::span<const Piece> sends, std::span<const Piece> receives, cudaStream_t stream);
 
   const std::shared_ptr<const NcclContext> context_;
@@ -85,6 +92,7 @@ class NcclChannel {
   int size_ = 1;
   ncclComm_t native_ = nullptr;
   cudaStream_t stream_ = nullptr;
+  DeviceTraffic* captured_ = nullptr;  ///< see count_into
   std::atomic<std::uint64_t> sent_bytes_{0};
   std::atomic<std::uint64_t> received_bytes_{0};
 };

@@ -25,7 +25,6 @@ constexpr std::size_t kPendingMax = 64;
 /// One for the agreement, and two so that the exchanges of two micro-batches travel side by side.
 constexpr std::size_t kExchangeChannels = 2;
 constexpr std::size_t kChannels = 1 + kExchangeChannels;
-constexpr std::size_t kIdWords = NCCL_UNIQUE_ID_BYTES / sizeof(std::int32_t);
 /// How long the end waits for the other ranks, and a failure for the device: then it goes without them.
 constexpr Duration kEndLimit = std::chrono::seconds(2);
 /// As for the hosts' communicator: about what an exchange of a small step takes is spun, then the core is offered to others, and where ranks share cores a
@@ -38,15 +37,24 @@ constexpr std::chrono::microseconds kNap{50};
 /// Versions from here on keep the host's order of launches when told to.
 constexpr int kImplicitOrderVersion = NCCL_VERSION(2, 26, 0);
 constexpr const char* kImplicitOrder = "NCCL_LAUNCH_ORDER_IMPLICIT";
+/// 0: NCCL does not order launches of graphs among other launches.
+constexpr const char* kGraphMixing = "NCCL_GRAPH_MIXING_SUPPORT";
+/// 1: NCCL maps the memory of captured calls into the peers, which that of a stream-ordered pool does not allow.
+constexpr const char* kGraphRegister = "NCCL_GRAPH_REGISTER";
 
-/// True: launches have to be chained by events. NCCL reads the variable when it first starts; what the user has set stays.
+/// True: launches have to be chained by events. NCCL reads its variables when it first starts; what the user has set stays.
 Result<bool> needs_event_chain(const NcclContext& context) {
   int version = 0;
   LOCKSTEP_RETURN_IF_ERROR(context.check(ncclGetVersion(&version), "ncclGetVersion", {}, nullptr));
   static std::once_flag once;  // getenv elsewhere may run beside setenv: as early and as seldom as possible
-  std::call_once(once, [] { ::setenv(kImplicitOrder, "1", 0); });
+  std::call_once(once, [] {
+    ::setenv(kImplicitOrder, "1", 0);
+    ::setenv(kGraphRegister, "0", 0);
+  });
   const char* const told = std::getenv(kImplicitOrder);
-  return version < kImplicitOrderVersion || told == nullptr || std::string_view(told) != "1";
+  const char* const mixing = std::getenv(kGraphMixing);
+  const bool leaves_graphs_out = mixing != nullptr && std::string_view(mixing) == "0";
+  return version < kImplicitOrderVersion || told == nullptr || std::string_view(told) != "1" || leaves_graphs_out;
 }
 
 /// Ends the start at once on all ranks where one of them cannot go on; others would wait for it until their time is up.
@@ -81,20 +89,24 @@ Result<std::unique_ptr<Communicator>> NcclCommunicator::create(std::unique_ptr<C
   return std::unique_ptr<Communicator>(std::move(made));
 }
 
-Status NcclCommunicator::open_channels(const Deadline& deadline) {
-  std::array<std::int32_t, kChannels * kIdWords> words{};
-  std::array<ncclUniqueId, kChannels> ids{};
-  static_assert(sizeof words == sizeof ids);
+Status NcclCommunicator::share_ids(std::span<ncclUniqueId> ids, const Deadline& deadline) {
   if (rank() == 0) {
     for (ncclUniqueId& id : ids) {
       LOCKSTEP_RETURN_IF_ERROR(context_->check(ncclGetUniqueId(&id), "ncclGetUniqueId", {}, nullptr));
     }
-    std::memcpy(words.data(), ids.data(), sizeof words);
   }
   // A broadcast: the others add zeros.
+  std::vector<std::int32_t> words(ids.size_bytes() / sizeof(std::int32_t));
+  std::memcpy(words.data(), ids.data(), ids.size_bytes());
   LOCKSTEP_ASSIGN_OR_RETURN(const Ticket ticket, control_->start_all_reduce(words, ReduceOp::kSum));
   LOCKSTEP_RETURN_IF_ERROR(control_->wait(ticket, words, deadline));
-  std::memcpy(ids.data(), words.data(), sizeof words);
+  std::memcpy(ids.data(), words.data(), ids.size_bytes());
+  return {};
+}
+
+Status NcclCommunicator::open_channels(const Deadline& deadline) {
+  std::array<ncclUniqueId, kChannels> ids{};
+  LOCKSTEP_RETURN_IF_ERROR(share_ids(ids, deadline));
   for (std::size_t i = 0; i < kChannels; ++i) {
     // One after the other: ranks that made them in different orders would wait for each other.
     const ChannelOptions options{
@@ -104,6 +116,30 @@ Status NcclCommunicator::open_channels(const Deadline& deadline) {
     channels_.push_back(std::move(channel));
   }
   return {};
+}
+
+Result<DeviceCollectives*> NcclCommunicator::open_collectives(const Deadline& deadline) {
+  LOCKSTEP_RETURN_IF_ERROR(check_startable("open_collectives"));
+  if (collectives_) {
+    return collectives_.get();
+  }
+  ncclUniqueId id{};
+  LOCKSTEP_RETURN_IF_ERROR(fail(share_ids(std::span(&id, 1), deadline)));
+  const ChannelOptions options{.name = "graphs", .id = id, .rank = rank(), .size = size(), .urgent = false};
+  Result<std::unique_ptr<NcclChannel>> channel = NcclChannel::start(context_, options);
+  Status made = channel ? (*channel)->wait_until_idle("ncclCommInitRankConfig", deadline) : Status(channel.error());
+  // All members have it, or none: one that went without would wait for nobody, and the others for it.
+  LOCKSTEP_RETURN_IF_ERROR(fail(all_are_well(*control_, made, deadline)));
+  collectives_ = std::make_unique<GraphCollectives>(context_, std::move(*channel), static_cast<LaunchTurns&>(*this), order_);
+  counted_.store(collectives_.get());
+  return collectives_.get();
+}
+
+Status NcclCommunicator::take_turn(std::string_view what, const Deadline& deadline) {
+  LOCKSTEP_RETURN_IF_ERROR(check_startable(what));
+  const auto is_launched = [](const auto& operation) { return operation->phase() >= NcclOperation::Phase::kRunning; };
+  const auto is_our_turn = [&]() -> Result<bool> { return std::ranges::all_of(pending_, is_launched); };
+  return fail(poll(is_our_turn, what, deadline));
 }
 
 Status NcclCommunicator::choose_agreement_transport(AgreementTransport wish, const Deadline& deadline) {
@@ -126,6 +162,11 @@ DeviceTraffic NcclCommunicator::device_traffic() const {
     sum.sent_bytes += traffic.sent_bytes;
     sum.received_bytes += traffic.received_bytes;
   }
+  if (const GraphCollectives* const graphs = counted_.load()) {
+    const DeviceTraffic traffic = graphs->traffic();
+    sum.sent_bytes += traffic.sent_bytes;
+    sum.received_bytes += traffic.received_bytes;
+  }
   return sum;
 }
 
@@ -136,6 +177,7 @@ NcclCommunicator::~NcclCommunicator() {
     // Together with the others: a peer may still be taking what we sent.
     clean = clean && channel->finalize(Deadline::after(kEndLimit)).has_value();
   }
+  clean = clean && (!collectives_ || collectives_->finalize(Deadline::after(kEndLimit)));
   if (!clean && !end_channels()) {
     // The device may still read and write these.
     for (auto* operations : {&pending_, &spare_}) {
@@ -157,6 +199,9 @@ bool NcclCommunicator::settle() {
 
 bool NcclCommunicator::end_channels() {
   bool ended = true;
+  if (collectives_) {
+    collectives_->abort({ErrorCode::kPeerLost, "the communicator has ended"});
+  }
   for (const std::unique_ptr<NcclChannel>& channel : channels_) {
     ended = channel->abort() && ended;
   }
@@ -171,6 +216,9 @@ Status NcclCommunicator::fail(Status status) {
     failure_ = status.error().message;
     for (const std::unique_ptr<NcclChannel>& channel : channels_) {
       channel->abort();
+    }
+    if (collectives_) {
+      collectives_->abort(status.error());
     }
   }
   return status;
@@ -268,6 +316,9 @@ Status NcclCommunicator::progress() {
     if (runs.at(i)) {
       LOCKSTEP_RETURN_IF_ERROR(channels_[i]->is_idle());
     }
+  }
+  if (collectives_) {
+    LOCKSTEP_RETURN_IF_ERROR(collectives_->check());
   }
   collect_released();
   return {};

@@ -1,14 +1,17 @@
 // NcclCommunicator: a rank's GPU among those of the other ranks, for messages in the host's memory and in the GPU's own.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "comm/nccl/agreement_choice.hpp"
+#include "comm/nccl/plugin/graphs/graph_collectives.hpp"
 #include "comm/nccl/plugin/nccl_channel.hpp"
 #include "comm/nccl/plugin/nccl_operation.hpp"
 #include "lockstep/comm/device_messages.hpp"
@@ -17,7 +20,7 @@ namespace lockstep::comm::nccl {
 
 /// All-reduces run on a channel of their own with an urgent stream, all-to-alls on others in turn: an agreement does not queue behind messages.
 /// Launches are made in the order of the starts, by whoever calls, and none before all earlier ones: so they have the same order on all ranks.
-class NcclCommunicator final : public Communicator, private DeviceMessages {
+class NcclCommunicator final : public Communicator, private DeviceMessages, private LaunchTurns {
  public:
   /// Collective.      Errors  as make_nccl_over_control.
   [[nodiscard]] static Result<std::unique_ptr<Communicator>> create(std::unique_ptr<Communicator> control, const CommOptions& options);
@@ -40,6 +43,10 @@ class NcclCommunicator final : public Communicator, private DeviceMessages {
   [[nodiscard]] Result<Ticket> start_device_all_to_all(const DeviceAllToAll& exchange) override;
   [[nodiscard]] Status wait_until_enqueued(Ticket ticket, const Deadline& deadline) override;
   [[nodiscard]] Status check() override;
+  [[nodiscard]] Result<DeviceCollectives*> open_collectives(const Deadline& deadline) override;
+  [[nodiscard]] Status take_turn(std::string_view what, const Deadline& deadline) override;
+  /// After a failure nothing goes on: kernels that run are ended, so that the device is free for whatever comes next.
+  [[nodiscard]] Status fail(Status status) override;
 
   /// An all-reduce that the hosts' communicator carries.
   struct Forwarded {
@@ -48,6 +55,8 @@ class NcclCommunicator final : public Communicator, private DeviceMessages {
   };
 
   NcclCommunicator(std::unique_ptr<Communicator> control, std::shared_ptr<const NcclContext> context, bool chain_by_events, bool shares_cores);
+  /// Ids of communicators that rank 0 makes, on all ranks.
+  [[nodiscard]] Status share_ids(std::span<ncclUniqueId> ids, const Deadline& deadline);
   [[nodiscard]] Status open_channels(const Deadline& deadline);
   [[nodiscard]] Status choose_agreement_transport(AgreementTransport wish, const Deadline& deadline);
 
@@ -69,8 +78,6 @@ class NcclCommunicator final : public Communicator, private DeviceMessages {
   void collect_released();
   /// At the end: until the device is done with what nobody waits for. False: it is not, or somebody waits.
   [[nodiscard]] bool settle();
-  /// After a failure nothing goes on: kernels that run are ended, so that the device is free for whatever comes next.
-  [[nodiscard]] Status fail(Status status);
   bool end_channels();
 
   std::unique_ptr<Communicator> control_;
@@ -79,6 +86,8 @@ class NcclCommunicator final : public Communicator, private DeviceMessages {
   std::shared_ptr<const StagingPool> pool_;
   std::vector<std::unique_ptr<NcclChannel>> channels_;  ///< the agreement's, then those of exchanges
   LaunchOrder order_;
+  std::unique_ptr<GraphCollectives> collectives_;          ///< null: not wanted, so far
+  std::atomic<const GraphCollectives*> counted_{nullptr};  ///< the same, for device_traffic
   std::uint64_t next_id_ = 0;
   std::uint64_t exchanges_ = 0;                          ///< started
   std::vector<std::unique_ptr<NcclOperation>> pending_;  ///< few, in the order of their starts

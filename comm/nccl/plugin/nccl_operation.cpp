@@ -266,7 +266,7 @@ Status NcclOperation::launch_padded() {
   }
   LOCKSTEP_RETURN_IF_ERROR(upload(out_bytes_));
   LOCKSTEP_RETURN_IF_ERROR(device_in_.reserve(in_bytes_));
-  return channel_->all_gather(device_out_.data(), device_in_.data(), out_bytes_);
+  return channel_->all_gather(device_out_.data(), device_in_.data(), out_bytes_, stream_);
 }
 
 Status NcclOperation::launch_exact() {

@@ -37,6 +37,8 @@ struct DeviceAllToAll {
   DeviceMessageLayout* layout = nullptr;  ///< what the messages are
 };
 
+class DeviceCollectives;
+
 /// A communicator's other side, where it has one. Started in one order with all else that the communicator starts; `test` is the communicator's, and true when
 /// the wait would not wait.      Threads  the communicator's.
 class DeviceMessages {
@@ -51,6 +53,9 @@ class DeviceMessages {
   [[nodiscard]] virtual Status wait_until_enqueued(Ticket ticket, const Deadline& deadline) = 0;
   /// Looks after messages that are enqueued: for who waits for a stream.      Errors  what has become of them; this object is unusable from then on.
   [[nodiscard]] virtual Status check() = 0;
+  /// Makes the collectives of fixed sizes (lockstep/comm/device_collectives.hpp), where graphs are wanted: on all members, or by the options on none. The
+  /// second call has what the first one made. Collective, before the first step.      Errors  kUnsupported, kTimeout, kPeerLost, kInternal: on all members.
+  [[nodiscard]] virtual Result<DeviceCollectives*> open_collectives(const Deadline& deadline) = 0;
 
  protected:
   DeviceMessages() = default;
