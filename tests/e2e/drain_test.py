@@ -9,7 +9,7 @@ import signal
 import subprocess
 import unittest
 
-from group import BINARY, LIMIT_SECONDS, Group, Stream, status_of, wait_for
+from group import BINARY, LIMIT_SECONDS, Group, Stream, daemon_environment, status_of, wait_for
 
 TOKENS = 400
 
@@ -69,7 +69,7 @@ class EarlySignal(unittest.TestCase):
         reader, writer = os.pipe()
         self.addCleanup(os.close, reader)
         os.write(writer, b"." * fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ))
-        rank = subprocess.Popen([BINARY, "--port", "0"], stdin=subprocess.DEVNULL, stderr=writer)
+        rank = subprocess.Popen([BINARY, "--port", "0"], stdin=subprocess.DEVNULL, stderr=writer, env=daemon_environment())
         self.addCleanup(rank.kill)
         os.close(writer)
         wait_for(lambda: self.holds_or_handles(rank.pid, signal.SIGTERM), "the rank to expect signals")

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import unittest
 
-from group import BINARY, HOST, LIMIT_SECONDS, Group, Stream, call, complete, free_ports, wait_for
+from group import BINARY, HOST, LIMIT_SECONDS, RANKS, Group, Stream, call, complete, daemon_environment, free_ports, wait_for
 
 BODY = '{"prompt": "In the beginning", "max_tokens": 3}'
 
@@ -49,10 +49,6 @@ def write_pair(folder, name):
 
 def peer_certificate(port):
     return ssl.get_server_certificate((HOST, port))
-
-
-def daemon_environment():
-    return {name: value for name, value in os.environ.items() if not name.startswith(("LOCKSTEP_", "OMPI_COMM_WORLD", "PMIX_", "LISTEN_"))}
 
 
 class TemporaryFolder(unittest.TestCase):
@@ -117,7 +113,7 @@ class Tls(TemporaryFolder):
             self.assertEqual(self.complete(port)[1], 200)
         self.certificate.write_text("no certificate")
         self.group.process.send_signal(signal.SIGUSR2)
-        wait_for(lambda: self.group.log().count("the certificate stays as it was") == 2, "both ranks to refuse the bad pair")
+        wait_for(lambda: self.group.log().count("the certificate stays as it was") == self.group.ranks, "all ranks to refuse the bad pair")
         for port, connection in zip(self.group.ports, kept, strict=True):
             self.assertEqual(peer_certificate(port), second)
             connection.request("GET", "/health")
@@ -130,7 +126,7 @@ class UnixSocketGroup(Group):
     """Is asked over its sockets, as it has no ports."""
 
     def __init__(self, path, *options):
-        self.paths = [path, f"{path}.1"]
+        self.paths = [path, *(f"{path}.{rank}" for rank in range(1, RANKS))]
         super().__init__("--unix-socket", path, *options)
 
     def is_ready(self, port):
@@ -199,8 +195,8 @@ class SocketActivation(unittest.TestCase):
         self.assertEqual(process.wait(timeout=LIMIT_SECONDS), 0, self.text(log))
 
     def test_under_a_launcher_is_refused(self):
-        environment = {**daemon_environment(), "LISTEN_FDS": "1", "LISTEN_PID": "1", "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2",
-                       "OMPI_COMM_WORLD_LOCAL_RANK": "0", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}  # fmt: skip
+        environment = daemon_environment(LISTEN_FDS="1", LISTEN_PID="1", OMPI_COMM_WORLD_RANK="0", OMPI_COMM_WORLD_SIZE="2",
+                                         OMPI_COMM_WORLD_LOCAL_RANK="0", OMPI_COMM_WORLD_LOCAL_SIZE="2")  # fmt: skip
         done = subprocess.run([BINARY, "--port", "0"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_SECONDS, env=environment, check=False)
         self.assertEqual(done.returncode, 2, done.stderr)
         self.assertIn("mpirun", done.stderr)

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import pathlib
@@ -20,7 +21,21 @@ LAUNCHER = os.environ.get("LOCKSTEP_E2E_LAUNCHER", str(REPOSITORY / "scripts/loc
 GOLDEN = REPOSITORY / "tests/data/tiny_moe_golden.json"
 
 HOST = "127.0.0.1"
-LIMIT_SECONDS = 120  # of any single wait: far beyond what a sound group takes on a busy machine
+LIMIT_SECONDS = float(os.environ.get("LOCKSTEP_TEST_LIMIT_SECONDS", "120"))  # of any single wait: far beyond what a sound group takes on a busy machine
+
+# What every daemon of the whole suite gets, NAME=VALUE and so on: entries of CTest run the suites on another device by it. What a test itself asks for wins.
+DAEMON_VARIABLES = dict(pair.split("=", 1) for pair in os.environ.get("LOCKSTEP_TEST_DAEMON", "").split())
+# How many ranks a group has where the test does not say.
+RANKS = int(os.environ.get("LOCKSTEP_TEST_RANKS", "2"))
+ON_CPU = DAEMON_VARIABLES.get("LOCKSTEP_DEVICE", "cpu") == "cpu"
+MACHINES = itertools.count()
+
+
+def daemon_environment(**variables):
+    """For a daemon or a launcher: nothing that another launcher or the tests' own start left behind. Each has simulated devices of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOCKSTEP_", "LISTEN_", "OMPI_COMM_WORLD", "PMIX_"))}
+    machine = {} if ON_CPU else {"LOCKSTEP_SIM_MACHINE": f"test-{os.getpid()}-{next(MACHINES)}"}
+    return {**kept, **DAEMON_VARIABLES, **machine, **variables}
 
 
 def free_ports(count):
@@ -46,7 +61,7 @@ def wait_for(condition, what):
     deadline = time.monotonic() + LIMIT_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {LIMIT_SECONDS} s for {what}")
+            raise AssertionError(f"waited {LIMIT_SECONDS:g} s for {what}")
         time.sleep(0.01)
 
 
@@ -110,12 +125,11 @@ class Stream:
 class Group:
     """`ranks` daemons with the embedded model. Leaves nothing behind: close() ends whatever still runs."""
 
-    def __init__(self, *options, ranks=2, launcher=LAUNCHER, binary=BINARY, variables=None):
+    def __init__(self, *options, ranks=RANKS, launcher=LAUNCHER, binary=BINARY, variables=None):
         self.ranks = ranks
         self.port = free_ports(ranks)
         self.log_file = tempfile.TemporaryFile(mode="w+")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("LOCKSTEP_", "OMPI_COMM_WORLD", "PMIX_"))}
-        environment.update(variables or {})
+        environment = daemon_environment(**(variables or {}))
         command = [launcher, "-n", str(ranks), "--", binary, "--port", str(self.port), *options]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log_file, stderr=subprocess.STDOUT, env=environment)
         try:
@@ -139,8 +153,9 @@ class Group:
         return self.log_file.read()
 
     def complaints(self):
-        """Lines of the log above info. That ranks share cores is no fault of theirs."""
-        return [line for line in self.log().splitlines() if re.search(r"Z (warning|error|critical) \[rank", line) and "share" not in line]
+        """Lines of the log above info. That ranks share cores is no fault of theirs, nor that the simulated runtime's variables look like options."""
+        excused = re.compile("share|LOCKSTEP_SIM_")
+        return [line for line in self.log().splitlines() if re.search(r"Z (warning|error|critical) \[rank", line) and not excused.search(line)]
 
     def drain(self):
         self.process.send_signal(signal.SIGUSR1)

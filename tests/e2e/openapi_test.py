@@ -42,7 +42,7 @@ class Description(GroupTest):
 
     def test_is_the_same_on_every_rank(self):
         documents = [json.loads(call(port, "GET", "/openapi.json").text) for port in self.group.ports]
-        self.assertEqual(documents[0], documents[1])
+        self.assertEqual(documents[1:], documents[:1] * (len(documents) - 1))
         self.assertEqual(documents[0]["openapi"], "3.1.0")
 
 

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import unittest
 
-from group import BINARY, LIMIT_SECONDS, REPOSITORY, free_ports
+from group import BINARY, LIMIT_SECONDS, REPOSITORY, daemon_environment, free_ports
 
 EMBEDDED = REPOSITORY / "model/embedded"
 MEMORY_LIMIT = 8 << 30  # of address space, which is less than the model below and more than a daemon takes
@@ -28,7 +28,8 @@ class Refusal(unittest.TestCase):
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
 
         command = [BINARY, "--port", str(free_ports(1)), "--model", str(self.model), *options]
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_SECONDS, preexec_fn=limit if limit_memory else None)
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_SECONDS, env=daemon_environment(),
+                              preexec_fn=limit if limit_memory else None)  # fmt: skip
 
     def assert_refused_before_listening(self, done, *words):
         self.assertEqual(done.returncode, 2, done.stderr)

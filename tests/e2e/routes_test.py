@@ -111,12 +111,12 @@ class Routes(GroupTest):
         self.assertEqual(call(self.group.port, "GET", "/nothing/here").status, 404)
         self.assertEqual(call(self.group.port, "GET", "/v1/completions").status, 405)
 
-    def test_the_shared_port_is_served_by_both_ranks(self):
+    def test_the_shared_port_is_served_by_all_ranks(self):
         ranks = set()
-        # Each connection is dealt to a rank by its source port: 64 that all fall to one of two would be one chance in 2^63.
-        for _ in range(64):
+        # Each connection is dealt to a rank by its source port: that one of two gets none of 64 is one chance in 2^63, one of four none of 256 one in 2^104.
+        for _ in range(16 * self.group.ranks**2):
             ranks.update(re.findall(r'^lockstep_build_info\{.*?rank="(\d+)"', call(SHARED_PORT, "GET", "/metrics").text, re.MULTILINE))
-        self.assertEqual(ranks, {"0", "1"})
+        self.assertEqual(ranks, {str(rank) for rank in range(self.group.ranks)})
         self.assertEqual(complete(SHARED_PORT, prompt="a", max_tokens=1).status, 200)
 
 

@@ -3,21 +3,19 @@
 Method  lockstepd alone and in groups with one thing wrong at a time; ports are chosen by the kernel, so that nothing else can be in the way."""
 
 import json
-import os
 import pathlib
 import shutil
 import subprocess
 import tempfile
 import unittest
 
-from group import BINARY, LAUNCHER, LIMIT_SECONDS, REPOSITORY
+from group import BINARY, LAUNCHER, LIMIT_SECONDS, REPOSITORY, daemon_environment
 
 EMBEDDED = REPOSITORY / "model/embedded"
 
 
 def run(*command, **variables):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LOCKSTEP_", "OMPI_COMM_WORLD", "PMIX_"))}
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_SECONDS, env={**environment, **variables}, check=False)
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_SECONDS, env=daemon_environment(**variables), check=False)
 
 
 class Start(unittest.TestCase):

@@ -43,7 +43,7 @@ class Chats(GroupTest):
 
     def test_are_the_same_streamed_with_the_role_first(self):
         plain = chat(self.group.port).json
-        stream = ChatStream(self.group.ports[1], messages=MESSAGES, max_tokens=24, temperature=0, stream_options={"include_usage": True})
+        stream = ChatStream(self.group.ports[-1], messages=MESSAGES, max_tokens=24, temperature=0, stream_options={"include_usage": True})
         events = list(stream)
         stream.close()
         self.assertTrue(stream.done)

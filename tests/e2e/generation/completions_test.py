@@ -32,7 +32,7 @@ class Completions(GroupTest):
                     self.assertEqual(answer.status, 200, answer.text)
                 texts = [answer.json["choices"][0]["text"] for answer in answers]
                 self.assertTrue(texts[0].startswith(expected_start(case)), texts[0])
-                self.assertEqual(texts[0], texts[1])
+                self.assertEqual(len(set(texts)), 1)
 
     def test_of_token_ids_equal_those_of_text(self):
         case = CASES[0]
@@ -63,7 +63,7 @@ class Completions(GroupTest):
         for case in CASES:
             with self.subTest(prompt=case["prompt"]):
                 plain = complete(self.group.ports[0], **fields_of(case)).json["choices"][0]
-                stream = Stream(self.group.ports[1], **fields_of(case))
+                stream = Stream(self.group.ports[-1], **fields_of(case))
                 self.assertTrue(stream.response.headers["Content-Type"].startswith("text/event-stream"))
                 events = list(stream)
                 stream.close()
@@ -90,7 +90,7 @@ class Completions(GroupTest):
     def test_with_a_seed_repeat_on_the_other_rank(self):
         fields = {"prompt": CASES[1]["prompt"], "max_tokens": 32, "temperature": 1.0, "top_p": 0.9, "seed": 7}
         texts = [complete(port, **fields).json["choices"][0]["text"] for port in self.group.ports]
-        self.assertEqual(texts[0], texts[1])
+        self.assertEqual(len(set(texts)), 1)
         others = {complete(self.group.port, **{**fields, "seed": seed}).json["choices"][0]["text"] for seed in range(100, 108)}
         self.assertGreater(len(others), 1, "eight seeds, one text: the noise is not used")
 
@@ -102,7 +102,7 @@ class Completions(GroupTest):
         self.assertEqual([choice["index"] for choice in together["choices"]], list(range(6)))
         self.assertEqual(together["usage"]["completion_tokens"], 6 * 12)
         for index, prompt in enumerate(prompts):
-            alone = complete(self.group.ports[1], prompt=prompt, n=2, **fields).json["choices"]
+            alone = complete(self.group.ports[-1], prompt=prompt, n=2, **fields).json["choices"]
             self.assertEqual(texts[2 * index : 2 * index + 2], [choice["text"] for choice in alone])
             self.assertEqual(texts[2 * index], complete(self.group.port, prompt=prompt, **fields).json["choices"][0]["text"])
             self.assertNotEqual(texts[2 * index], texts[2 * index + 1], "two seeds, one text")

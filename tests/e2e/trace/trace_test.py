@@ -85,7 +85,7 @@ class WholeSteps(GroupTest):
             answer = call(port, "GET", "/debug/trace?steps=10000").json
             self.assertEqual(answer["metadata"]["clock_of_rank"], rank)
             self.assertEqual(answer["metadata"]["missing"], [])
-            self.assertEqual(sorted(entry["rank"] for entry in answer["metadata"]["ranks"]), [0, 1])
+            self.assertEqual(sorted(entry["rank"] for entry in answer["metadata"]["ranks"]), list(range(self.group.ranks)))
             spans = [event for event in answer["traceEvents"] if event["ph"] == "X"]
             first, second = agreements_of(spans, 0), agreements_of(spans, 1)
             common = set(first) & set(second)
@@ -109,7 +109,7 @@ class WholeSteps(GroupTest):
         self.assertEqual(exchange_seconds(self.group.port, "false"), 0)
 
     def test_a_wrong_number_of_steps_is_refused(self):
-        for query, value in (("steps=0", '"0"'), ("steps=many", '"many"'), ("step=1", '"step=1"'), ("ranks=1", '"1"'), ("rank=2", '"2"'), ("rank=0&ranks=all", '"ranks=all"')):
+        for query, value in (("steps=0", '"0"'), ("steps=many", '"many"'), ("step=1", '"step=1"'), ("ranks=1", '"1"'), (f"rank={self.group.ranks}", f'"{self.group.ranks}"'), ("rank=0&ranks=all", '"ranks=all"')):
             answer = call(self.group.port, "GET", f"/debug/trace?{query}")
             self.assertEqual(answer.status, 400)
             self.assertIn("expected", answer.json["error"]["message"])

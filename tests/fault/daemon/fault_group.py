@@ -17,16 +17,17 @@ import unittest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(REPOSITORY / "tests/e2e"))
-from group import HOST, call, free_ports, wait_for  # noqa: E402
+from group import HOST, ON_CPU, RANKS, call, daemon_environment, free_ports, wait_for  # noqa: E402
 
 BINARY = os.environ.get("LOCKSTEP_FAULT_BINARY", str(REPOSITORY / "build/release/tests/lockstepd_with_faults"))
 LAUNCHER = os.environ.get("LOCKSTEP_FAULT_LAUNCHER", str(REPOSITORY / "scripts/lockstep-run"))
 TIMES = pathlib.Path(os.environ.get("LOCKSTEP_FAULT_TIMES", str(REPOSITORY / "build/release/fault_times.json")))
 
-STALL_SECONDS = 2.0
-START_SECONDS = 4.0
+# What a device does in a millisecond takes a simulated one a second.
+STALL_SECONDS = 2.0 if ON_CPU else 6.0
+START_SECONDS = 4.0 if ON_CPU else 30.0
 # What a busy machine may add to any bound. The times that were taken are in the table.
-SLACK_SECONDS = 5.0
+SLACK_SECONDS = 5.0 if ON_CPU else 20.0
 PEER_LOST = 3
 BAD_INPUT = 2
 KILLED = 137
@@ -39,6 +40,9 @@ CONFIG = {
     "head_dim": 64, "num_experts": 16, "num_experts_per_tok": 4, "norm_topk_prob": True, "mlp_only_layers": [], "decoder_sparse_step": 1,
     "max_position_embeddings": CONTEXT, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": True, "vocab_size": 512,
 }  # fmt: skip
+if not ON_CPU:  # large enough there
+    CONFIG.update(hidden_size=64, intermediate_size=64, moe_intermediate_size=32, num_hidden_layers=2, num_experts=8, num_experts_per_tok=2, num_attention_heads=2,
+                  num_key_value_heads=1, head_dim=32, vocab_size=512)  # fmt: skip
 
 
 class Client(threading.Thread):
@@ -96,7 +100,7 @@ class FaultGroup:
         self.gate = self.path / "gate"
         os.mkfifo(self.gate)
         self.gate_writer = None
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("LOCKSTEP_", "OMPI_", "PMIX_"))}
+        environment = {name: value for name, value in daemon_environment().items() if not name.startswith("OMPI_")}
         if fault:
             environment.update(LOCKSTEP_TEST_FAULT=fault, LOCKSTEP_TEST_FAULT_RANK=str(fault_rank), LOCKSTEP_TEST_GATE=str(self.gate))
         daemon = [BINARY, "--model", model or str(self.path), "--load-format", "dummy", "--port", str(self.port), "--stall-timeout", f"{stall}s",

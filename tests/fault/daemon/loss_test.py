@@ -6,7 +6,7 @@ Method  Real processes under lockstep-run. A phase is reached when health, metri
 import signal
 import unittest
 
-from fault_group import CONTEXT, KILLED, PEER_LOST, SLACK_SECONDS, STALL_SECONDS, START_SECONDS, Client, FaultTest, wait_for
+from fault_group import CONTEXT, KILLED, ON_CPU, PEER_LOST, RANKS, SLACK_SECONDS, STALL_SECONDS, START_SECONDS, Client, FaultTest, wait_for
 
 KILL, STOP = signal.SIGKILL, signal.SIGSTOP
 # Loaded by MPI_Init after it has made itself known to mpirun and before it waits for the other ranks. A process that dies while it makes itself known stops
@@ -16,7 +16,9 @@ IN_MPI_INIT = "mca_coll_tuned"
 FINALIZE_SECONDS = 10.0
 # A dead process is known by its connection, a stopped one by its silence.
 BOUND = {KILL: SLACK_SECONDS, STOP: STALL_SECONDS + SLACK_SECONDS}
-COLLECTIVE = r"^(peer_lost|timeout): (step \d+, agreement|(dispatch|combine) of step \d+, layer \d+)\b"
+# Rows between devices are waited for on the device: the host notices in its next wait for that.
+DEVICE_WAIT = "" if ON_CPU else r"|step \d+, waiting for the device"
+COLLECTIVE = rf"^(peer_lost|timeout): (step \d+, agreement|(dispatch|combine) of step \d+, layer \d+{DEVICE_WAIT})(?!\w)"
 
 
 class LossTest(FaultTest):
@@ -118,7 +120,7 @@ class Idle(LossTest):
         for victim in (0, 1, 2):
             for number in (KILL, STOP):
                 with self.subTest(victim=victim, signal=number.name):
-                    group = self.start(ranks=3, grace=1 if number == STOP and victim == 0 else 30)
+                    group = self.start(ranks=max(3, RANKS), grace=1 if number == STOP and victim == 0 else 30)
                     group.await_idle()
                     self.lose(group, victim, number, where=r"^peer_lost: asleep before step \d+: ", end_by_launcher=victim == 0)
 
@@ -149,7 +151,7 @@ class Decoding(LossTest):
         for victim in (0, 1, 2):
             for number in (KILL, STOP):
                 with self.subTest(victim=victim, signal=number.name):
-                    group = self.start(*self.options, ranks=3)
+                    group = self.start(*self.options, ranks=max(3, RANKS))
                     group.await_idle()
                     clients = [Client(port, 4, CONTEXT - 8) for port in group.ports]
                     for client in clients:
