@@ -106,6 +106,9 @@ void ComputePool::serve(std::size_t participant, const std::stop_token& stop) {
     std::uint32_t generation = served;
     for (int look = 1; (generation = generation_.load(std::memory_order_acquire)) == served; ++look) {
       pause_core();
+      if (look % kLooksPerYield == 0) {
+        sched_yield();  // whoever delivers tokens may have lost its core to us, and would else have it back at the next timer tick, some steps later
+      }
       if (look % kLooksPerClock == 0 && std::chrono::steady_clock::now() > until) {
         generation_.wait(served);
       }

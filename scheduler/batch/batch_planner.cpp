@@ -12,9 +12,6 @@ constexpr std::int64_t kPromptSpread = 8;
 /// Of the budget, at most so much beside streams for the sake of a long prompt: a burst that nobody's stream is beside may have all of it.
 constexpr std::int64_t kBudgetPartBesideStreams = 2;
 
-/// With fewer streams than this for each prompt, the prompts are many: nobody's stream is worth that they wait.
-constexpr std::int64_t kStreamsPerPrompt = 2;
-
 bool is_decoding(const Sequence& sequence) {
   return sequence.planned >= sequence.prefill_tokens;
 }
@@ -145,8 +142,8 @@ std::int32_t BatchPlanner::prompt_budget(const PromptsBesideStreams& beside, con
     left += is_decoding(*sequence) ? 0 : sequence->pending();
   }
   const std::int64_t free = limits_.tokens_max - batch.rows();
-  if (streams < kStreamsPerPrompt * prompts) {
-    return static_cast<std::int32_t>(free);
+  if (streams < prompts) {
+    return static_cast<std::int32_t>(free);  // a few streams are not worth that many prompts wait
   }
   const std::int64_t spread = std::min<std::int64_t>(left / kPromptSpread, limits_.tokens_max / kBudgetPartBesideStreams);
   return static_cast<std::int32_t>(std::min(free, std::max<std::int64_t>(spread, beside.tokens)));

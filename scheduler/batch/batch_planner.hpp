@@ -58,7 +58,7 @@ class BatchPlanner {
   /// Accepts a sequence that fits the whole cache at its longest (the engine has checked).
   void add(std::unique_ptr<Sequence> sequence);
   /// Admits what fits (first come, first served), then fills the token budget: running requests' next tokens first, then prompt chunks in order of admission.
-  /// Where streams, here and on other members, which take the same steps, are at least twice as many as the prompts, prompts get a part of the budget only: an
+  /// Where streams, here and on other members, which take the same steps, are at least as many as the prompts, prompts get a part of the budget only: an
   /// eighth of the prompt tokens that are left to compute, at most half of the budget, at least `beside.tokens`. So short prompts hardly hold up streams, long
   /// ones are not held up by them, and a burst of prompts does not wait for the few that came first. A batch with rows has to be computed, and told to its
   /// sequences (Sequence::complete).

@@ -10,8 +10,8 @@ constexpr double kWeightOfNewest = 1.0 / 8;
 /// A step in which a core was lost to others says nothing: it counts as this many times the mean at most.
 constexpr double kOutlier = 3;
 /// What prompts may add to a step of running streams, as a part of its own time: the time between two tokens stays below twice the usual, with room for what
-/// the mean does not show.
-constexpr double kShareOfStep = 0.75;
+/// the mean does not show: while prompts come, the thread that reads requests takes its part of the cores.
+constexpr double kShareOfStep = 0.35;
 
 void add_sample(double sample, double& mean) {
   mean = mean == 0 ? sample : mean + kWeightOfNewest * (std::min(sample, kOutlier * mean) - mean);

@@ -17,7 +17,7 @@ class PromptPace {
 
   /// A step of `duration_ms` in which this member computed `prompt_tokens` of the group's `prompt_tokens_total`.
   void record(double duration_ms, std::int64_t prompt_tokens, std::int64_t prompt_tokens_total);
-  /// Prompt tokens that make a step last about 1.75 times as long as without.
+  /// Prompt tokens that make a step last about 1.35 times as long as without.
   [[nodiscard]] std::int32_t tokens() const;
 
  private:

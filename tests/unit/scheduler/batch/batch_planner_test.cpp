@@ -172,31 +172,31 @@ TEST_F(BatchPlannerTest, BesideRunningStreamsShortPromptsAreSpreadOverSteps) {
   EXPECT_EQ(batch_.prefill_tokens, kPromptTokens);
 }
 
-TEST_F(BatchPlannerTest, PromptsThatAreMoreThanHalfOfTheStreamsHaveTheWholeBudget) {
+TEST_F(BatchPlannerTest, PromptsThatAreMoreThanTheStreamsHaveTheWholeBudget) {
   make({.sequences_max = 8, .tokens_max = 512, .blocks_per_table = 40}, 240);
-  add_streams(4);
-  for (RequestId id = 5; id <= 7; ++id) {
-    planner_->add(make_sequence(id, 200, 8));
+  add_streams(2);
+  for (RequestId id = 3; id <= 5; ++id) {
+    planner_->add(make_sequence(id, 250, 8));
   }
   plan();
-  EXPECT_EQ(batch_.prefill_tokens, 508) << "three prompts, four streams";
+  EXPECT_EQ(batch_.prefill_tokens, 510) << "three prompts, two streams";
   complete();
   plan();
-  EXPECT_EQ(batch_.prefill_tokens, kPromptTokens) << "one prompt is left, and six streams run";
+  EXPECT_EQ(batch_.prefill_tokens, kPromptTokens) << "one prompt is left, and four streams run";
 }
 
 TEST_F(BatchPlannerTest, StreamsAndPromptsOfOtherMembersCountAsOnesOwn) {
   make({.sequences_max = 8, .tokens_max = 512, .blocks_per_table = 40}, 240);
   planner_->add(make_sequence(1, 300, 8));
-  EXPECT_EQ(plan(/*streams_elsewhere=*/1).rows(), 300);
+  EXPECT_EQ(plan(/*streams_elsewhere=*/0).rows(), 300);
   complete();
   EXPECT_TRUE(remove(1));
   planner_->add(make_sequence(2, 300, 8));
-  EXPECT_EQ(plan(/*streams_elsewhere=*/2).rows(), kPromptTokens);
+  EXPECT_EQ(plan(/*streams_elsewhere=*/1).rows(), kPromptTokens);
   complete();
-  EXPECT_EQ(plan(/*streams_elsewhere=*/6, /*prompts_elsewhere=*/2).rows(), kPromptTokens);
+  EXPECT_EQ(plan(/*streams_elsewhere=*/3, /*prompts_elsewhere=*/2).rows(), kPromptTokens);
   complete();
-  EXPECT_EQ(plan(/*streams_elsewhere=*/5, /*prompts_elsewhere=*/2).rows(), 300 - 2 * kPromptTokens);
+  EXPECT_EQ(plan(/*streams_elsewhere=*/2, /*prompts_elsewhere=*/2).rows(), 300 - 2 * kPromptTokens);
 }
 
 TEST_F(BatchPlannerTest, BesideRunningStreamsLongPromptsTakeAnEighthOfWhatIsLeftUpToHalfOfTheBudget) {

@@ -16,22 +16,22 @@ TEST(PromptPace, IsAGuessBeforeAnythingWasMeasured) {
   EXPECT_EQ(pace.tokens(), PromptPace::kTokensAtFirst);
 }
 
-TEST(PromptPace, AddsThreeQuartersOfTheStep) {
+TEST(PromptPace, AddsAThirdOfTheStep) {
   PromptPace pace;
   pace.record(20.0, 0, 0);
-  pace.record(20.0 + 0.25 * 64, 64, 64);
-  EXPECT_EQ(pace.tokens(), 60);  // 60 * 0.25 ms = 15 ms, three quarters of 20
+  pace.record(20.0 + 0.125 * 64, 64, 64);
+  EXPECT_EQ(pace.tokens(), 56);  // 56 * 0.125 ms = 7 ms, 0.35 of 20
 }
 
 TEST(PromptPace, FollowsStepsThatGetFaster) {
   PromptPace pace;
   pace.record(20.0, 0, 0);
-  pace.record(36.0, 64, 64);
+  pace.record(28.0, 64, 64);
   for (int i = 0; i < 100; ++i) {
     pace.record(10.0, 0, 0);
-    pace.record(10.0 + 0.25 * 64, 64, 64);
+    pace.record(10.0 + 0.125 * 64, 64, 64);
   }
-  EXPECT_NEAR(pace.tokens(), 30, 1);
+  EXPECT_NEAR(pace.tokens(), 28, 1);
 }
 
 TEST(PromptPace, IsAtLeastABlock) {
@@ -52,11 +52,11 @@ TEST(PromptPace, LearnsNothingOfItsTokensFromStepsThatWaitedForOthers) {
 TEST(PromptPace, AStepThatLostItsCoreCountsLittle) {
   PromptPace pace;
   pace.record(20.0, 0, 0);
-  pace.record(36.0, 64, 64);
+  pace.record(28.0, 64, 64);
   pace.record(2000.0, 64, 64);
-  EXPECT_GE(pace.tokens(), 45);
+  EXPECT_GE(pace.tokens(), 42);
   pace.record(5000.0, 0, 0);
-  EXPECT_LE(pace.tokens(), 64);
+  EXPECT_LE(pace.tokens(), 60);
 }
 
 }  // namespace
