@@ -9,6 +9,7 @@
 
 #include "lockstep/comm/device_messages.hpp"
 #include "lockstep/device/device.hpp"
+#include "lockstep/device/graph.hpp"
 #include "tests/conformance/comm/rank_runner.hpp"
 
 namespace lockstep::comm::testing {
@@ -66,6 +67,20 @@ class Blocks {
     const Status done = to_all ? collectives_.all_gather(blocks(), patient()) : collectives_.all_to_all(blocks(), patient());
     ASSERT_TRUE(done) << done.error().message;
   }
+  /// The exchange as a graph, and what a launch of it moves.
+  void capture(bool to_all) {
+    Result<std::unique_ptr<device::Graph>> graph = device_->graphs()->capture(*stream_, [this, to_all]() -> Status {
+      exchange(to_all);
+      return {};
+    });
+    ASSERT_TRUE(graph) << graph.error().message;
+    graph_ = std::move(*graph);
+    moved_ = collectives_.take_captured();
+  }
+  void launch() {
+    const Status launched = collectives_.launch(*graph_, moved_, *stream_, patient());
+    ASSERT_TRUE(launched) << launched.error().message;
+  }
 
  private:
   void copy_in(const std::vector<std::byte>& bytes, int block) {
@@ -94,6 +109,8 @@ class Blocks {
   device::Buffer send_;
   device::Buffer receive_;
   device::Buffer host_;
+  std::unique_ptr<device::Graph> graph_;
+  DeviceTraffic moved_;
 };
 
 /// Null where the backend has none.
@@ -167,6 +184,69 @@ TEST_P(DeviceCollectivesConformance, BlocksTravelAmongOtherOperationsInFlight) {
       EXPECT_EQ(total, round * communicator.size());
       exchange.wait_and_expect(communicator, *messages);
       blocks.expect_received(round % 2 == 0, round);
+    }
+  });
+}
+
+TEST_P(DeviceCollectivesConformance, AGraphMovesTheBlocksOfEachLaunchAndIsCountedThen) {
+  run_as_every_rank(GetParam(), [](Communicator& communicator) {
+    DeviceCollectives* const collectives = collectives_of(communicator);
+    if (collectives == nullptr) {
+      return;
+    }
+    constexpr std::size_t kBytes = 300;
+    const auto others = static_cast<std::uint64_t>(communicator.size() - 1);
+    for (const bool to_all : {true, false}) {
+      Blocks blocks(communicator, *collectives, kBytes);
+      blocks.fill(to_all, 0);
+      blocks.exchange(to_all);
+      blocks.clear();
+      const DeviceTraffic before = communicator.device_traffic();
+      blocks.capture(to_all);
+      blocks.expect_untouched();
+      EXPECT_EQ(communicator.device_traffic().received_bytes, before.received_bytes);
+      for (int round = 1; round <= 3; ++round) {
+        blocks.clear();
+        blocks.fill(to_all, round);
+        blocks.launch();
+        blocks.expect_received(to_all, round);
+        const DeviceTraffic after = communicator.device_traffic();
+        EXPECT_EQ(after.sent_bytes - before.sent_bytes, static_cast<std::uint64_t>(round) * (to_all ? kBytes : others * kBytes));
+        EXPECT_EQ(after.received_bytes - before.received_bytes, static_cast<std::uint64_t>(round) * others * kBytes);
+      }
+    }
+  });
+}
+
+TEST_P(DeviceCollectivesConformance, GraphsAreLaunchedAmongOtherOperationsWhicheverIsWaitedForFirst) {
+  const Exchange::Sizes sizes = [](int source, int destination) { return static_cast<std::size_t>(40000 + source * 11 + destination); };
+  run_as_every_rank(GetParam(), [&](Communicator& communicator) {
+    DeviceCollectives* const collectives = collectives_of(communicator);
+    if (collectives == nullptr) {
+      return;
+    }
+    Blocks blocks(communicator, *collectives, 300);
+    blocks.fill(true, 0);
+    blocks.exchange(true);
+    blocks.capture(true);
+    for (int round = 1; round < 6; ++round) {
+      blocks.fill(true, round);
+      Exchange exchange(communicator, sizes, sizes, round);
+      const Result<Ticket> messages = communicator.start_all_to_all(exchange.spans());
+      ASSERT_TRUE(messages) << messages.error().message;
+      blocks.launch();
+      const std::int32_t value = round;
+      const Result<Ticket> sum = communicator.start_all_reduce(std::span(&value, 1), ReduceOp::kSum);
+      ASSERT_TRUE(sum) << sum.error().message;
+      if (communicator.rank() % 2 == 0) {
+        blocks.expect_received(true, round);
+      }
+      std::int32_t total = -1;
+      const Status reduced = communicator.wait(*sum, std::span(&total, 1), patient());
+      ASSERT_TRUE(reduced) << reduced.error().message;
+      EXPECT_EQ(total, round * communicator.size());
+      exchange.wait_and_expect(communicator, *messages);
+      blocks.expect_received(true, round);
     }
   });
 }

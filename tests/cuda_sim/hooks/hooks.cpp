@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "tests/cuda_sim/runtime/capture/capture.hpp"
 #include "tests/cuda_sim/runtime/memory.hpp"
@@ -12,16 +13,21 @@ using namespace cuda_sim;  // the names are global, as the API's are
 
 extern "C" {
 
-bool cuda_sim_enqueue(cudaStream_t handle, const char* label, void (*run)(void* data), void* data) {
-  const std::shared_ptr<SimStream> stream = find_stream(handle, label);
-  if (!stream) {
-    return false;
-  }
-  if (is_capturing(*stream)) {
-    violation(std::string(label) + " in a capture: what other libraries launch in one is not simulated");
-  }
-  Scheduler::instance().enqueue(*stream, {.label = label, .run = [run, data] { run(data); }, .awaits = nullptr, .calls_host = true});
-  return true;
+cudaError_t cuda_sim_launch(cudaStream_t handle, cuda_sim::WaitingKernel kernel) {
+  const auto prepare = [prepare = std::move(kernel.prepare)](Launched launched) { return prepare(launched == Launched::kByGraph); };
+  return submit(handle, kernel.label,
+                {.label = kernel.label, .prepare = prepare, .calls_host = true, .chains = std::move(kernel.chains), .order = kernel.order});
+}
+
+cuda_sim::CaptureState cuda_sim_capture(cudaStream_t handle) {
+  const std::shared_ptr<SimStream> stream = find_stream(handle, "a call of NCCL");
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  const std::uint64_t id = stream ? capture_id(*stream, mode) : 0;
+  return {.id = id, .is_global = mode == cudaStreamCaptureModeGlobal};
+}
+
+cudaError_t cuda_sim_refuse_while_capturing() {
+  return refuse_while_capturing();
 }
 
 bool cuda_sim_enqueue_kernel(cudaStream_t handle, const char* label, void (*run)(void* data), void (*release)(void* data), void* data) {

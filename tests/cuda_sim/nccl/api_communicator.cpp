@@ -141,6 +141,9 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* handle, int ranks, ncclUniqueId 
   if (handle == nullptr || ranks < 1 || rank < 0 || rank >= ranks || !is_valid(config) || !parse(id, address, key)) {
     return ncclInvalidArgument;
   }
+  if (cuda_sim_refuse_while_capturing() != cudaSuccess) {
+    return ncclUnhandledCudaError;  // it allocates
+  }
   int device = 0;
   static_cast<void>(cudaGetDevice(&device));
   const Greeting greeting{.key = key, .ranks = ranks, .rank = rank, .device = device, .process = ::getpid()};
@@ -187,7 +190,10 @@ ncclResult_t ncclCommDestroy(ncclComm_t handle) {
   if (communicator->state() != ncclSuccess) {
     cuda_sim::violation("ncclCommDestroy of a communicator that is in progress or has failed may block for ever: use ncclCommAbort");
   }
-  communicator->abort();
+  if (communicator->is_in_graphs()) {
+    cuda_sim::violation("ncclCommDestroy of a communicator whose calls are in a graph blocks until that is destroyed");
+  }
+  communicator->abort("ncclCommDestroy");
   handle->ended = "ncclCommDestroy";
   return ncclSuccess;
 }
@@ -197,8 +203,9 @@ ncclResult_t ncclCommAbort(ncclComm_t handle) {
   if (handle == nullptr) {
     return ncclSuccess;
   }
-  find(handle, "ncclCommAbort")->abort();
-  handle->ended = "ncclCommAbort";
+  Communicator* const communicator = find(handle, "ncclCommAbort");
+  handle->ended = "ncclCommAbort";  // at once: where graphs live, the call takes until their end
+  communicator->abort(handle->ended);
   return ncclSuccess;
 }
 
@@ -208,6 +215,9 @@ ncclResult_t ncclCommShrink(ncclComm_t handle, int* excluded, int count, ncclCom
     return ncclInvalidArgument;
   }
   Communicator* const communicator = find(handle, "ncclCommShrink");
+  if (cuda_sim_refuse_while_capturing() != cudaSuccess) {
+    return ncclUnhandledCudaError;  // it allocates
+  }
   const bool aborts = (flags & NCCL_SHRINK_ABORT) != 0;
   if (const ncclResult_t usable = check_usable(*communicator); usable != ncclSuccess && !aborts) {
     return usable;

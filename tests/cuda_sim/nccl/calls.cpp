@@ -117,6 +117,11 @@ std::size_t Call::received_bytes(int ranks) const {
 }
 
 std::string describe(const Call& call) {
+  if (call.graph > 0) {
+    Call bare = call;
+    bare.graph = 0;
+    return fmt::format("{} in the graph of capture {}", describe(bare), call.graph);
+  }
   const std::string what = fmt::format("{} of {}", call.count, kTypes.at(static_cast<std::size_t>(call.datatype)).name);
   switch (call.kind) {
     case CallKind::kAllReduce:

@@ -21,11 +21,18 @@ struct Call {
   std::int32_t op = 0;     ///< of an all-reduce; else 0
   std::int32_t peer = -1;  ///< of a send or receive; else -1
   std::uint64_t count = 0;
+  std::uint64_t graph = 0;  ///< which of its communicator's captures it is of, from 1: the same on all ranks; 0: it is in no graph
 
   [[nodiscard]] bool is_collective() const { return kind == CallKind::kAllReduce || kind == CallKind::kAllGather; }
   [[nodiscard]] std::size_t sent_bytes() const;
   [[nodiscard]] std::size_t received_bytes(int ranks) const;
   friend bool operator==(const Call&, const Call&) = default;
+};
+/// One call with its addresses.
+struct LocalCall {
+  Call call;
+  const void* send = nullptr;
+  void* receive = nullptr;
 };
 /// "ncclAllReduce(30 of ncclInt32, ncclSum)".
 [[nodiscard]] std::string describe(const Call& call);

@@ -12,8 +12,6 @@
 
 #include <fmt/format.h>
 
-#include "tests/cuda_sim/hooks/hooks.hpp"
-#include "tests/cuda_sim/nccl/launch.hpp"
 #include "tests/cuda_sim/violation.hpp"
 
 namespace nccl_sim {
@@ -155,8 +153,8 @@ ncclResult_t Communicator::advance(std::unique_lock<std::mutex>& lock) {
     lock.lock();
     return launched;
   }
-  if (!arrived_) {
-    return ncclInProgress;
+  if (!arrived_ || (phase_ == Phase::kFinalizing && graphs_ > 0)) {
+    return ncclInProgress;  // "keep polling until all graphs referencing us die", src/init.cc of NCCL 2.28
   }
   arrived_ = false;
   if (phase_ == Phase::kShrinking) {
@@ -177,7 +175,7 @@ ncclResult_t Communicator::wait_until_done() {
   ncclResult_t now = advance(lock);
   while (now == ncclInProgress) {
     if (polls_left_ == 0 && phase_ != Phase::kLaunching) {
-      changed_.wait(lock, [this] { return arrived_ || error_ != ncclSuccess; });
+      changed_.wait(lock, [this] { return (arrived_ && (phase_ != Phase::kFinalizing || graphs_ == 0)) || error_ != ncclSuccess; });
     }
     now = advance(lock);
   }
@@ -199,35 +197,111 @@ ncclResult_t Communicator::launch(std::vector<LocalCall> calls, cudaStream_t str
   if (polls == 0) {
     return enqueue_launch(std::move(calls), stream);
   }
+  const CurrentDevice current(device());
+  const unsigned long long capture = cuda_sim_capture(stream).id;
   const std::scoped_lock lock(mutex_);
   phase_ = Phase::kLaunching;
   polls_left_ = static_cast<int>(polls) - 1;
-  deferred_ = [this, calls = std::move(calls), stream] { return enqueue_launch(calls, stream); };
+  deferred_ = [this, calls = std::move(calls), stream, capture] {
+    const CurrentDevice of_launch(device());
+    if (cuda_sim_capture(stream).id != capture) {
+      cuda_sim::violation(describe(calls.front().call) + " was in progress when its stream's capture began or ended: wait for ncclCommGetAsyncError before");
+    }
+    return enqueue_launch(calls, stream);
+  };
   return ncclInProgress;
 }
 
-ncclResult_t Communicator::enqueue_launch(std::vector<LocalCall> calls, cudaStream_t stream) {
-  const bool enqueued = enqueue_kernel(device(), stream, [self = shared_from_this(), calls = std::move(calls)] { self->run(calls); });
-  if (!enqueued) {
-    note(fmt::format("the stream is not of device {}", device()));
+ncclResult_t Communicator::number_captured(std::vector<LocalCall>& calls, const cuda_sim::CaptureState& capture) {
+  const std::scoped_lock lock(mutex_);
+  const auto [number, is_new] = captures_.try_emplace(capture.id, captures_.size() + 1);
+  for (LocalCall& local : calls) {
+    local.call.graph = number->second;
+    const int peer = local.call.peer;
+    if (capture.is_global && peer >= 0 && peer != rank() && !connected_.contains(peer)) {
+      // "If you are capturing NCCL P2P calls without any previous P2P calls to the same peer(s), you would also need to use the
+      // cudaStreamCaptureModeThreadLocal mode": what connects them allocates, on a thread of NCCL's.
+      static_cast<void>(cuda_sim_refuse_while_capturing());
+      last_error_ = fmt::format("{} connects to a peer in a capture of mode cudaStreamCaptureModeGlobal", describe(local.call));
+      return ncclUnhandledCudaError;
+    }
   }
-  return enqueued ? ncclSuccess : ncclUnhandledCudaError;
+  return ncclSuccess;
 }
 
-void Communicator::run(const std::vector<LocalCall>& calls) {
-  {
-    const std::scoped_lock lock(mutex_);
-    if (stopped_) {
-      return;
-    }
-    ++running_;
+LaunchQueue* Communicator::queue_of(bool by_graph) {
+  if (by_graph && !orders_graphs()) {
+    return nullptr;
   }
-  KernelSlot& slot = KernelSlot::of(device());
+  return has_implicit_order() ? &KernelSlot::of(device()).queue() : &queue_;
+}
+
+std::shared_ptr<void> Communicator::hold() {
+  const std::scoped_lock lock(mutex_);
+  ++graphs_;
+  return {nullptr, [self = shared_from_this()](void*) {
+            const std::scoped_lock at_end(self->mutex_);
+            --self->graphs_;
+            self->changed_.notify_all();
+          }};
+}
+
+void Communicator::check_launchable(const Call& call) {
+  const std::scoped_lock lock(mutex_);
+  if (ended_ != nullptr) {
+    cuda_sim::violation(fmt::format("cudaGraphLaunch of {}, whose communicator was ended by {}", describe(call), ended_));
+  }
+}
+
+ncclResult_t Communicator::enqueue_launch(std::vector<LocalCall> calls, cudaStream_t stream) {
+  const CurrentDevice current(device());
+  const cuda_sim::CaptureState capture = cuda_sim_capture(stream);
+  if (capture.id != 0) {
+    if (const ncclResult_t refused = number_captured(calls, capture); refused != ncclSuccess) {
+      return refused;
+    }
+  }
+  for (const LocalCall& local : calls) {
+    connected_.insert(local.call.peer);
+  }
+  const auto prepare = [self = shared_from_this(), calls = std::make_shared<const std::vector<LocalCall>>(std::move(calls)),
+                        held = capture.id == 0 ? nullptr : hold()](bool by_graph) -> std::function<void()> {
+    if (by_graph) {
+      self->check_launchable(calls->front().call);
+    }
+    LaunchQueue* const queue = self->queue_of(by_graph);
+    const std::uint64_t place = queue == nullptr ? 0 : queue->take();
+    return [self, calls, queue, place] { self->run(*calls, queue, place); };
+  };
+  // Calls of one communicator keep the order of their capture whatever their streams; with the implicit order, all of a device do.
+  std::vector<const void*> chains{this};
+  const void* order = this;
+  if (has_implicit_order()) {
+    order = &KernelSlot::of(device());
+    chains.push_back(order);
+  }
+  if (capture.id != 0 && !orders_graphs()) {
+    order = nullptr;
+  }
+  const cudaError_t code = cuda_sim_launch(stream, {.label = kKernelLabel, .prepare = prepare, .chains = std::move(chains), .order = order});
+  if (code != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+    note(fmt::format("Cuda failure '{}' on the stream of a call, device {}", cudaGetErrorString(code), device()));
+  }
+  return code == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
+}
+
+void Communicator::run(const std::vector<LocalCall>& calls, LaunchQueue* queue, std::uint64_t place) {
   const auto is_stopped = [this] {
     const std::scoped_lock lock(mutex_);
     return stopped_;
   };
-  const bool runs = slot.take(is_stopped);
+  {
+    const std::scoped_lock lock(mutex_);
+    ++running_;
+  }
+  KernelSlot& slot = KernelSlot::of(device());
+  const bool runs = !is_stopped() && (queue == nullptr || queue->wait(place, is_stopped)) && slot.take(is_stopped);
   if (runs) {
     static_cast<void>(send_message(socket_, {.kind = MessageKind::kStarted, .number = 0, .body = read_sent(calls, ranks())}));
   }
@@ -244,6 +318,9 @@ void Communicator::run(const std::vector<LocalCall>& calls) {
   }
   if (runs) {
     slot.give_back();
+  }
+  if (queue != nullptr) {
+    queue->end(place);
   }
   lock.lock();
   --running_;
@@ -264,23 +341,34 @@ void Communicator::stop_running(std::unique_lock<std::mutex>& lock) {
   changed_.notify_all();
   lock.unlock();
   KernelSlot::of(device()).wake();
+  KernelSlot::of(device()).queue().wake();
+  queue_.wake();
   lock.lock();
   changed_.wait(lock, [this] { return running_ == 0; });
 }
 
-void Communicator::abort() {
+void Communicator::abort(const char* by) {
   std::unique_lock lock(mutex_);
+  ended_ = by;
   stop_running(lock);
   lock.unlock();
   if (socket_ >= 0) {
     static_cast<void>(send_message(socket_, {.kind = MessageKind::kBye, .number = 0, .body = {}}));
     ::shutdown(socket_, SHUT_RDWR);
   }
+  lock.lock();
+  changed_.wait(lock, [this] { return graphs_ == 0; });  // as a finalize
+}
+
+bool Communicator::is_in_graphs() {
+  const std::scoped_lock lock(mutex_);
+  return graphs_ > 0;
 }
 
 ncclResult_t Communicator::shrink(const std::vector<std::int32_t>& excluded, bool abort_running, std::shared_ptr<Communicator>* made, bool blocking) {
   std::unique_lock lock(mutex_);
   if (abort_running) {
+    ended_ = "ncclCommShrink";
     stop_running(lock);
     error_ = ncclSuccess;  // of the work that was ended
     result_.reset();

@@ -11,44 +11,13 @@
 namespace nccl_sim {
 namespace {
 
-constexpr const char* kLabel = "a kernel of NCCL";
 constexpr int kImplicitOrderVersion = 22600;
 constexpr int kPoison = 0xff;
-
-/// The last launch of each device, for the implicit order. Never destroyed: streams may outlive main.
-struct LastLaunches {
-  std::mutex mutex;
-  std::map<int, cudaEvent_t> events;
-};
-LastLaunches& last_launches() {
-  static auto* const all = new LastLaunches;  // NOLINT: as above
-  return *all;
-}
-
-/// While one lives, a device is the thread's.
-class CurrentDevice {
- public:
-  explicit CurrentDevice(int device) {
-    static_cast<void>(cudaGetDevice(&before_));
-    static_cast<void>(cudaSetDevice(device));
-  }
-  ~CurrentDevice() { static_cast<void>(cudaSetDevice(before_)); }
-  CurrentDevice(const CurrentDevice&) = delete;
-  CurrentDevice& operator=(const CurrentDevice&) = delete;
-
- private:
-  int before_ = 0;
-};
 
 template <typename Body>
 void with_device_memory(const Body& body) {
   cuda_sim_with_device_memory(
-      kLabel, [](void* data) { (*static_cast<const Body*>(data))(); }, const_cast<Body*>(&body));
-}
-
-void run_kernel(void* data) {
-  const std::unique_ptr<std::function<void()>> kernel(static_cast<std::function<void()>*>(data));
-  (*kernel)();
+      kKernelLabel, [](void* data) { (*static_cast<const Body*>(data))(); }, const_cast<Body*>(&body));
 }
 
 }  // namespace
@@ -61,6 +30,35 @@ int simulated_version() {
 bool has_implicit_order() {
   const char* const told = std::getenv("NCCL_LAUNCH_ORDER_IMPLICIT");
   return simulated_version() >= kImplicitOrderVersion && told != nullptr && std::string_view(told) == "1";
+}
+
+bool orders_graphs() {
+  const char* const told = std::getenv("NCCL_GRAPH_MIXING_SUPPORT");
+  return told == nullptr || std::string_view(told) != "0";
+}
+
+std::uint64_t LaunchQueue::take() {
+  const std::scoped_lock lock(mutex_);
+  open_.insert(++taken_);
+  return taken_;
+}
+
+bool LaunchQueue::wait(std::uint64_t place, const std::function<bool()>& is_stopped) {
+  std::unique_lock lock(mutex_);
+  bool stopped = false;
+  changed_.wait(lock, [&] { return (stopped = is_stopped()) || *open_.begin() == place; });
+  return !stopped;
+}
+
+void LaunchQueue::end(std::uint64_t place) {
+  const std::scoped_lock lock(mutex_);
+  open_.erase(place);
+  changed_.notify_all();
+}
+
+void LaunchQueue::wake() {
+  const std::scoped_lock lock(mutex_);
+  changed_.notify_all();
 }
 
 KernelSlot& KernelSlot::of(int device) {
@@ -93,30 +91,6 @@ void KernelSlot::give_back() {
 void KernelSlot::wake() {
   const std::scoped_lock lock(mutex_);
   changed_.notify_all();
-}
-
-bool enqueue_kernel(int device, cudaStream_t stream, std::function<void()> kernel) {
-  const CurrentDevice current(device);
-  int priority = 0;
-  if (cudaStreamGetPriority(stream, &priority) != cudaSuccess) {
-    static_cast<void>(cudaGetLastError());
-    return false;
-  }
-  LastLaunches& last = last_launches();
-  const std::scoped_lock lock(last.mutex);
-  const bool ordered = has_implicit_order();
-  cudaEvent_t& event = last.events[device];
-  if (ordered && event == nullptr) {
-    static_cast<void>(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-  }
-  if (ordered) {
-    static_cast<void>(cudaStreamWaitEvent(stream, event, cudaEventWaitDefault));
-  }
-  const bool enqueued = cuda_sim_enqueue(stream, kLabel, run_kernel, new std::function<void()>(std::move(kernel)));
-  if (ordered) {
-    static_cast<void>(cudaEventRecord(event, stream));
-  }
-  return enqueued;
 }
 
 Bytes read_sent(std::span<const LocalCall> calls, int ranks) {

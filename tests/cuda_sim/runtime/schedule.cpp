@@ -55,6 +55,11 @@ void Scheduler::open_all_needed(Operation& operation) {
     if (before->awaits && !before->awaits->done && !before->awaits->open) {
       open_all_needed(*before->awaits);
     }
+    for (const std::weak_ptr<Operation>& earlier : before->opens) {
+      if (const std::shared_ptr<Operation> other = earlier.lock(); other && !other->done && !other->open) {
+        open_all_needed(*other);
+      }
+    }
     if (before.get() == &operation) {
       break;
     }

@@ -19,10 +19,11 @@ class SimStream;
 
 /// One piece of work of a stream. All but the first four members are the scheduler's, under its lock.
 struct Operation {
-  std::string label;                  ///< for complaints
-  std::function<void()> run;          ///< none: it only stands for a point
-  std::shared_ptr<Operation> awaits;  ///< what has to be done first in another stream; null: nothing
-  bool calls_host = false;            ///< it runs code of the host, which may wait for the thread that enqueued it
+  std::string label;                              ///< for complaints
+  std::function<void()> run;                      ///< none: it only stands for a point
+  std::shared_ptr<Operation> awaits;              ///< what has to be done first in another stream; null: nothing
+  bool calls_host = false;                        ///< it runs code of the host, which may wait for the thread that enqueued it
+  std::vector<std::weak_ptr<Operation>> opens{};  ///< earlier work that it waits for by itself, once it runs: that may begin when it may
   SimStream* stream = nullptr;
   bool open = false;  ///< it may begin
   int ticks = 0;      ///< calls of the runtime until it opens by itself; 0: not by itself

@@ -211,7 +211,7 @@ bool Hub::match_pair(Communicator& communicator, Member& member, std::size_t ind
     if (other.kind != wanted || other.peer != member.greeting.rank || theirs.done[i]) {
       continue;
     }
-    if (other.count != call.count || other.datatype != call.datatype) {
+    if (other.count != call.count || other.datatype != call.datatype || other.graph != call.graph) {
       fail(communicator, ncclInvalidUsage,
            fmt::format("two sides differ: rank {} calls {}, rank {} calls {}", call.peer, describe(other), member.greeting.rank, describe(call)));
       return false;

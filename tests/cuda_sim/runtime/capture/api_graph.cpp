@@ -175,6 +175,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t handle) {
   }
   Graphs& all = graphs();
   std::vector<Launch> launches;
+  std::set<const void*> orders;
   bool calls_host = false;
   std::shared_ptr<Operation> previous;
   {
@@ -184,6 +185,9 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t handle) {
       const Work& work = executable->nodes[index].work;
       launches.push_back({.label = work.label, .run = work.prepare ? work.prepare(Launched::kByGraph) : nullptr, .calls_host = work.calls_host});
       calls_host = calls_host || work.calls_host;
+      if (work.order != nullptr) {
+        orders.insert(work.order);
+      }
     }
     previous = executable->last;
   }
@@ -191,8 +195,12 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t handle) {
   if (previous) {
     scheduler.enqueue(*stream, {.label = "the launch before", .run = nullptr, .awaits = std::move(previous)});
   }
-  std::shared_ptr<Operation> launched = scheduler.enqueue(
-      *stream, {.label = "cudaGraphLaunch", .run = [launches = std::move(launches)] { run_all(launches); }, .awaits = nullptr, .calls_host = calls_host});
+  std::shared_ptr<Operation> launched = scheduler.enqueue(*stream, {.label = "cudaGraphLaunch",
+                                                                    .run = [launches = std::move(launches)] { run_all(launches); },
+                                                                    .awaits = nullptr,
+                                                                    .calls_host = calls_host,
+                                                                    .opens = LaunchOrders::instance().last(orders)});
+  LaunchOrders::instance().launched(orders, launched);
   const std::scoped_lock lock(all.mutex);
   executable->last = std::move(launched);
   return cudaSuccess;

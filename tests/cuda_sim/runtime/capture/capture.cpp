@@ -12,6 +12,7 @@ namespace {
 struct Captures {
   std::mutex mutex;
   std::map<const SimStream*, std::shared_ptr<Capture>> by_stream;  ///< streams that began one or joined it
+  std::uint64_t begun = 0;
 };
 
 Captures& captures() {
@@ -60,19 +61,62 @@ cudaError_t submit(cudaStream_t handle, const char* call, Work work) {
         work.on_capture();
       }
       std::set<std::size_t>& tails = capture->tails[stream.get()];
-      capture->nodes.push_back({.work = std::move(work), .after = std::exchange(tails, {capture->nodes.size()})});
+      const std::size_t index = capture->nodes.size();
+      std::set<std::size_t> after = std::exchange(tails, {index});
+      for (const void* const chain : work.chains) {
+        const auto [last, is_first] = capture->chains.try_emplace(chain, index);
+        if (!is_first) {
+          after.insert(std::exchange(last->second, index));
+        }
+      }
+      capture->nodes.push_back({.work = std::move(work), .after = std::move(after)});
       return cudaSuccess;
     }
   }
   std::function<void()> run = work.prepare ? work.prepare(Launched::kByCall) : nullptr;
-  Scheduler::instance().enqueue(*stream, {.label = std::move(work.label), .run = std::move(run), .awaits = nullptr, .calls_host = work.calls_host});
+  const std::set<const void*> orders = work.order == nullptr ? std::set<const void*>{} : std::set<const void*>{work.order};
+  LaunchOrders& all = LaunchOrders::instance();
+  Operation operation{.label = std::move(work.label), .run = std::move(run), .awaits = nullptr, .calls_host = work.calls_host, .opens = all.last(orders)};
+  all.launched(orders, Scheduler::instance().enqueue(*stream, std::move(operation)));
   return cudaSuccess;
+}
+
+LaunchOrders& LaunchOrders::instance() {
+  static auto* const all = new LaunchOrders;  // NOLINT: never destroyed, as streams
+  return *all;
+}
+
+std::vector<std::weak_ptr<Operation>> LaunchOrders::last(const std::set<const void*>& orders) {
+  const std::scoped_lock lock(mutex_);
+  std::vector<std::weak_ptr<Operation>> found;
+  for (const void* const order : orders) {
+    found.push_back(last_[order]);
+  }
+  return found;
+}
+
+void LaunchOrders::launched(const std::set<const void*>& orders, const std::shared_ptr<Operation>& operation) {
+  const std::scoped_lock lock(mutex_);
+  for (const void* const order : orders) {
+    last_[order] = operation;
+  }
 }
 
 bool is_capturing(const SimStream& stream) {
   Captures& all = captures();
   const std::scoped_lock lock(all.mutex);
   return capture_of(all, stream) != nullptr;
+}
+
+std::uint64_t capture_id(const SimStream& stream, cudaStreamCaptureMode& mode) {
+  Captures& all = captures();
+  const std::scoped_lock lock(all.mutex);
+  const std::shared_ptr<Capture> capture = capture_of(all, stream);
+  if (!capture) {
+    return 0;
+  }
+  mode = capture->mode;
+  return capture->id;
 }
 
 cudaError_t refuse_on_capturing(const SimStream& stream) {
@@ -113,6 +157,7 @@ cudaError_t begin_capture(const SimStream& stream, cudaStreamCaptureMode mode) {
   capture->mode = mode;
   capture->thread = std::this_thread::get_id();
   capture->origin = &stream;
+  capture->id = ++all.begun;
   capture->tails[&stream] = {};
   all.by_stream[&stream] = std::move(capture);
   return cudaSuccess;

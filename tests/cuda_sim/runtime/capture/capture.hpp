@@ -4,10 +4,12 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cuda_runtime_api.h>
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 #include <thread>
@@ -28,6 +30,22 @@ struct Work {
   bool calls_host = false;
   /// Called when it is captured; may be none.
   std::function<void()> on_capture{};
+  /// In a capture it comes after the last work of each of these, whichever their streams.
+  std::vector<const void*> chains{};
+  /// Launches of one order wait for each other by themselves, in the order of the host's calls: who waits for one lets the earlier ones begin. Null: none.
+  const void* order = nullptr;
+};
+
+/// The newest launch of an order, and the next one.
+class LaunchOrders {
+ public:
+  [[nodiscard]] static LaunchOrders& instance();
+  [[nodiscard]] std::vector<std::weak_ptr<Operation>> last(const std::set<const void*>& orders);
+  void launched(const std::set<const void*>& orders, const std::shared_ptr<Operation>& operation);
+
+ private:
+  std::mutex mutex_;
+  std::map<const void*, std::weak_ptr<Operation>> last_;
 };
 
 struct Node {
@@ -40,8 +58,10 @@ struct Capture {
   cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
   std::thread::id thread;
   const SimStream* origin = nullptr;
+  std::uint64_t id = 0;  ///< from 1
   std::vector<Node> nodes;
   std::map<const SimStream*, std::set<std::size_t>> tails;  ///< what the next node of each stream comes after
+  std::map<const void*, std::size_t> chains;                ///< the newest node of each
   bool invalidated = false;
 };
 
@@ -55,6 +75,8 @@ struct CapturedPoint {
 cudaError_t submit(cudaStream_t handle, const char* call, Work work);
 
 [[nodiscard]] bool is_capturing(const SimStream& stream);
+/// The number and the mode of the capture that the stream is in; 0: none.
+[[nodiscard]] std::uint64_t capture_id(const SimStream& stream, cudaStreamCaptureMode& mode);
 /// A call that the stream's capture does not survive. cudaSuccess: the stream is in none.
 [[nodiscard]] cudaError_t refuse_on_capturing(const SimStream& stream);
 /// The same of a call that could wait for anything on the device, in this thread's captures and, where they are global, other threads'.
