@@ -1,8 +1,12 @@
 // Goal    What the NCCL communicator does besides the suite of all communicators: who carries agreements, how errors read, what happens without a device.
 // Method  Ranks as threads on the simulated device and NCCL, with a local group beside them for what the hosts' communicator does.
 #include <barrier>
+#include <cstdint>
+#include <cstdlib>
+#include <dlfcn.h>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -11,7 +15,11 @@
 #include "comm/nccl/nccl_backend.hpp"
 #include "comm/nccl/plugin/nccl_channel.hpp"
 #include "lockstep/comm/communicator_choice.hpp"
+#include "lockstep/comm/device_collectives.hpp"
+#include "lockstep/comm/device_messages.hpp"
 #include "lockstep/comm/local_group.hpp"
+#include "lockstep/device/device.hpp"
+#include "lockstep/device/graph.hpp"
 #include "tests/cuda_sim/collectives/ranks.hpp"
 
 namespace lockstep::comm {
@@ -224,6 +232,119 @@ TEST(NcclError, EndsWhatRunsOnTheDevice) {
         ASSERT_FALSE(done);
         EXPECT_EQ(done.error().code, ErrorCode::kTimeout) << done.error().message;
         expect_free_device();
+      });
+}
+
+/// A rank's blocks in the device's memory, and an all-gather of them as a graph.
+class Gather {
+ public:
+  Gather(Communicator& communicator, DeviceCollectives& collectives) : collectives_(collectives) {
+    const device::DeviceOptions options{
+        .local_rank = communicator.rank(), .local_size = communicator.size(), .share_device = true, .plugin_folder = LOCKSTEP_TEST_PLUGINS};
+    device_ = std::move(*device::make_device("cuda", options));
+    stream_ = device_->make_inline_stream("gather");
+    send_ = std::move(*device_->allocate(kBytes));
+    receive_ = std::move(*device_->allocate(kBytes * static_cast<std::size_t>(communicator.size())));
+    EXPECT_TRUE(gather());
+    EXPECT_TRUE(synchronize(patient()));
+  }
+  Status gather() {
+    return collectives_.all_gather({.stream = stream_.get(), .send = send_.as<std::byte>(), .receive = receive_.as<std::byte>(), .bytes = kBytes}, patient());
+  }
+  Result<std::unique_ptr<device::Graph>> capture(const std::function<void(device::Stream&)>& before = {}) {
+    return device_->graphs()->capture(*stream_, [this, &before]() -> Status {
+      if (before) {
+        before(*stream_);
+      }
+      return gather();
+    });
+  }
+  Status launch(device::Graph& graph) { return collectives_.launch(graph, collectives_.take_captured(), *stream_, patient()); }
+  Status synchronize(const Deadline& deadline) { return stream_->synchronize(deadline); }
+  [[nodiscard]] cudaStream_t native() const { return static_cast<cudaStream_t>(stream_->native_handle()); }
+
+ private:
+  static constexpr std::size_t kBytes = 64;
+  DeviceCollectives& collectives_;
+  std::unique_ptr<device::Device> device_;
+  std::unique_ptr<device::Stream> stream_;
+  device::Buffer send_;
+  device::Buffer receive_;
+};
+
+DeviceCollectives& open_collectives(Communicator& communicator) {
+  return **communicator.device_messages()->open_collectives(patient());
+}
+
+void skip_event_wait(std::uint64_t ordinal) {
+  const auto skip = reinterpret_cast<void (*)(std::uint64_t)>(dlsym(RTLD_DEFAULT, "cuda_sim_skip_event_wait"));
+  ASSERT_NE(skip, nullptr);
+  skip(ordinal);
+}
+
+/// Rank 0 loses the wait by which the agreement is chained to the graph that was launched before it.
+TEST(NcclGraph, WithoutItsPlaceInTheChainAGraphDeadlocksWithTheAgreementAndBothAreNamed) {
+  ::setenv("LOCKSTEP_SIM_NCCL_VERSION", "22500", 1);  // one that keeps no order by itself
+  std::barrier turns(2);
+  run_group(
+      2, [](int, CommOptions& options) { options.agreement = AgreementTransport::kDevice; },
+      [&](int rank, Made& made) {
+        ASSERT_TRUE(made) << made.error().message;
+        Gather gather(**made, open_collectives(**made));
+        const auto graph = gather.capture();
+        ASSERT_TRUE(graph) << graph.error().message;
+        turns.arrive_and_wait();
+        set_schedule(nccl_sim::kLate);
+        turns.arrive_and_wait();
+        const std::int32_t one = 1;
+        Result<Ticket> ticket = Error{ErrorCode::kInternal, "not started"};
+        for (int turn = 0; turn < 2; ++turn) {  // one after the other: waits are counted for all together
+          if (turn == rank) {
+            EXPECT_TRUE(gather.launch(**graph));
+            skip_event_wait(rank == 0 ? 1 : 0);
+            ticket = (*made)->start_all_reduce(std::span(&one, 1), ReduceOp::kSum);
+            skip_event_wait(0);
+          }
+          turns.arrive_and_wait();
+        }
+        ASSERT_TRUE(ticket) << ticket.error().message;
+        std::int32_t result = 0;
+        const Status done = (*made)->wait(*ticket, std::span(&result, 1), patient());
+        ASSERT_FALSE(done);
+        EXPECT_THAT(done.error().message, AllOf(HasSubstr("deadlock"), HasSubstr("ncclAllGather"), HasSubstr("in the graph of capture 1")));
+        EXPECT_TRUE(gather.synchronize(patient()));  // the failure has ended it
+      });
+  ::unsetenv("LOCKSTEP_SIM_NCCL_VERSION");
+}
+
+TEST(NcclGraph, ACaptureThatFailsLeavesTheRestOfTheCommunicatorWell) {
+  set_schedule(nccl_sim::kRandom, 12);
+  run_group(
+      2, [](int, CommOptions& options) { options.agreement = AgreementTransport::kDevice; },
+      [&](int, Made& made) {
+        ASSERT_TRUE(made) << made.error().message;
+        Gather gather(**made, open_collectives(**made));
+        const auto graph = gather.capture([&](device::Stream&) { static_cast<void>(cudaStreamQuery(gather.native())); });
+        ASSERT_FALSE(graph);
+        EXPECT_THAT(graph.error().message, HasSubstr("capture"));
+        EXPECT_EQ(sum_of(**made, 2), 4);
+        EXPECT_TRUE(gather.gather());
+        EXPECT_TRUE(gather.synchronize(patient()));
+      });
+}
+
+TEST(NcclGraph, TheEndOfACommunicatorThatGraphsOutliveIsBounded) {
+  set_schedule(nccl_sim::kRandom, 13);
+  run_group(
+      2, [](int, CommOptions&) {},
+      [&](int, Made& made) {
+        ASSERT_TRUE(made) << made.error().message;
+        Gather gather(**made, open_collectives(**made));
+        const auto graph = gather.capture();
+        ASSERT_TRUE(graph) << graph.error().message;
+        EXPECT_TRUE(gather.launch(**graph));
+        EXPECT_TRUE(gather.synchronize(patient()));
+        made->reset();  // against its documentation
       });
 }
 

@@ -1,4 +1,4 @@
-"""Goal    When a rank dies by kill -9, wherever in its step, the others' waits end and name it, whether or not NCCL notices.
+"""Goal    When a rank dies by kill -9, or stops, wherever in its step, the others' waits end and name it, whether or not NCCL notices; a graph ends as well.
 Method  A group of three under lockstep-run, on the simulated device and NCCL; the watch knows processes, as the daemon's knows connections."""
 
 import os
@@ -39,6 +39,15 @@ class LossTest(unittest.TestCase):
 
     def test_survivors_name_the_first_rank_when_it_dies_in_an_exchange(self):
         self.expect_named(0, "in-exchange", "drawn", 3)
+
+    def test_survivors_end_the_graph_that_waits_for_a_killed_rank_when_nccl_notices_nothing(self):
+        self.expect_named(1, "before-graph", "silent", 4)
+
+    def test_survivors_end_the_graph_that_waits_for_a_killed_rank_when_nccl_notices(self):
+        self.expect_named(2, "before-graph", "told", 5)
+
+    def test_survivors_end_the_graph_that_waits_for_a_stopped_rank(self):
+        self.expect_named(0, "stop-before-graph", "silent", 6)
 
 
 if __name__ == "__main__":

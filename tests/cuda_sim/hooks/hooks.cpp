@@ -19,11 +19,11 @@ cudaError_t cuda_sim_launch(cudaStream_t handle, cuda_sim::WaitingKernel kernel)
                 {.label = kernel.label, .prepare = prepare, .calls_host = true, .chains = std::move(kernel.chains), .order = kernel.order});
 }
 
-cuda_sim::CaptureState cuda_sim_capture(cudaStream_t handle) {
+void cuda_sim_capture(cudaStream_t handle, cuda_sim::CaptureState* state) {
   const std::shared_ptr<SimStream> stream = find_stream(handle, "a call of NCCL");
   cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
   const std::uint64_t id = stream ? capture_id(*stream, mode) : 0;
-  return {.id = id, .is_global = mode == cudaStreamCaptureModeGlobal};
+  *state = {.id = id, .is_global = mode == cudaStreamCaptureModeGlobal};
 }
 
 cudaError_t cuda_sim_refuse_while_capturing() {

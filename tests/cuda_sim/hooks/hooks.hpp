@@ -32,7 +32,7 @@ extern "C" {
 
 /// Enqueues the kernel on a stream of the current device, or captures it.      Errors  CUDA's.
 [[nodiscard]] cudaError_t cuda_sim_launch(cudaStream_t stream, cuda_sim::WaitingKernel kernel);
-[[nodiscard]] cuda_sim::CaptureState cuda_sim_capture(cudaStream_t stream);
+void cuda_sim_capture(cudaStream_t stream, cuda_sim::CaptureState* state);
 /// What CUDA says to a call that could wait for the device, such as cudaMalloc, while the thread captures: the capture does not survive it.
 [[nodiscard]] cudaError_t cuda_sim_refuse_while_capturing();
 /// Enqueues a kernel: `run` is called on the stream's thread with access to the device's memory, once, or each time that a graph of it runs; `release` when

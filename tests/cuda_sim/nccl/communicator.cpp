@@ -31,6 +31,13 @@ bool notices_loss() {
   return text == "told" || (text == "drawn" && cuda_sim_draw(2) == 0);
 }
 
+/// Of the current device's stream.
+cuda_sim::CaptureState capture_of(cudaStream_t stream) {
+  cuda_sim::CaptureState state;
+  cuda_sim_capture(stream, &state);
+  return state;
+}
+
 int connect_to(const std::string& name) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -198,13 +205,13 @@ ncclResult_t Communicator::launch(std::vector<LocalCall> calls, cudaStream_t str
     return enqueue_launch(std::move(calls), stream);
   }
   const CurrentDevice current(device());
-  const unsigned long long capture = cuda_sim_capture(stream).id;
+  const unsigned long long capture = capture_of(stream).id;
   const std::scoped_lock lock(mutex_);
   phase_ = Phase::kLaunching;
   polls_left_ = static_cast<int>(polls) - 1;
   deferred_ = [this, calls = std::move(calls), stream, capture] {
     const CurrentDevice of_launch(device());
-    if (cuda_sim_capture(stream).id != capture) {
+    if (capture_of(stream).id != capture) {
       cuda_sim::violation(describe(calls.front().call) + " was in progress when its stream's capture began or ended: wait for ncclCommGetAsyncError before");
     }
     return enqueue_launch(calls, stream);
@@ -255,7 +262,7 @@ void Communicator::check_launchable(const Call& call) {
 
 ncclResult_t Communicator::enqueue_launch(std::vector<LocalCall> calls, cudaStream_t stream) {
   const CurrentDevice current(device());
-  const cuda_sim::CaptureState capture = cuda_sim_capture(stream);
+  const cuda_sim::CaptureState capture = capture_of(stream);
   if (capture.id != 0) {
     if (const ncclResult_t refused = number_captured(calls, capture); refused != ncclSuccess) {
       return refused;
