@@ -25,14 +25,14 @@ struct DeviceBlocks {
 ///   1. DeviceMessages::open_collectives, before the first step; collective.
 ///   2. The work that is to be captured runs once uncaptured: what connects peers cannot be captured.
 ///   3. GraphMaker::capture with a body that calls all_gather and all_to_all on the stream that is captured, the same calls in the same order on all members.
-///      Nothing travels. After it take_captured, also after a failure.
+///      Nothing travels. After it take_captured. A member whose capture has failed makes no more of them.
 ///   4. Members agree (an all-reduce) on the graphs that all have; the others' are destroyed and never launched.
 ///   5. launch instead of Graph::launch: collective, the graphs of one capture on all members. No member may make the calls themselves instead.
 ///   6. Graphs are destroyed before the communicator is: its end waits for them, for a limited time, and the members' ends for each other.
 /// Who waits for the stream looks after what is enqueued by DeviceMessages::check.
 /// Ownership  the communicator's.      Threads  the communicator's; from inside tasks of the stream where that is on the calling thread.
-/// Errors  of all: kTimeout, kPeerLost, kCancelled (the deadline's watch), kInternal (CUDA's and NCCL's, by name); the communicator is unusable from then on.
-///         A graph that was under way ends without results.
+/// Errors  of all: kTimeout, kPeerLost, kCancelled (the deadline's watch), kInternal (CUDA's and NCCL's, by name); the communicator is unusable from then on,
+///         after one in a capture these collectives alone. A graph that was under way ends without results.
 class DeviceCollectives {
  public:
   virtual ~DeviceCollectives() = default;

@@ -227,6 +227,40 @@ TEST_P(GraphSemantics, AnAbortEndsAGraphThatRunsAndComesBackAfterItsEnd) {
   });
 }
 
+// [Header] nccl.h of 2.28.9, NCCL_SHRINK_ABORT: "First, terminate ongoing parent operations", those of graphs too.
+TEST_P(GraphSemantics, AShrinkEndsTheGraphThatHangsAndTheOtherRanksGoOn) {
+  const ncclUniqueId id = unique_id();
+  run_ranks(3, [&](Rank& rank) {
+    ncclComm_t const comm = rank.connect(id);
+    const Ints value(rank.pool, rank.stream, {1});
+    Captured graph(rank.stream, [&] { sum(rank, comm, value); });
+    if (rank.rank == 1) {
+      rank.all->arrive_and_wait();
+      graph.destroy();
+      ncclCommAbort(comm);
+      return;
+    }
+    graph.launch();
+    int excluded = 1;
+    ncclComm_t shrunk = nullptr;
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    ASSERT_EQ(ncclCommShrink(comm, &excluded, 1, &shrunk, &config, NCCL_SHRINK_ABORT), ncclInProgress);
+    ASSERT_EQ(Rank::settle(comm), ncclSuccess);
+    ASSERT_EQ(Rank::settle(shrunk), ncclSuccess);
+    EXPECT_EQ(cudaStreamSynchronize(rank.stream), cudaSuccess);
+    const Ints again(rank.pool, rank.stream, {4});
+    Captured next(rank.stream, [&] { sum(rank, shrunk, again); });
+    next.launch();
+    EXPECT_EQ(again.read(), Values{8});
+    rank.all->arrive_and_wait();
+    graph.destroy();
+    next.destroy();
+    ncclCommAbort(comm);
+    ncclCommAbort(shrunk);
+  });
+}
+
 INSTANTIATE_TEST_SUITE_P(Schedules, GraphSemantics, ::testing::Values(kEarly, kLate, kRandom));
 
 class GraphMismatch : public ::testing::Test {
