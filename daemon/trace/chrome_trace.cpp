@@ -15,6 +15,9 @@ using scheduler::SpanRecord;
 /// Exchanges of one micro-batch follow each other, those of two overlap: a line each, after the others. The most micro-batches that a step has are four.
 constexpr std::array<std::string_view, 6> kLaneNames{
     "step thread", "compute stream", "exchanges of micro-batch 0", "exchanges of micro-batch 1", "exchanges of micro-batch 2", "exchanges of micro-batch 3"};
+/// The same of a device, where one has told its times.
+constexpr std::array<std::string_view, 5> kDeviceLaneNames{"device: compute stream", "device: exchanges of micro-batch 0", "device: exchanges of micro-batch 1",
+                                                           "device: exchanges of micro-batch 2", "device: exchanges of micro-batch 3"};
 constexpr std::size_t kEventBytes = 160;  // a usual event: what is reserved for each
 
 std::int64_t nanoseconds(Duration duration) {
@@ -28,18 +31,43 @@ void append_microseconds(std::string& out, std::int64_t ns) {
   fmt::format_to(std::back_inserter(out), "{}{}.{:03}", ns < 0 ? "-" : "", magnitude / kNsPerUs, magnitude % kNsPerUs);
 }
 
-void append_names(std::string& out, int rank) {
+bool is_of_device(const SpanRecord& span) {
+  return span.lane == SpanLane::kDeviceCompute || span.lane == SpanLane::kDeviceComm;
+}
+
+void append_line_names(std::string& out, int rank, std::size_t first_line, std::span<const std::string_view> names) {
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    fmt::format_to(std::back_inserter(out), R"({{"name":"thread_name","ph":"M","pid":{},"tid":{},"args":{{"name":"{}"}}}},)", rank, first_line + i, names[i]);
+  }
+}
+
+void append_names(std::string& out, int rank, bool with_device) {
   fmt::format_to(std::back_inserter(out),
                  R"({{"name":"process_name","ph":"M","pid":{0},"args":{{"name":"rank {0}"}}}},)"
                  R"({{"name":"process_sort_index","ph":"M","pid":{0},"args":{{"sort_index":{0}}}}},)",
                  rank);
-  for (std::size_t lane = 0; lane < kLaneNames.size(); ++lane) {
-    fmt::format_to(std::back_inserter(out), R"({{"name":"thread_name","ph":"M","pid":{},"tid":{},"args":{{"name":"{}"}}}},)", rank, lane, kLaneNames[lane]);
+  append_line_names(out, rank, 0, kLaneNames);
+  if (with_device) {
+    append_line_names(out, rank, kLaneNames.size(), kDeviceLaneNames);
   }
 }
 
 int line_of(const SpanRecord& span) {
-  return static_cast<int>(span.lane) + (span.lane == SpanLane::kComm ? std::max(span.micro_batch, 0) : 0);
+  constexpr auto kDeviceLines = static_cast<int>(kLaneNames.size());
+  const int micro_batch = std::max(span.micro_batch, 0);
+  switch (span.lane) {
+    case SpanLane::kStep:
+      return 0;
+    case SpanLane::kCompute:
+      return 1;
+    case SpanLane::kComm:
+      return 2 + micro_batch;
+    case SpanLane::kDeviceCompute:
+      return kDeviceLines;
+    case SpanLane::kDeviceComm:
+      return kDeviceLines + 1 + micro_batch;
+  }
+  return 0;
 }
 
 void append_span(std::string& out, const RankTrace& trace, const SpanRecord& span) {
@@ -69,9 +97,9 @@ std::string chrome_trace(std::span<const RankTrace> ranks, std::string_view meta
   for (const RankTrace& trace : ranks) {
     spans += trace.spans.size();
   }
-  out.reserve(out.size() + kEventBytes * (spans + (2 + kLaneNames.size()) * ranks.size()));
+  out.reserve(out.size() + kEventBytes * (spans + (2 + kLaneNames.size() + kDeviceLaneNames.size()) * ranks.size()));
   for (const RankTrace& trace : ranks) {
-    append_names(out, trace.rank);
+    append_names(out, trace.rank, std::ranges::any_of(trace.spans, is_of_device));
     for (const SpanRecord& span : trace.spans) {
       append_span(out, trace, span);
     }

@@ -14,6 +14,7 @@ class TraceObserver final : public scheduler::StepObserver {
   [[nodiscard]] const TraceRing& ring() const { return ring_; }
 
   void on_span(const scheduler::SpanRecord& record) override { ring_.push(record); }
+  [[nodiscard]] bool wants_device_times() const override { return ring_.is_watched(SteadyClock::instance().now()); }
   void on_step(const scheduler::StepRecord& record) override {
     ring_.complete(record.step);
     next_.on_step(record);

@@ -69,7 +69,13 @@ bool TraceRing::read(std::uint64_t index, SpanRecord& record) const {
   return slot.sequence.load(std::memory_order_relaxed) == index + 1;
 }
 
+bool TraceRing::is_watched(TimePoint now) const {
+  const std::int64_t asked = asked_ns_.load(std::memory_order_relaxed);
+  return asked != kNever && now - time_point(asked) < kTraceWatched;
+}
+
 std::vector<SpanRecord> TraceRing::last_steps(std::int64_t steps) const {
+  asked_ns_.store(nanoseconds(SteadyClock::instance().now()), std::memory_order_relaxed);
   const std::int64_t newest = completed_.load(std::memory_order_acquire);
   const std::uint64_t end = written_.load(std::memory_order_acquire);
   std::uint64_t index = end > slots_.size() ? end - slots_.size() : 0;

@@ -16,6 +16,7 @@
 #include "device/cuda/streams/cuda_event.hpp"
 #include "device/cuda/streams/cuda_signal.hpp"
 #include "device/cuda/streams/cuda_stream.hpp"
+#include "device/cuda/streams/cuda_stream_times.hpp"
 #include "lockstep/core/check.hpp"
 
 namespace lockstep::device::cuda {
@@ -80,6 +81,7 @@ class CudaDevice final : public Device {
   [[nodiscard]] std::string_view name() const override { return "cuda"; }
   [[nodiscard]] bool host_memory() const override { return false; }
   [[nodiscard]] GraphMaker* graphs() override { return &graph_maker_; }
+  [[nodiscard]] Result<std::unique_ptr<StreamTimes>> make_stream_times(std::size_t points) override { return CudaStreamTimes::create(context_, points); }
   [[nodiscard]] std::string remark() const override { return remark_; }
   [[nodiscard]] DeviceUsage usage() const override {
     return {.memory_total_bytes = memory_->bytes_total(),

@@ -45,6 +45,7 @@ Status StepExecutor::allocate() {
   const model::ModelConfig& config = *parts_.config;
   cache_ = std::make_unique<StepCache>(config.layer_is_sparse, options_.rows_max, options_.micro_batches_max);
   spans_.emplace(cache_->entries_max());
+  device_spans_.emplace(*parts_.device, cache_->entries_max());
   open_collectives_.reserve(static_cast<std::size_t>(options_.micro_batches_max));
   micro_batches_.resize(static_cast<std::size_t>(options_.micro_batches_max));
   if (rows_stay_on_device_) {
@@ -139,6 +140,7 @@ Status StepExecutor::run(const comm::StepPlan& plan, const StepBatch& batch, Ste
   const std::span<const ProgramEntry> program = cache_->find(shape).programs[static_cast<std::size_t>(plan.micro_batches - 1)];
   last_entry_ = &program.back();
   spans_->start(program);
+  device_spans_->start(program, parts_.observer != nullptr && parts_.observer->wants_device_times());
   {
     const set_forward_context scope(step_context_);
     // One micro-batch has nothing to overlap with: inline, no thread hop.
@@ -155,6 +157,7 @@ Status StepExecutor::run(const comm::StepPlan& plan, const StepBatch& batch, Ste
   costs_.exchanges_timed = !rows_stay_on_device_ || parts_.view->size() == 1;  // alone, rows go nowhere
   if (parts_.observer != nullptr) {
     spans_->tell(*parts_.observer, step_, plan.micro_batches > 1);
+    device_spans_->tell(*parts_.observer, step_);
   }
   costs_.wire_bytes -= wire_bytes_before;
   costs_.crossed_rows -= crossed_rows_before;
@@ -209,10 +212,13 @@ Status StepExecutor::run_inline(std::span<const ProgramEntry> program, StepGraph
       if (!stretches.empty() && stretches.front().begin == i) {
         last = stretches.front().end - 1;  // it neither takes an exchange's rows nor gives any: those stages are not captured
         show(entry);
+        device_spans_->is_graph(entry);
+        device_spans_->begin_of(entry).set(stream);
         stream.enqueue([graph = stretches.front().graph.get(), &stream]() -> Status {
           graph->launch(stream);
           return {};
         });
+        device_spans_->end_of(entry).set(stream);
         stretches = stretches.subspan(1);
       } else {
         take_rows(entry, stream);
@@ -257,20 +263,26 @@ void StepExecutor::enqueue(const ProgramEntry& entry, device::Stream& compute_st
 
 void StepExecutor::enqueue_sampling(device::Stream& stream) {
   if (sampling_.is_needed()) {
+    device_spans_->begin_of_sampling().set(stream);
     stream.enqueue([this, &stream]() -> Status {
       sampling_.enqueue(stream);
       return {};
     });
   }
+  device_spans_->end_of_step().set(stream);
 }
 
 void StepExecutor::take_rows(const ProgramEntry& entry, device::Stream& stream) {
+  const device::StreamMark begin = device_spans_->begin_of(entry);
   if (rows_stay_on_device_ && (entry.stage == Stage::kExperts || entry.stage == Stage::kWeigh)) {
-    exchange_of(entry).take(stream);
+    exchange_of(entry).take(stream, begin);
+  } else {
+    begin.set(stream);
   }
 }
 
 void StepExecutor::give_rows(const ProgramEntry& entry, device::Stream& stream) {
+  device_spans_->end_of(entry).set(stream);  // before what others wait for
   if (rows_stay_on_device_ && entry.stage == Stage::kExperts) {
     exchange_of(entry).computed(stream);
   }
@@ -385,6 +397,9 @@ Status StepExecutor::start_exchange(const ProgramEntry& entry) {
   show(entry);
   announce(dispatches ? CollectiveKind::kDispatch : CollectiveKind::kCombine, entry);
   comm::ExpertExchange& exchange = exchange_of(entry);
+  if (rows_stay_on_device_) {
+    exchange.mark_next(device_spans_->begin_of(entry), device_spans_->end_of(entry));
+  }
   Status status = dispatches
                       ? exchange.start_dispatch({.step = step_, .layer = entry.layer, .micro_batch = entry.micro_batch}, *get_forward_context().dp_metadata,
                                                 {.rows = parts_.transformer->routed_rows(entry.micro_batch),

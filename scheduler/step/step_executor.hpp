@@ -25,6 +25,7 @@
 #include "scheduler/step/sampling/step_sampling.hpp"
 #include "scheduler/step/step_cache.hpp"
 #include "scheduler/step/step_program.hpp"
+#include "scheduler/step/timing/device_spans.hpp"
 #include "scheduler/step/timing/stage_clock.hpp"
 #include "scheduler/step/timing/step_spans.hpp"
 
@@ -159,7 +160,11 @@ class StepExecutor final : private OverlappedStages {
   /// Of what an exchange sends the host reads experts' ids: with rows that stay on the device a combine needs nothing of it.
   [[nodiscard]] bool needs_result(const ProgramEntry& entry) const override { return !rows_stay_on_device_ || entry.stage == Stage::kDispatch; }
   [[nodiscard]] Status wait_for(device::Event& event) override { return in_step(event.wait(device_deadline())); }
-  [[nodiscard]] Status wait_for(device::Stream& stream) override { return in_step(stream.synchronize(device_deadline())); }
+  [[nodiscard]] Status wait_for(device::Stream& stream) override {
+    Status done = in_step(stream.synchronize(device_deadline()));
+    device_spans_->seen_done();
+    return done;
+  }
   [[nodiscard]] Deadline deadline() const override { return Deadline::after(options_.stall_timeout, parts_.watch); }
 
   StepExecutorParts parts_;
@@ -170,9 +175,10 @@ class StepExecutor final : private OverlappedStages {
   bool exchanges_run_ = false;                 ///< the device may wait for peers' rows of this step
   std::vector<MicroBatch> micro_batches_;
   std::unique_ptr<StepCache> cache_;
-  StageClock stage_clock_;              ///< the compute stream's, in split steps
-  std::optional<StepSpans> spans_;      ///< set by allocate
-  std::unique_ptr<StepGraphs> graphs_;  ///< null where there are none
+  StageClock stage_clock_;                   ///< the compute stream's, in split steps
+  std::optional<StepSpans> spans_;           ///< set by allocate
+  std::optional<DeviceSpans> device_spans_;  ///< the same
+  std::unique_ptr<StepGraphs> graphs_;       ///< null where there are none
   std::string graph_failure_;
   StepSampling sampling_;
   const ProgramEntry* last_entry_ = nullptr;  ///< of the step's program

@@ -4,6 +4,7 @@
 //         sections of the CUDA Runtime API 13.0 "Stream Management", "Event Management", "Memory Management", "Stream Ordered Memory Allocator", "Execution
 //         Control", "Error Handling"; [Sync] is its page "API synchronization behavior"; [Guide] the CUDA C++ Programming Guide 13.0.
 #include <array>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <latch>
@@ -111,6 +112,42 @@ TEST_P(Runtime, AskingEndsInSuccess) {
   }
   EXPECT_EQ(cudaEventQuery(event_), cudaSuccess);
   EXPECT_EQ(cudaStreamQuery(a_), cudaSuccess);
+}
+
+// [Event, cudaEventElapsedTime] "in milliseconds with a resolution of around 0.5 microseconds"; errors as it lists them.
+TEST_P(Runtime, TimeBetweenEventsIsThatOfTheWorkBetween) {
+  std::array<cudaEvent_t, 2> timed{};
+  for (cudaEvent_t& event : timed) {
+    ASSERT_EQ(cudaEventCreateWithFlags(&event, cudaEventDefault), cudaSuccess);
+  }
+  float ms = -1;
+  EXPECT_EQ(cudaEventElapsedTime(&ms, timed[0], timed[1]), cudaErrorInvalidResourceHandle) << "never recorded";
+  std::latch go(1);
+  ASSERT_EQ(cudaEventRecord(timed[0], a_), cudaSuccess);
+  ASSERT_EQ(cudaEventRecord(event_, a_), cudaSuccess);
+  ASSERT_EQ(cudaEventSynchronize(event_), cudaSuccess);
+  EXPECT_EQ(cudaEventElapsedTime(&ms, timed[0], timed[1]), cudaErrorInvalidResourceHandle) << "one of them never recorded";
+  ASSERT_EQ(cudaLaunchHostFunc(
+                a_, [](void* data) { static_cast<std::latch*>(data)->wait(); }, &go),
+            cudaSuccess);
+  ASSERT_EQ(cudaEventRecord(timed[1], a_), cudaSuccess);
+  EXPECT_EQ(cudaEventElapsedTime(&ms, timed[0], timed[1]), cudaErrorNotReady);
+  EXPECT_EQ(cudaEventElapsedTime(&ms, timed[0], event_), cudaErrorInvalidResourceHandle) << "no time is taken of one of them";
+  EXPECT_EQ(cudaEventElapsedTime(nullptr, timed[0], timed[0]), cudaErrorInvalidValue);
+  EXPECT_EQ(ms, -1.0F) << "after an error";
+  const auto begin = std::chrono::steady_clock::now();
+  while (std::chrono::steady_clock::now() - begin < std::chrono::milliseconds(2)) {  // of the device's time, which is to show
+  }
+  go.count_down();
+  ASSERT_EQ(cudaStreamSynchronize(a_), cudaSuccess);
+  ASSERT_EQ(cudaEventElapsedTime(&ms, timed[0], timed[1]), cudaSuccess);
+  EXPECT_GE(ms, 1.99F);
+  float back = 0;
+  ASSERT_EQ(cudaEventElapsedTime(&back, timed[1], timed[0]), cudaSuccess);
+  EXPECT_EQ(back, -ms);
+  for (const cudaEvent_t event : timed) {
+    EXPECT_EQ(cudaEventDestroy(event), cudaSuccess);
+  }
 }
 
 // [Pool, cudaMallocAsync] "The returned dptr must not be accessed until the allocation operation completes": in the stream's order, or behind an event.

@@ -4,7 +4,7 @@
 Method  Daemons under lockstep-run on the simulated runtime, with the embedded model. What is compared: greedy answers begin with the text that the reference
         implementation gives in float32, as far as each of its choices leads by a margin that bfloat16 cannot turn (tests/data/tiny_moe_golden.json says how
         far); the CPU's daemons are held to the same. Prompts are sent at once, so that they are batched. The device's metrics must have moved, and
-        steps have been launched as said. LOCKSTEP_TEST_NIGHTLY: every combination of ranks, graphs and micro-batches as well."""
+        steps have been launched as said; a second trace shows when the devices ran what. LOCKSTEP_TEST_NIGHTLY: every combination of ranks, graphs and micro-batches as well."""
 
 import concurrent.futures
 import contextlib
@@ -55,7 +55,9 @@ class Serve(unittest.TestCase):
         # Long: that simulated devices are slow on a busy machine is nothing to warn of.
         group = Group("--device", "cuda", "--stall-timeout", "100s", "--cuda-graphs", graphs, *options, ranks=ranks, variables=simulated(ranks, schedule))
         try:
+            self.assertEqual(self.device_lines(group), {}, "nobody has looked before")
             self.answers_like_the_reference(group)
+            self.shows_when_its_device_ran_what(group, communicator)
             for port in group.ports:
                 self.shows_its_device(port)
                 self.shows_its_graphs(port, graphs, split="--micro-batches" in options)
@@ -84,6 +86,29 @@ class Serve(unittest.TestCase):
                 text = answer.json["choices"][0]["text"]
                 self.assertTrue(text)
                 self.assertTrue(case["confident_text"].startswith(text), f"{case['prompt']!r}: {text!r}, expected the beginning of {case['confident_text']!r}")
+
+    def device_lines(self, group):
+        """The spans of a device of each rank, by rank and name of the line."""
+        trace = call(group.port, "GET", "/debug/trace?steps=10000").json
+        self.assertEqual(trace["metadata"]["missing"], [])
+        events = trace["traceEvents"]
+        names = {(event["pid"], event["tid"]): event["args"]["name"] for event in events if event["name"] == "thread_name"}
+        lines = {}
+        for event in events:
+            name = names.get((event["pid"], event.get("tid")), "")
+            if event["ph"] == "X" and name.startswith("device: "):
+                lines.setdefault((event["pid"], name), []).append(event)
+        return lines
+
+    def shows_when_its_device_ran_what(self, group, communicator):
+        lines = self.device_lines(group)
+        for rank in range(group.ranks):
+            self.assertTrue(lines.get((rank, "device: compute stream")), f"rank {rank}: {sorted(lines)}")
+            # Over MPI rows pass through the host's memory.
+            self.assertEqual((rank, "device: exchanges of micro-batch 0") in lines, communicator != "mpi", f"rank {rank}: {sorted(lines)}")
+        for line, spans in lines.items():
+            for before, after in itertools.pairwise(sorted(spans, key=lambda span: (span["ts"], span["ts"] + span["dur"]))):
+                self.assertGreaterEqual(after["ts"], before["ts"] + before["dur"] - 0.01, f"two at once on one stream, {line}")
 
     def shows_its_device(self, port):
         text = call(port, "GET", "/metrics").text

@@ -32,6 +32,7 @@ struct TeacherForcingOptions {
   GraphMode graphs = GraphMode::kNone;
   bool batch_invariant = true;  ///< see device::DeviceOptions
   comm::CombineMode combine = comm::CombineMode::kPerExpert;
+  scheduler::StepObserver* observer = nullptr;  ///< outlives the teacher
   comm::LocalGroupHooks hooks{};
   comm::LocalGroup* group = nullptr;  ///< to be rank `rank` of these instead of alone: then `create` is collective
   int world_size = 1;

@@ -173,6 +173,7 @@ Status DeviceExpertExchange::start_dispatch(const ExchangePosition& position, co
                  options_.hidden, options_.top_k);
   count_routed(routed.expert_ids);
   write_lists(routed.expert_ids);
+  begin_mark_.set(*stream_);
   pack(routed.rows.data(), pack_index_.size());  // no wait: who has seen the experts' ids has waited for the rows
   std::size_t offset = 0;
   for (std::size_t peer = 0; peer < members_; ++peer) {
@@ -308,6 +309,7 @@ Status DeviceExpertExchange::finish(const Deadline& deadline, std::string_view w
       return error;
     }
   }
+  end_mark_.set(*stream_);  // before what others wait for: who has seen that may ask for this
   stream_->record(*arrived_event_);
   return {};
 }
@@ -319,9 +321,10 @@ Status DeviceExpertExchange::finish_dispatch(const Deadline& deadline) {
   return {};
 }
 
-void DeviceExpertExchange::take(device::Stream& stream) {
+void DeviceExpertExchange::take(device::Stream& stream, const device::StreamMark& taken) {
   LOCKSTEP_CHECK(stage_ == Stage::kDispatched || stage_ == Stage::kIdle, "member {}: take at stage {}", me_, static_cast<int>(stage_));
   stream.wait_for(*arrived_event_);
+  taken.set(stream);
   if (take_index_.empty()) {
     return;
   }
@@ -342,6 +345,7 @@ Status DeviceExpertExchange::start_combine() {
   const std::span<const std::int32_t> positions = positions_.span(0, pairs);
   pack_index_.assign(positions.begin(), positions.end());
   stream_->wait_for(*computed_event_);
+  begin_mark_.set(*stream_);
   pack(outputs_.as<BFloat16>(), pairs);
   stage_ = Stage::kCombining;
   return start_messages(false);

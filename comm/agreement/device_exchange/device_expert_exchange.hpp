@@ -27,7 +27,11 @@ class DeviceExpertExchange final : public ExpertExchange, private DeviceMessageL
   [[nodiscard]] Status start_dispatch(const ExchangePosition& position, const DPMetadata& tokens, const RoutedRows& routed) override;
   [[nodiscard]] bool arrived() override;
   [[nodiscard]] Status finish_dispatch(const Deadline& deadline) override;
-  void take(device::Stream& stream) override;
+  void mark_next(const device::StreamMark& begin, const device::StreamMark& end) override {
+    begin_mark_ = begin;
+    end_mark_ = end;
+  }
+  void take(device::Stream& stream, const device::StreamMark& taken) override;
   [[nodiscard]] ReceivedRows received() const override {
     return {.rows = {received_.as<BFloat16>(), static_cast<std::size_t>(offsets_.back()) * hidden()}, .offsets = offsets_};
   }
@@ -119,6 +123,8 @@ class DeviceExpertExchange final : public ExpertExchange, private DeviceMessageL
   std::unique_ptr<device::Stream> stream_;         ///< packs; messages run on it
   std::unique_ptr<device::Event> computed_event_;  ///< outputs are written
   std::unique_ptr<device::Event> arrived_event_;   ///< messages are there
+  device::StreamMark begin_mark_;                  ///< of the exchange under way, or the next
+  device::StreamMark end_mark_;
   std::uint64_t wire_bytes_ = 0;
   std::uint64_t crossed_rows_ = 0;
 };

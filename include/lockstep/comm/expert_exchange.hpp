@@ -9,12 +9,12 @@
 #include "lockstep/comm/communicator.hpp"
 #include "lockstep/comm/group.hpp"
 #include "lockstep/core/bfloat16.hpp"
+#include "lockstep/device/stream_times.hpp"
 #include "lockstep/forward_context.hpp"
 
 namespace lockstep::device {
 class Device;
 class Ops;
-class Stream;
 }  // namespace lockstep::device
 
 namespace lockstep::comm {
@@ -87,9 +87,14 @@ class ExpertExchange {
   /// Moves the exchange that is under way on; true when its `finish_` would not wait, be it that it failed.      Cost  a look: to be called until it is true.
   [[nodiscard]] virtual bool arrived() = 0;
   [[nodiscard]] virtual Status finish_dispatch(const Deadline& deadline) = 0;
-  /// After each `finish_`, before received() or combined() is used: what `stream` is given from here on finds it there. Of the host's memory nothing has to be
-  /// done.
-  virtual void take(device::Stream& stream) { static_cast<void>(stream); }
+  /// Before a `start_`: where to mark that the device begins with that exchange, and that it has ended. In the host's memory nothing of it is a device's.
+  virtual void mark_next(const device::StreamMark& begin, const device::StreamMark& end) {
+    static_cast<void>(begin);
+    static_cast<void>(end);
+  }
+  /// After each `finish_`, before received() or combined() is used: what `stream` is given from here on finds it there; `taken` is set when nothing holds the
+  /// stream back any more. Of the host's memory nothing has to be done.
+  virtual void take(device::Stream& stream, const device::StreamMark& taken) { taken.set(stream); }
   /// Before start_combine: what `stream` was given so far writes outputs(), be it that it is still to run. Of the host's memory it has to be done.
   virtual void computed(device::Stream& stream) { static_cast<void>(stream); }
   /// Valid from finish_dispatch until the next start_dispatch.

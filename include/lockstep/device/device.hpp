@@ -12,6 +12,7 @@
 #include "lockstep/core/result.hpp"
 #include "lockstep/device/ops.hpp"
 #include "lockstep/device/stream.hpp"
+#include "lockstep/device/stream_times.hpp"
 
 namespace lockstep::device {
 
@@ -93,6 +94,12 @@ class Device {
   [[nodiscard]] virtual bool host_memory() const { return true; }
   /// What records work as graphs (lockstep/device/graph.hpp); null: this device has none.
   [[nodiscard]] virtual GraphMaker* graphs() { return nullptr; }
+  /// Times of its streams (lockstep/device/stream_times.hpp), for `points` of them; null: this device has none.
+  /// Errors  kInternal, kResourceExhausted: the device's.
+  [[nodiscard]] virtual Result<std::unique_ptr<StreamTimes>> make_stream_times(std::size_t points) {
+    static_cast<void>(points);
+    return std::unique_ptr<StreamTimes>();
+  }
   /// What is slower or missing here than it could be, and what to do; for the log. Empty where there is nothing to say.
   [[nodiscard]] virtual std::string remark() const { return {}; }
   /// Cost  a look at counters: never asks the device.

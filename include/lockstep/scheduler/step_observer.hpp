@@ -56,16 +56,17 @@ struct StepRecord {
   std::uint64_t crossed_rows = 0;     ///< rows sent to other members in this step
 };
 
-/// What a rank did in a step. kEmbed to kHead are the stages of the step program, in its order; kAttention includes routing, kHead the logits.
-enum class SpanKind : std::uint8_t { kPlan, kAgree, kEmbed, kAttention, kDense, kDispatch, kExperts, kCombine, kWeigh, kHead, kSample, kDeliver };
-inline constexpr std::size_t kSpanKindCount = 12;
+/// What a rank did in a step. kEmbed to kHead are the stages of the step program, in its order; kAttention includes routing, kHead the logits. kGraph: stages
+/// that a device ran as one piece.
+enum class SpanKind : std::uint8_t { kPlan, kAgree, kEmbed, kAttention, kDense, kDispatch, kExperts, kCombine, kWeigh, kHead, kSample, kDeliver, kGraph };
+inline constexpr std::size_t kSpanKindCount = 13;
 [[nodiscard]] std::string_view span_kind_name(SpanKind kind);  ///< "attention"; "unknown" for none of them
 
-/// Where it ran: a step that is not split runs on the step thread alone.
-enum class SpanLane : std::uint8_t { kStep, kCompute, kComm };
-inline constexpr std::size_t kSpanLaneCount = 3;
+/// Where it ran: a step that is not split runs on the step thread alone. On the lanes of a device's streams are its own times of what the others' spans launch.
+enum class SpanLane : std::uint8_t { kStep, kCompute, kComm, kDeviceCompute, kDeviceComm };
+inline constexpr std::size_t kSpanLaneCount = 5;
 
-/// From when to when, by the steady clock.
+/// From when to when, by the steady clock; a device's times are later by what the host took to see that the step was done.
 struct SpanRecord {
   SpanKind kind = SpanKind::kPlan;
   SpanLane lane = SpanLane::kStep;
@@ -120,6 +121,8 @@ class StepObserver {
   /// Each span of a step, once the step's stages have run: before its on_step, or never when the step fails. Of one lane in the order of time, but a plan that
   /// was made ahead lies before the stages of the step before.
   virtual void on_span(const SpanRecord&) {}
+  /// Asked before each step: whether spans on a device's lanes are wanted, which costs the device time stamps.
+  [[nodiscard]] virtual bool wants_device_times() const { return false; }
   virtual void on_divergence(std::string_view /*field*/) {}
 
  protected:

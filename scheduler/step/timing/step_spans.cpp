@@ -18,10 +18,6 @@ static_assert(static_cast<std::uint8_t>(SpanKind::kDispatch) - kFirstStage == st
 static_assert(static_cast<std::uint8_t>(SpanKind::kCombine) - kFirstStage == static_cast<std::uint8_t>(Stage::kCombine));
 static_assert(static_cast<std::uint8_t>(SpanKind::kHead) - kFirstStage == static_cast<std::uint8_t>(Stage::kHead));
 
-SpanKind span_kind(Stage stage) {
-  return static_cast<SpanKind>(kFirstStage + static_cast<std::uint8_t>(stage));
-}
-
 SpanLane span_lane(const ProgramEntry& entry, bool threaded) {
   if (!threaded) {
     return SpanLane::kStep;
@@ -31,9 +27,13 @@ SpanLane span_lane(const ProgramEntry& entry, bool threaded) {
 
 }  // namespace
 
+SpanKind span_kind(Stage stage) {
+  return static_cast<SpanKind>(kFirstStage + static_cast<std::uint8_t>(stage));
+}
+
 std::string_view span_kind_name(SpanKind kind) {
-  constexpr std::array<std::string_view, kSpanKindCount> kNames{"plan",    "agree",   "embed", "attention", "dense",  "dispatch",
-                                                                "experts", "combine", "weigh", "head",      "sample", "deliver"};
+  constexpr std::array<std::string_view, kSpanKindCount> kNames{"plan",    "agree", "embed", "attention", "dense",   "dispatch", "experts",
+                                                                "combine", "weigh", "head",  "sample",    "deliver", "graph"};
   const auto index = static_cast<std::size_t>(kind);
   return index < kNames.size() ? kNames[index] : "unknown";
 }

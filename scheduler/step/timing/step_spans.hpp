@@ -10,6 +10,8 @@
 
 namespace lockstep::scheduler {
 
+[[nodiscard]] SpanKind span_kind(Stage stage);
+
 struct ExchangeTimes {
   Duration dispatch{};
   Duration combine{};

@@ -238,6 +238,27 @@ TEST_P(StreamConformance, AnEventOutlivesItsStream) {
   EXPECT_TRUE(event->query());
 }
 
+TEST_P(StreamConformance, TimesFollowTheOrderOfStreamsWhereADeviceHasThem) {
+  const Result<std::unique_ptr<StreamTimes>> times = device_->make_stream_times(3);
+  ASSERT_TRUE(times) << times.error().message;
+  ASSERT_EQ(*times == nullptr, device_->host_memory()) << "a host's streams run when its clock says";
+  if (*times == nullptr) {
+    return;
+  }
+  const auto first = make_stream();
+  const auto second = make_thread_stream();
+  const auto event = device_->make_event();
+  (*times)->mark(0, *first);
+  first->record(*event);
+  second->wait_for(*event);
+  (*times)->mark(1, *second);
+  ASSERT_TRUE(second->synchronize(patience()));
+  const Result<Duration> between = (*times)->between(0, 1);
+  ASSERT_TRUE(between) << between.error().message;
+  EXPECT_GE(*between, Duration::zero());
+  EXPECT_FALSE((*times)->between(0, 2)) << "never marked";
+}
+
 std::string test_name(const ::testing::TestParamInfo<std::tuple<DeviceBackend, bool>>& info) {
   return std::string(std::get<0>(info.param).name) + (std::get<1>(info.param) ? "_inline" : "_thread");
 }

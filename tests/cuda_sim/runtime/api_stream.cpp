@@ -1,6 +1,7 @@
 // Streams and events.      Source  CUDA Runtime API 13.0: "Stream Management", "Event Management", "Stream synchronization behavior".
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 #include <map>
@@ -18,6 +19,7 @@
 
 struct CUevent_st {
   unsigned flags = 0;
+  [[nodiscard]] bool is_timed() const { return (flags & cudaEventDisableTiming) == 0; }
   std::mutex mutex;
   std::shared_ptr<cuda_sim::Operation> recorded;  ///< null: never, or in a capture
   cuda_sim::CapturedPoint captured;
@@ -61,6 +63,12 @@ CUresult wait_for_value(CUstream handle, CUdeviceptr address, cuuint32_t value, 
   // As a function of the host: it ends when the host has written the word, and needs no access to the device's memory.
   Scheduler::instance().enqueue(*stream, {.label = kCall, .run = run, .awaits = nullptr, .calls_host = true});
   return CUDA_SUCCESS;
+}
+
+/// Events that exist and whose time is taken.
+std::atomic<std::uint64_t>& timed_events() {
+  static std::atomic<std::uint64_t> count{0};
+  return count;
 }
 
 /// What an event stands for.
@@ -201,11 +209,13 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t handle, cudaHostFn_t function, void*
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   *event = new CUevent_st{.flags = flags, .mutex = {}, .recorded = nullptr, .captured = {}};
+  timed_events() += (*event)->is_timed() ? 1 : 0;
   return cudaSuccess;
 }
 
 /// "Any pending work is not affected."
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  timed_events() -= event->is_timed() ? 1 : 0;
   delete event;
   return cudaSuccess;
 }
@@ -246,6 +256,38 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   return cudaSuccess;
 }
 
+/// "If cudaEventRecord() has not been called on either event, then cudaErrorInvalidResourceHandle is returned. If cudaEventRecord() has been called on both
+/// events but one or both of them has not yet been completed, cudaErrorNotReady is returned. If either event was created with the cudaEventDisableTiming flag,
+/// then this function will return cudaErrorInvalidResourceHandle." Of events of a capture, what cudaErrorCapturedEvent says of itself.
+cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t start, cudaEvent_t end) {
+  if (ms == nullptr) {
+    return failed(cudaErrorInvalidValue);
+  }
+  const Point from = point_of(start);
+  const Point to = point_of(end);
+  for (const Point& point : {from, to}) {
+    if (const cudaError_t code = refuse_captured_event(point.captured); code != cudaSuccess) {
+      return code;
+    }
+  }
+  if (!start->is_timed() || !end->is_timed() || !from.recorded || !to.recorded) {
+    return failed(cudaErrorInvalidResourceHandle);
+  }
+  Scheduler& scheduler = Scheduler::instance();
+  // It is no way to poll: nothing is opened.
+  if (!scheduler.is_done(*from.recorded) || !scheduler.is_done(*to.recorded)) {
+    return failed(cudaErrorNotReady);
+  }
+  // "with a resolution of around 0.5 microseconds"
+  constexpr std::int64_t kTickNs = 512;
+  constexpr double kMsPerTick = static_cast<double>(kTickNs) / 1e6;
+  const auto tick = [&scheduler](const Operation& operation) {
+    return std::chrono::nanoseconds(scheduler.done_at(operation).time_since_epoch()).count() / kTickNs;
+  };
+  *ms = static_cast<float>(static_cast<double>(tick(*to.recorded) - tick(*from.recorded)) * kMsPerTick);
+  return cudaSuccess;
+}
+
 /// Of the driver's calls, that which the backend asks for.
 cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned /*version*/, unsigned long long /*flags*/,
                                              cudaDriverEntryPointQueryResult* result) {
@@ -266,6 +308,10 @@ std::uint64_t cuda_sim_host_waits() {
 }
 void cuda_sim_skip_host_wait(std::uint64_t ordinal) {
   Scheduler::instance().skip_host_wait(ordinal);
+}
+/// Not CUDA's: how many events exist whose time is taken.
+std::uint64_t cuda_sim_timed_events() {
+  return timed_events();
 }
 /// Not CUDA's: how often streams were made to wait for events, and such a wait that is taken away.
 std::uint64_t cuda_sim_event_waits() {

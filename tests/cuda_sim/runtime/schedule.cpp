@@ -200,6 +200,11 @@ bool Scheduler::is_done(const Operation& operation) {
   return operation.done;
 }
 
+std::chrono::steady_clock::time_point Scheduler::done_at(const Operation& operation) {
+  const std::scoped_lock lock(mutex_);
+  return operation.done_at;
+}
+
 void Scheduler::set_schedule(SchedulePolicy policy, std::uint64_t seed) {
   const std::scoped_lock lock(mutex_);
   policy_ = policy;
@@ -242,6 +247,7 @@ void Scheduler::serve(const std::shared_ptr<SimStream>& stream) {
     }
     lock.lock();
     operation->done = true;
+    operation->done_at = std::chrono::steady_clock::now();
     operation->run = nullptr;
     operation->awaits = nullptr;
     host_calls_pending_ -= operation->calls_host ? 1 : 0;

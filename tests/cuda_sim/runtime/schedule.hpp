@@ -1,6 +1,7 @@
 // Streams of the simulated runtime: each is a thread, and a gate before each piece of its work says when it may begin.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -28,6 +29,7 @@ struct Operation {
   bool open = false;  ///< it may begin
   int ticks = 0;      ///< calls of the runtime until it opens by itself; 0: not by itself
   bool done = false;
+  std::chrono::steady_clock::time_point done_at{};
   bool asked = false;    ///< the host has asked for it when it was not done
   bool skipped = false;  ///< a test has taken the host's wait for it away
 };
@@ -67,6 +69,8 @@ class Scheduler {
   [[nodiscard]] bool query(const std::shared_ptr<Operation>& operation);
   /// The same without asking: nothing is opened, and no wait counted.
   [[nodiscard]] bool is_done(const Operation& operation);
+  /// When it was done; it is.
+  [[nodiscard]] std::chrono::steady_clock::time_point done_at(const Operation& operation);
   /// Another schedule from here on, for work enqueued from now.
   void set_schedule(SchedulePolicy policy, std::uint64_t seed);
   /// How often the host had to wait: each piece of work counts once, when it is first asked for and not done.

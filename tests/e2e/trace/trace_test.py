@@ -14,12 +14,14 @@ from group import Group, GroupTest, call, complete, descendants  # noqa: E402
 
 STAGES = {"embed", "attention", "dispatch", "experts", "combine", "weigh", "head"}
 AROUND = {"plan", "agree", "sample", "deliver"}
+# Lines from here on are a device's; tests/cuda_sim/serve_test.py looks at them.
+HOST_LINES = 6
 
 
 def spans_of(port, steps, ranks="local"):
     answer = call(port, "GET", f"/debug/trace?ranks={ranks}&steps={steps}")
     assert answer.status == 200, answer.text
-    return [event for event in answer.json["traceEvents"] if event["ph"] == "X"]
+    return [event for event in answer.json["traceEvents"] if event["ph"] == "X" and event["tid"] < HOST_LINES]
 
 
 def agreements_of(spans, rank):

@@ -70,8 +70,8 @@ TEST(TraceReport, WhatNoRankSendsIsRefused) {
   EXPECT_FALSE(with_byte(16, 99));    // an end before the begin
   EXPECT_FALSE(with_byte(23, 0x7f));  // an end so late that a difference of two clocks would overflow
   EXPECT_FALSE(with_byte(31, 0xff));  // a negative step
-  EXPECT_THAT(with_byte(32, 12).error().message, HasSubstr("kind 12"));
-  EXPECT_THAT(with_byte(34, 3).error().message, HasSubstr("lane 3"));
+  EXPECT_THAT(with_byte(32, 13).error().message, HasSubstr("kind 13"));
+  EXPECT_THAT(with_byte(34, 5).error().message, HasSubstr("lane 5"));
   EXPECT_TRUE(with_byte(40, 100));    // off its core all the time
   EXPECT_FALSE(with_byte(40, 101));   // and longer than it lasted
   EXPECT_FALSE(with_byte(47, 0x80));  // a negative time off its core

@@ -120,6 +120,37 @@ TEST(TraceObserver, KeepsSpansAndPassesStepsOn) {
   EXPECT_EQ(counter.steps, 1);
 }
 
+TEST(TraceObserver, WantsTheDevicesTimesForAWhileAfterATraceWasTaken) {
+  StepCounter counter;
+  const TraceObserver observer(counter);
+  EXPECT_FALSE(observer.wants_device_times());
+  const TimePoint before = SteadyClock::instance().now();
+  EXPECT_TRUE(observer.ring().last_steps(1).empty());
+  EXPECT_TRUE(observer.ring().is_watched(before + kTraceWatched - std::chrono::seconds(1)));
+  EXPECT_FALSE(observer.ring().is_watched(SteadyClock::instance().now() + kTraceWatched));
+  EXPECT_TRUE(observer.wants_device_times());
+}
+
+TEST(ChromeTrace, ADevicesStreamsHaveLinesWhereItHasToldItsTimes) {
+  SpanRecord computes = span_of(7, 2);
+  computes.lane = SpanLane::kDeviceCompute;
+  SpanRecord travels = span_of(7, 3);  // of micro-batch 1
+  travels.lane = SpanLane::kDeviceComm;
+  const std::array ranks{RankTrace{.rank = 0, .spans = {span_of(7, 2)}}, RankTrace{.rank = 1, .spans = {computes, travels}}};
+  const boost::json::value trace = boost::json::parse(chrome_trace(ranks));
+  std::map<std::pair<std::int64_t, std::int64_t>, std::string> names;
+  std::vector<std::string> lines;
+  for (const boost::json::value& event : trace.at("traceEvents").as_array()) {
+    if (event.at("name").as_string() == "thread_name") {
+      names[{event.at("pid").as_int64(), event.at("tid").as_int64()}] = event.at("args").at("name").as_string();
+    } else if (event.at("ph").as_string() == "X") {
+      lines.push_back(names.at({event.at("pid").as_int64(), event.at("tid").as_int64()}));
+    }
+  }
+  EXPECT_THAT(lines, ::testing::ElementsAre("exchanges of micro-batch 0", "device: compute stream", "device: exchanges of micro-batch 1"));
+  EXPECT_EQ(names.count({0, 6}), 0U) << "a rank that computes on its host has no lines of a device";
+}
+
 TEST(ChromeTrace, IsJsonWithOneProcessARankOnOneClock) {
   const nanoseconds ahead(5'000'000'000'000'123);
   RankTrace first{.rank = 0, .spans = {span_of(7, 2)}};

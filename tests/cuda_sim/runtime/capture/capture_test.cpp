@@ -232,6 +232,18 @@ TEST_F(Capture, WaitingForACapturedEventSpoilsIt) {
   }
 }
 
+// The same; how long after another event it was cannot be asked of one that stands for no work.
+TEST_F(Capture, ACapturedEventHasNoTime) {
+  cudaEvent_t timed = nullptr;
+  ASSERT_EQ(cudaEventCreateWithFlags(&timed, cudaEventDefault), cudaSuccess);
+  begin();
+  ASSERT_EQ(cudaEventRecord(timed, a_), cudaSuccess);
+  float ms = 0;
+  EXPECT_EQ(cudaEventElapsedTime(&ms, timed, timed), cudaErrorCapturedEvent);
+  end_with(cudaErrorStreamCaptureInvalidated);
+  EXPECT_EQ(cudaEventDestroy(timed), cudaSuccess);
+}
+
 // [Types] cudaErrorStreamCaptureIsolation: "A dependency would have been created which crosses the capture sequence boundary."
 TEST_F(Capture, ItCannotWaitForWorkOutside) {
   ASSERT_EQ(cudaEventRecord(event_, b_), cudaSuccess);
