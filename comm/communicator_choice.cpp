@@ -43,6 +43,10 @@ Status can_use(const CommBackend& backend, const CommunicatorWish& wish, const C
   return backend.probe == nullptr ? Status{} : backend.probe(options);
 }
 
+Error refusal(std::string_view name, const std::string& why) {
+  return {ErrorCode::kUnsupported, fmt::format("--communicator {}: {}", name, why)};
+}
+
 std::string made_note(const Communicator& made, bool automatic) {
   const std::string reason = made.agreement_reason();
   return fmt::format("communicator {}{}: rows travel between the devices; the agreement by {}{}{}", made.transport(),
@@ -62,6 +66,12 @@ std::span<const std::string_view> communicator_names() {
     return all;
   }();
   return names;
+}
+
+Status check_communicator(const CommunicatorWish& wish, const CommOptions& options) {
+  const CommBackend& backend = device_backend();
+  const Status usable = wish.name == backend.name ? can_use(backend, wish, options) : Status{};
+  return usable ? usable : refusal(wish.name, usable.error().message);
 }
 
 Result<CommunicatorChoice> choose_communicator(std::unique_ptr<Communicator> hosts, const CommunicatorWish& wish, const CommOptions& options) {
@@ -89,7 +99,9 @@ Result<CommunicatorChoice> choose_communicator(std::unique_ptr<Communicator> hos
   }
   const std::string why = usable ? fmt::format("rank {} cannot use {}; its log says why", votes.unable_rank, backend.name) : usable.error().message;
   if (wanted && !automatic) {
-    return Error{ErrorCode::kUnsupported, fmt::format("--communicator {}: {}", wish.name, why), votes.unable_rank};
+    Error error = refusal(wish.name, why);
+    error.rank = votes.unable_rank;
+    return error;
   }
   // On hosts, and where it was asked for, there is nothing to explain.
   std::string note = wanted && wish.computes_on_device ? fmt::format("communicator {}: rows pass through the host's memory, as {}", kept, why) : std::string();

@@ -1,12 +1,15 @@
 #include "daemon/group/group_start.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <span>
 
 #include <fmt/format.h>
 
 #include "daemon/files/regular_file.hpp"
+#include "lockstep/core/bfloat16.hpp"
 #include "lockstep/core/hash.hpp"
 #include "lockstep/device/device.hpp"
 
@@ -45,6 +48,27 @@ Status check_ports(const DaemonOptions& options, int local_size) {
     }
   }
   return {};
+}
+
+/// The largest message of MPI between two ranks: the answers to a full step of rows.
+Status check_messages(const DaemonOptions& options, int ranks, const model::ModelConfig& config) {
+  constexpr std::int64_t kBytesMax = std::numeric_limits<int>::max();
+  constexpr std::int64_t kHeaderBytes = 4096;  // more than it is
+  if (ranks == 1 || config.expert_count == 0) {
+    return {};
+  }
+  const std::int64_t experts_of_a_rank = (config.expert_count + ranks - 1) / ranks;
+  const std::int64_t pairs_of_a_row = std::min<std::int64_t>(config.experts_per_token, experts_of_a_rank);
+  const std::int64_t bytes_of_a_pair = config.hidden_size * std::int64_t{sizeof(BFloat16)} + std::int64_t{sizeof(std::int64_t)};
+  const std::int64_t rows_max = (kBytesMax - kHeaderBytes) / (pairs_of_a_row * bytes_of_a_pair);
+  if (options.max_num_batched_tokens <= rows_max) {
+    return {};
+  }
+  return Error{
+      ErrorCode::kInvalidArgument,
+      fmt::format("--max-num-batched-tokens is {}: the answers to so many rows, {} experts each, are more than the {} bytes of a message of MPI; give at "
+                  "most {}",
+                  options.max_num_batched_tokens, pairs_of_a_row, kBytesMax, rows_max)};
 }
 
 }  // namespace
@@ -118,8 +142,10 @@ scheduler::EngineOptions engine_options(const DaemonOptions& options) {
 
 Status check_start(const DaemonOptions& options, const comm::LaunchInfo& launch, const model::ModelConfig& config, std::int64_t host_memory_bytes) {
   LOCKSTEP_RETURN_IF_ERROR(check_ports(options, launch.local_size));
+  bool by_mpi = options.communicator == "mpi";  // else rows may stay on devices
   if (options.device != device::kAutoDevice) {
     LOCKSTEP_ASSIGN_OR_RETURN(const device::DeviceBackend* const backend, device::find_device_backend(options.device));
+    by_mpi = by_mpi || backend->host_memory;
     if (backend->host_memory && options.cuda_graphs.value_or(GraphMode::kNone) != GraphMode::kNone) {
       return Error{
           ErrorCode::kInvalidArgument,
@@ -129,6 +155,9 @@ Status check_start(const DaemonOptions& options, const comm::LaunchInfo& launch,
   }
   const scheduler::EngineOptions engine = engine_options(options);
   LOCKSTEP_RETURN_IF_ERROR(scheduler::check_engine_options(engine, config, launch.world_size));
+  if (by_mpi) {
+    LOCKSTEP_RETURN_IF_ERROR(check_messages(options, launch.world_size, config));
+  }
   const std::int64_t cache_bytes = scheduler::kv_cache_bytes_used(engine, config);
   if (cache_bytes > host_memory_bytes / launch.local_size) {
     return Error{ErrorCode::kInvalidArgument,

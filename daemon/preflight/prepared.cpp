@@ -13,14 +13,20 @@
 
 #include "daemon/group/group_start.hpp"
 #include "daemon/preflight/environment_checks.hpp"
+#include "lockstep/comm/communicator_choice.hpp"
 #include "lockstep/core/bfloat16.hpp"
 #include "lockstep/device/device.hpp"
 
 namespace lockstep::daemon {
 namespace {
 
+/// Of ranks that are only thought of, the last one: it needs the most devices.
+int asking_rank(const comm::LaunchInfo& launch) {
+  return launch.launcher == kAssumedLauncher ? launch.local_size - 1 : launch.local_rank;
+}
+
 device::DeviceOptions device_options(const Prepared& prepared) {
-  return {.local_rank = prepared.launch.local_rank,
+  return {.local_rank = asking_rank(prepared.launch),
           .local_size = prepared.launch.local_size,
           .core_count = prepared.facts.cores_per_rank,
           .batch_invariant = prepared.options.batch_invariant};
@@ -42,6 +48,16 @@ Status choose_device(Prepared& prepared, spdlog::logger& logger) {
   }
   prepared.options.device = choice.backend->name;
   return {};
+}
+
+/// A rank alone has nobody to talk to, whatever it is told to do that by.
+Status check_communicator(const Prepared& prepared) {
+  if (prepared.launch.world_size == 1) {
+    return {};
+  }
+  comm::CommOptions options{.launch = prepared.launch};
+  options.launch.local_rank = asking_rank(prepared.launch);
+  return comm::check_communicator({.name = prepared.options.communicator, .computes_on_device = !computes_in_host_memory(prepared.options.device)}, options);
 }
 
 /// Bytes that `ops` packs a matrix into, for each of its weights: the layout is the device's own affair.
@@ -95,6 +111,7 @@ Result<Prepared> prepare(DaemonOptions options, const comm::LaunchInfo& launch, 
   if (!on_host && computes_in_host_memory(prepared.options.device)) {  // "auto" has become the host
     LOCKSTEP_RETURN_IF_ERROR(check_start(prepared.options, launch, prepared.model.config, prepared.host_memory_bytes));
   }
+  LOCKSTEP_RETURN_IF_ERROR(check_communicator(prepared));
   LOCKSTEP_RETURN_IF_ERROR(ask_device(prepared, logger));
   return prepared;
 }

@@ -63,6 +63,26 @@ class Device(unittest.TestCase):
         done = check("cuda", LD_LIBRARY_PATH=SIMULATED, LOCKSTEP_SIM_DEVICES="2", **mpirun, LOCKSTEP_GROUP_SECRET="x")
         self.refused(done, "this is rank 2 of 3 on this host, and CUDA shows 2 devices")
 
+    def test_fewer_devices_than_ranks_that_are_thought_of(self):
+        devices = {"LD_LIBRARY_PATH": SIMULATED, "LOCKSTEP_SIM_DEVICES": "2"}
+        self.refused(check("cuda", "--assume-ranks", "3", **devices), "this is rank 2 of 3 on this host, and CUDA shows 2 devices")
+        self.assertEqual(check("cuda", "--assume-ranks", "2", **devices).returncode, 0)
+
+    def test_a_communicator_that_is_not_there(self):
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            shutil.copy(BINARY, root / "lockstepd")
+            shutil.copytree(BINARY.parent / "model", root / "model")
+            (root / "plugins").mkdir()
+            shutil.copy(BINARY.parent / "plugins/liblockstep_cuda.so", root / "plugins")
+            named = ("--communicator", "nccl", "--assume-ranks", "2")
+            devices = {"LD_LIBRARY_PATH": SIMULATED, "LOCKSTEP_SIM_DEVICES": "2", "binary": root / "lockstepd"}
+            for what in ("--check", "--dry-run"):
+                done = check("cuda", *named, what=what, **devices)
+                self.assertEqual(done.returncode, 2, done.stderr)
+                self.assertIn("--communicator nccl: the NCCL communicator (liblockstep_nccl.so) is not in", done.stderr)
+                self.assertEqual(check("cuda", "--assume-ranks", "2", what=what, **devices).returncode, 0)
+
     def test_a_device_that_is_there_is_taken_and_named(self):
         for device in ("auto", "cuda"):
             done = check(device, LD_LIBRARY_PATH=SIMULATED)

@@ -66,6 +66,18 @@ class Preflight(unittest.TestCase):
             (model / file).write_bytes((model / file).read_bytes()[:-1000])
             self.refused(run(BINARY, "--check", "--model", str(model)), file)
 
+    def test_what_a_group_cannot_talk_by_is_named_by_check_dry_run_and_start(self):
+        no_gpu = "--communicator nccl: this rank does not compute on a GPU: give --device cuda"
+        on_the_cpu = ("--device", "cpu", "--cuda-graphs", "none")
+        nccl = ("--communicator", "nccl", *on_the_cpu)
+        for what in ("--check", "--dry-run"):
+            self.refused(run(BINARY, what, "--assume-ranks", "2", *nccl), no_gpu)
+            self.good(run(BINARY, what, *nccl))  # alone there is nobody to talk to
+        self.refused(run(LAUNCHER, "-n", "2", "--", BINARY, *nccl), no_gpu)
+        model = str(self.model(hidden_size=4096))
+        long = ("--model", model, "--load-format", "dummy", "--max-num-batched-tokens", "1000000", "--communicator", "mpi", *on_the_cpu)
+        self.refused(run(BINARY, "--check", "--assume-ranks", "2", *long), "--max-num-batched-tokens is 1000000", "of a message of MPI; give at most")
+
     def test_check_names_addresses_that_cannot_be_had(self):
         away = "203.0.113.7"  # of a network that is for documentation alone
         self.refused(run(BINARY, "--check", "--host", away), f"--port: cannot listen on {away}")

@@ -20,6 +20,10 @@ struct CommunicatorWish {
   bool computes_on_device = false;            ///< this rank has a device with memory of its own
 };
 
+/// Whether this rank can use the communicator that is wished for by name, before it meets the others.
+/// Errors  as choose_communicator's about this rank.      Cost  may open a plugin.
+[[nodiscard]] Status check_communicator(const CommunicatorWish& wish, const CommOptions& options);
+
 struct CommunicatorChoice {
   std::unique_ptr<Communicator> communicator;
   std::string note;  ///< for the log: which and why; empty where there was nothing to choose

@@ -71,6 +71,19 @@ TEST(CommunicatorChoice, TheDevicesByNameIsAnErrorWhereItCannotBeUsed) {
   EXPECT_THAT(choices.front().error().message, HasSubstr("--device cuda"));
 }
 
+TEST(CommunicatorChoice, ARankKnowsAloneWhatItCannotUse) {
+  const CommOptions options{.plugin_folder = "/nonexistent"};
+  for (const bool on_device : {false, true}) {
+    EXPECT_TRUE(check_communicator({.name = "auto", .computes_on_device = on_device}, options));
+    EXPECT_TRUE(check_communicator({.name = "mpi", .computes_on_device = on_device}, options));
+    const Status refused = check_communicator({.name = "nccl", .computes_on_device = on_device}, options);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, ErrorCode::kUnsupported);
+    EXPECT_THAT(refused.error().message, HasSubstr(on_device ? "--communicator nccl: the NCCL communicator (liblockstep_nccl.so) is not in /nonexistent"
+                                                             : "--communicator nccl: this rank does not compute on a GPU: give --device cuda"));
+  }
+}
+
 TEST(CommunicatorChoice, RanksWithDifferentWishesRefuseEachOther) {
   for (const Result<CommunicatorChoice>& choice : choose([](int rank) { return CommunicatorWish{.name = rank == 1 ? "mpi" : "auto"}; })) {
     ASSERT_FALSE(choice);

@@ -22,6 +22,7 @@
 namespace lockstep::daemon {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 comm::EnvironmentReader secret_in_environment(std::optional<std::string> value) {
@@ -87,6 +88,33 @@ TEST(StartCheck, WhatCannotWorkIsNamedBeforeAnyPortOpens) {
     EXPECT_EQ(status.error().code, ErrorCode::kInvalidArgument);
     EXPECT_THAT(status.error().message, HasSubstr(each.name));
   }
+}
+
+TEST(StartCheck, TheAnswersToAStepFitAMessageOfMpi) {
+  const model::ModelConfig config{.hidden_size = 4096,
+                                  .layer_count = 4,
+                                  .query_heads = 8,
+                                  .kv_heads = 8,
+                                  .head_size = 128,
+                                  .context_length = 1024,
+                                  .expert_count = 16,
+                                  .experts_per_token = 8};
+  constexpr std::int64_t kMemory = std::int64_t{8} << 30;
+  DaemonOptions options;
+  // 8 rows of 4096 values of 2 bytes and a pair of 8 bytes each, and the header: 2^31 - 1 bytes hold 32735.
+  options.max_num_batched_tokens = 32735;
+  EXPECT_TRUE(check_start(options, kTwoRanks, config, kMemory));
+  options.max_num_batched_tokens = 32736;
+  const Status refused = check_start(options, kTwoRanks, config, kMemory);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, AllOf(HasSubstr("--max-num-batched-tokens is 32736"), HasSubstr("give at most 32735")));
+  comm::LaunchInfo alone = kTwoRanks;
+  alone.world_size = alone.local_size = 1;
+  EXPECT_TRUE(check_start(options, alone, config, kMemory)) << "sends no messages";
+  options.device = "cuda";
+  EXPECT_TRUE(check_start(options, kTwoRanks, config, kMemory)) << "rows may stay on devices";
+  options.communicator = "mpi";
+  EXPECT_FALSE(check_start(options, kTwoRanks, config, kMemory));
 }
 
 TEST(StartCheck, PortsAreOfNoConcernWhenTheKernelChoosesThem) {
