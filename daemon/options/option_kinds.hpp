@@ -24,6 +24,7 @@ struct OptionKind {
   bool (*apply)(std::string_view text, DaemonOptions& options);  ///< one value; false: it is not what is expected. Of a list, called for each.
   std::vector<std::string> (*choices)() = nullptr;               ///< all values, where they can be counted up
   void (*clear)(DaemonOptions& options) = nullptr;               ///< set for a list: called before the first value
+  std::string (*nearest)(std::string_view text) = nullptr;       ///< of a number that is not taken, the nearest that is; "" of what is no number
   bool is_switch = false;                                        ///< "--name" alone means "--name true"
   bool is_secret = false;                                        ///< messages do not repeat the value
 };
@@ -58,7 +59,8 @@ constexpr OptionKind whole_number() {
                 const auto value = read_integer(text, kLow, kHigh);
                 options.*kMember = static_cast<OptionMember<kMember>>(value.value_or(0));
                 return value.has_value();
-              }};
+              },
+          .nearest = [](std::string_view text) { return nearest_integer(text, kLow, static_cast<std::uint64_t>(kHigh)); }};
 }
 
 /// A whole number from kLow on.
@@ -85,7 +87,8 @@ constexpr OptionKind duration() {
                 const auto value = read_duration(text);
                 options.*kMember = value.value_or(Duration::zero());
                 return value.has_value();
-              }};
+              },
+          .nearest = nearest_duration};
 }
 
 /// A number of bytes, at least 1.
@@ -98,7 +101,8 @@ constexpr OptionKind byte_size() {
                 const auto value = read_byte_size(text);
                 options.*kMember = value.value_or(0);
                 return value.has_value();
-              }};
+              },
+          .nearest = nearest_byte_size};
 }
 
 /// Any text but the empty one. kWhat names it: "the path of a file".

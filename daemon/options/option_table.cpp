@@ -5,6 +5,7 @@
 #include <array>
 #include <cctype>
 #include <charconv>
+#include <limits>
 #include <utility>
 
 #include "lockstep/comm/communicator_choice.hpp"
@@ -51,7 +52,8 @@ constexpr OptionKind unsigned_seed() {
                 const auto value = read_unsigned(text);
                 options.dummy_seed = value.value_or(0);
                 return value.has_value();
-              }};
+              },
+          .nearest = [](std::string_view text) { return nearest_integer(text, 0, std::numeric_limits<std::uint64_t>::max()); }};
 }
 
 std::vector<std::string> device_names() {

@@ -55,10 +55,15 @@ Status apply(const OptionLine& line, const Setting& setting, DaemonOptions& opti
       continue;
     }
     const std::vector<std::string> choices = line.kind.choices == nullptr ? std::vector<std::string>() : line.kind.choices();
-    const std::string nearest = nearest_name(value, choices);
+    const std::string name = nearest_name(value, choices);
+    const std::string number = line.kind.nearest == nullptr ? nearest_number(value, choices) : line.kind.nearest(value);
     const std::string shown = line.kind.is_secret ? "a value" : fmt::format("\"{}\"", value);
-    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: {} (set {}) is not {}{}", option_flag(line.name), shown, setting.source, line.kind.expected(),
-                                                          nearest.empty() ? "" : fmt::format("; did you mean \"{}\"?", nearest))};
+    // Numbers first: by its letters 3 is as near to 1 as to 2.
+    const std::string advice = !number.empty() ? fmt::format("; the nearest valid value is {}", number)
+                               : !name.empty() ? fmt::format("; did you mean \"{}\"?", name)
+                                               : "";
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{}: {} (set {}) is not {}{}", option_flag(line.name), shown, setting.source, line.kind.expected(), advice)};
   }
   return {};
 }

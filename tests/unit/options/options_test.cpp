@@ -2,6 +2,7 @@
 // Method: parse_options with made-up arguments and environments.
 #include "daemon/options/options.hpp"
 
+#include <array>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -11,6 +12,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "daemon/options/option_table.hpp"
 #include "daemon/options/values/values.hpp"
 
 namespace lockstep::daemon {
@@ -170,6 +172,67 @@ TEST_F(Options, BadValueIsNamedWithItsSourceAndWhatIsExpected) {
   EXPECT_THAT(bad({"--config", config_file("kv-cache-memory = lots\n")}),
               HasSubstr(R"(--kv-cache-memory: "lots" (set in )" + config_file("kv-cache-memory = lots\n") +
                         " line 1) is not a size from 1 byte to 8388607T, such as 256M or 2G"));
+}
+
+TEST_F(Options, ANumberThatIsNotTakenIsAnsweredWithTheNearestThatIs) {
+  struct Bad {
+    const char* option;
+    const char* value;
+    const char* nearest;
+  };
+  constexpr std::array kAll{Bad{"port", "70000", "65535"},
+                            Bad{"port", "-1", "0"},
+                            Bad{"port", "8000.4", "8000"},
+                            Bad{"port", "8e3", "8000"},
+                            Bad{"port", "99999999999999999999999999", "65535"},
+                            Bad{"port", "1e999", "65535"},
+                            Bad{"port", "-1e999", "0"},
+                            Bad{"port", "1e-999", "0"},
+                            Bad{"max-num-seqs", "0", "1"},
+                            Bad{"max-num-seqs", "2147483648", "2147483647"},
+                            Bad{"gather-rows", "-3", "0"},
+                            Bad{"assume-ranks", "4097", "4096"},
+                            Bad{"dummy-seed", "18446744073709551616", "18446744073709551615"},
+                            Bad{"dummy-seed", "-1", "0"},
+                            Bad{"kv-cache-memory", "0", "1"},
+                            Bad{"kv-cache-memory", "-5G", "1"},
+                            Bad{"kv-cache-memory", "8388608T", "8388607T"},
+                            Bad{"kv-cache-memory", "1.5K", "1536"},
+                            Bad{"stall-timeout", "0", "1ms"},
+                            Bad{"stall-timeout", "0.5ms", "1ms"},
+                            Bad{"stall-timeout", "-10s", "1ms"},
+                            Bad{"stall-timeout", "721h", "720h"},
+                            Bad{"stall-timeout", "1e999s", "720h"},
+                            Bad{"micro-batches", "3", "2"},
+                            Bad{"micro-batches", "8", "4"}};
+  for (const Bad& each : kAll) {
+    const std::string ending = std::string("; the nearest valid value is ") + each.nearest;
+    const std::string line = std::string(each.option) + " = " + each.value + "\n";
+    const std::string flag = std::string("--") + each.option;
+    for (const std::string& message : {bad({flag + "=" + each.value}), bad({"--config", config_file(line)})}) {
+      EXPECT_THAT(message, HasSubstr(ending)) << each.value;
+      EXPECT_THAT(message, HasSubstr(flag + ": \"" + each.value + "\" (set ")) << each.value;
+    }
+    environment_ = {{option_variable(each.option), each.value}};
+    EXPECT_THAT(bad({}), HasSubstr(ending)) << each.value;
+    environment_.clear();
+  }
+  for (const char* none : {"nan", "7x", "", "0x10", "+5"}) {
+    EXPECT_THAT(bad({std::string("--port=") + none}), ::testing::Not(HasSubstr("nearest"))) << none << ": no number";
+  }
+}
+
+TEST_F(Options, EveryValueThatIsNamedAsNearestIsTaken) {
+  for (const OptionLine& line : option_table()) {
+    if (line.kind.nearest == nullptr) {
+      continue;
+    }
+    for (const char* beyond : {"-1", "1e999"}) {
+      DaemonOptions options;
+      EXPECT_FALSE(line.kind.apply(beyond, options)) << line.name;
+      EXPECT_TRUE(line.kind.apply(line.kind.nearest(beyond), options)) << line.name << " " << line.kind.nearest(beyond);
+    }
+  }
 }
 
 TEST_F(Options, ValueThatIsMissingOrEmptyIsNamed) {
