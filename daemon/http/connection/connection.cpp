@@ -1,5 +1,6 @@
 #include "daemon/http/connection/connection.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -12,9 +13,11 @@
 namespace lockstep::daemon {
 namespace {
 
-// A close with unread input makes the kernel send a reset, which may overtake our answer: so read on for a while, but not for ever.
-constexpr std::size_t kLingerBytes = std::size_t{8} << 20;
-constexpr auto kLingerTime = std::chrono::seconds(2);
+// A close with unread input makes the kernel send a reset, which may overtake our answer, or meet a client that sends all of its request before it reads: so
+// read on, but not for ever. The bytes are those of a body far above every limit here.
+constexpr std::size_t kLingerBytes = std::size_t{64} << 20;
+constexpr auto kLingerPause = std::chrono::seconds(2);  // without a byte
+constexpr auto kLingerTime = std::chrono::seconds(30);
 
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 constexpr std::string_view kStreamPing = ": ping\n\n";
@@ -237,6 +240,7 @@ void Connection::on_input(bool ended) {
       if (ended || lingered_bytes_ > kLingerBytes) {
         close();
       } else {
+        deadline_ = std::min(linger_until_, now() + kLingerPause);
         wire_.read(shared_from_this());
       }
       break;
@@ -293,7 +297,8 @@ void Connection::after_flush() {
 
 void Connection::linger() {
   phase_ = Phase::kLingering;
-  deadline_ = now() + kLingerTime;
+  linger_until_ = now() + kLingerTime;
+  deadline_ = now() + kLingerPause;
   wire_.end_output();
   wire_.consume(wire_.input().size());
   wire_.read(shared_from_this());

@@ -73,6 +73,7 @@ class Connection final : public WireOwner, public std::enable_shared_from_this<C
   RouteMatch match_;                        ///< of the request that is being read
   std::shared_ptr<ExchangeImpl> exchange_;  ///< shared with its handler, which may answer after this connection is gone
   std::size_t lingered_bytes_ = 0;
+  TimePoint linger_until_{};
   Phase phase_ = Phase::kIdle;
   TimePoint idle_since_{};
   TimePoint deadline_ = TimePoint::max();

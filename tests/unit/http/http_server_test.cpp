@@ -115,6 +115,16 @@ TEST_F(HttpServerTest, BodyBeyondTheLimitIs413WithoutBeingRead) {
   EXPECT_EQ(exact.post("/size", std::string(1000, 'x')).body, "1000");
 }
 
+TEST_F(HttpServerTest, AClientThatSendsABodyFarBeyondTheLimitBeforeItReadsGetsItsAnswer) {
+  HttpLimits limits;
+  limits.body_bytes = 1000;
+  serve_pages(limits);
+  constexpr std::size_t kBytes = std::size_t{24} << 20;  // more than the buffers of both sides hold
+  HttpClient client(port_);
+  EXPECT_TRUE(client.send("POST /size HTTP/1.1\r\nHost: t\r\nContent-Length: " + std::to_string(kBytes) + "\r\n\r\n" + std::string(kBytes, 'x')));
+  EXPECT_EQ(client.read_response().status, 413);
+}
+
 TEST_F(HttpServerTest, ManyTinyChunksAreOneBody) {
   serve_pages();
   HttpClient client(port_);
