@@ -158,7 +158,14 @@ void Connection::reject(const RequestRefusal& refusal) {
   const HeadOptions head{
       .status = refusal.status, .content_type = response.content_type, .body_bytes = response.body.size(), .keep_alive = false, .request_id = request_id};
   const std::string bytes = make_response_head(head, state_->options.headers, response.headers) + response.body;
-  state_->report({.route = kNoRoute, .method = "none", .status = refusal.status, .bytes = bytes.size(), .remote = remote_, .request_id = request_id});
+  const HttpRequest& known = reader_.head();  // nothing, where the head was not whole
+  const bool has_head = !known.method.empty();
+  state_->report({.route = has_head ? state_->router.match(known).label : kNoRoute,
+                  .method = has_head ? std::string_view(known.method) : "none",
+                  .status = refusal.status,
+                  .bytes = bytes.size(),
+                  .remote = remote_,
+                  .request_id = request_id});
   body_place_.reset();
   phase_ = Phase::kFlushing;
   deadline_ = TimePoint::max();

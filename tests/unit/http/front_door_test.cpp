@@ -23,6 +23,7 @@ class CountingObserver final : public HttpObserver {
   }
   void on_response(const ResponseFacts& facts) override {
     last_route = facts.route;
+    last_method = facts.method;
     last_status = facts.status;
     last_bytes = facts.bytes;
     last_remote = facts.remote;
@@ -31,6 +32,7 @@ class CountingObserver final : public HttpObserver {
   std::size_t sends = 0;
   std::size_t sent_bytes = 0;
   std::string last_route;
+  std::string last_method;
   std::string last_remote;
   std::size_t last_bytes = 0;
   int last_status = 0;
@@ -154,6 +156,35 @@ TEST_F(FrontDoor, PageOfAnAllowedOriginMayAskAndReadAndAnotherMayNot) {
     const ClientResponse response = client.read_response();
     EXPECT_FALSE(response.headers.contains("access-control-allow-origin")) << other;
     EXPECT_EQ(response.headers.at("vary"), "Origin") << other;
+  }
+}
+
+TEST_F(FrontDoor, ARefusalIsReportedUnderTheRouteThatWasAskedForWhereThatIsKnown) {
+  HttpLimits limits;
+  limits.body_bytes = 1000;
+  limits.header_bytes = 2000;
+  open({.limits = limits, .host_names = HostNames(std::vector<std::string>{})}, *ApiKeys::create({"secret"}));
+  struct Refused {
+    std::string request;
+    int status;
+    std::string route;
+    std::string method;
+  };
+  const std::string key = "Host: localhost\r\nAuthorization: Bearer secret\r\n";
+  const std::vector<Refused> all{{"POST /size HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 401, "/size", "POST"},
+                                 {"POST /size HTTP/1.1\r\n" + key + "Content-Length: 1001\r\n\r\n", 413, "/size", "POST"},
+                                 {"POST /size HTTP/1.1\r\n" + key + "Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", 415, "/size", "POST"},
+                                 {"POST /size HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\n\r\n", 403, "/size", "POST"},
+                                 {"POST /siz HTTP/1.1\r\n" + key + "Content-Length: 1001\r\n\r\n", 413, "none", "POST"},
+                                 {"GET /page HTTP/1.1\r\n" + key + "X-Long: " + std::string(3000, 'x') + "\r\n\r\n", 431, "none", "none"},
+                                 {"no HTTP\r\n\r\n", 400, "none", "none"}};
+  for (const Refused& refused : all) {
+    HttpClient client(port_);
+    client.send(refused.request);
+    EXPECT_EQ(client.read_response().status, refused.status);
+    EXPECT_EQ(on_asio([this] { return observer_.last_status; }), refused.status);
+    EXPECT_EQ(on_asio([this] { return observer_.last_route; }), refused.route) << refused.status;
+    EXPECT_EQ(on_asio([this] { return observer_.last_method; }), refused.method) << refused.status;
   }
 }
 
