@@ -306,6 +306,10 @@ Status DeviceExpertExchange::finish(const Deadline& deadline, std::string_view w
     if (Status status = messages_->wait_until_enqueued(ticket_, deadline); !status) {
       Error error = std::move(status).error();
       error.message = fmt::format("{} of step {}, layer {}, micro-batch {}: {}", what, position_.step, position_.layer, position_.micro_batch, error.message);
+      if (stage_ == Stage::kDispatching && error.code == ErrorCode::kDiverged && error.rank && *error.rank >= 0 && *error.rank < static_cast<int>(members_)) {
+        const ExpectedMessage agreed = expected_from(static_cast<std::size_t>(*error.rank));
+        error.message += fmt::format("; by our plan member {} may send at most {} rows and {} pairs", *error.rank, agreed.rows_max, agreed.pairs_max);
+      }
       return error;
     }
   }

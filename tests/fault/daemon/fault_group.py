@@ -23,8 +23,8 @@ BINARY = os.environ.get("LOCKSTEP_FAULT_BINARY", str(REPOSITORY / "build/release
 LAUNCHER = os.environ.get("LOCKSTEP_FAULT_LAUNCHER", str(REPOSITORY / "scripts/lockstep-run"))
 TIMES = pathlib.Path(os.environ.get("LOCKSTEP_FAULT_TIMES", str(REPOSITORY / "build/release/fault_times.json")))
 
-# What a device does in a millisecond takes a simulated one a second.
-STALL_SECONDS = 2.0 if ON_CPU else 6.0
+# What a device does in a millisecond takes a simulated one a second. Shorter than a sleeping group's keep-alive: who is given up is given up asleep.
+STALL_SECONDS = 2.0 if ON_CPU else 4.0
 START_SECONDS = 4.0 if ON_CPU else 30.0
 # What a busy machine may add to any bound. The times that were taken are in the table.
 SLACK_SECONDS = 5.0 if ON_CPU else 20.0

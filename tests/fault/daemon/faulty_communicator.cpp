@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "comm/agreement/exchange_message.hpp"
+#include "lockstep/comm/device_messages.hpp"
 #include "lockstep/comm/step_plan.hpp"
 
 namespace lockstep::tests {
@@ -48,11 +51,13 @@ bool is_dispatch(std::span<const std::byte> message) {
     return false;
   }
   std::memcpy(&header, message.data(), sizeof(header));
-  return header.magic == static_cast<std::int32_t>(comm::ExchangeDirection::kDispatch) ||
-         header.magic == static_cast<std::int32_t>(comm::ExchangeDirection::kGather);
+  // Whatever says which rows go where: also where rows travel by themselves, from device to device.
+  const auto direction = static_cast<comm::ExchangeDirection>(header.magic);
+  return comm::is_routed(direction) || comm::is_gather(direction);
 }
 
-class FaultyCommunicator final : public comm::Communicator {
+/// Where the inner one has messages between devices, their lists are told through here as well.
+class FaultyCommunicator final : public comm::Communicator, private comm::DeviceMessages {
  public:
   FaultyCommunicator(std::unique_ptr<comm::Communicator> inner, Fault fault, Gate gate) : inner_(std::move(inner)), fault_(fault), gate_(std::move(gate)) {}
 
@@ -67,6 +72,11 @@ class FaultyCommunicator final : public comm::Communicator {
   [[nodiscard]] int rank() const override { return inner_->rank(); }
   [[nodiscard]] int size() const override { return inner_->size(); }
   [[nodiscard]] std::string_view transport() const override { return inner_->transport(); }
+  // All ranks have to take the same way for their rows: what the inner one can do, this one can.
+  [[nodiscard]] std::string_view agreement_transport() const override { return inner_->agreement_transport(); }
+  [[nodiscard]] std::string agreement_reason() const override { return inner_->agreement_reason(); }
+  [[nodiscard]] comm::DeviceMessages* device_messages() override { return inner_->device_messages() == nullptr ? nullptr : this; }
+  [[nodiscard]] comm::DeviceTraffic device_traffic() const override { return inner_->device_traffic(); }
   [[nodiscard]] Result<bool> test(comm::Ticket ticket) override { return inner_->test(ticket); }
   [[nodiscard]] Status wait(comm::Ticket ticket, std::span<std::int32_t> result, const Deadline& deadline) override {
     return inner_->wait(ticket, result, deadline);
@@ -92,17 +102,33 @@ class FaultyCommunicator final : public comm::Communicator {
     return inner_->start_all_reduce(words, op);
   }
 
-  [[nodiscard]] Result<comm::Ticket> start_all_to_all(const comm::AllToAll& exchange) override {
+  [[nodiscard]] Result<comm::Ticket> start_all_to_all(const comm::AllToAll& exchange) override { return inner_->start_all_to_all(disturbed(exchange)); }
+
+ private:
+  [[nodiscard]] Result<comm::Ticket> start_device_all_to_all(const comm::DeviceAllToAll& exchange) override {
+    comm::DeviceAllToAll sent = exchange;
+    sent.lists = disturbed(exchange.lists);
+    return inner_->device_messages()->start_device_all_to_all(sent);
+  }
+  [[nodiscard]] Status wait_until_enqueued(comm::Ticket ticket, const Deadline& deadline) override {
+    return inner_->device_messages()->wait_until_enqueued(ticket, deadline);
+  }
+  [[nodiscard]] Status check() override { return inner_->device_messages()->check(); }
+  [[nodiscard]] Result<comm::DeviceCollectives*> open_collectives(const Deadline& deadline) override {
+    return inner_->device_messages()->open_collectives(deadline);
+  }
+
+  /// What is sent instead, when the fault is one of exchanges and its time has come; this object's memory until the next call.
+  [[nodiscard]] comm::AllToAll disturbed(const comm::AllToAll& exchange) {
     const bool concerned = fault_ == Fault::kHoldInDispatch || fault_ == Fault::kMoreRows || fault_ == Fault::kLongerMessage;
     if (!concerned || std::ranges::none_of(exchange.send, is_dispatch) || !gate_.armed()) {
-      return inner_->start_all_to_all(exchange);
+      return exchange;
     }
     if (fault_ == Fault::kHoldInDispatch) {
       hold();
-      return inner_->start_all_to_all(exchange);
+      return exchange;
     }
     messages_.clear();
-    std::vector<std::span<const std::byte>> sends;
     for (std::size_t peer = 0; peer < exchange.send.size(); ++peer) {
       messages_.emplace_back(exchange.send[peer].begin(), exchange.send[peer].end());
       // What a rank sends to itself never travels.
@@ -110,11 +136,10 @@ class FaultyCommunicator final : public comm::Communicator {
         falsify(messages_.back());
       }
     }
-    sends.assign(messages_.begin(), messages_.end());
-    return inner_->start_all_to_all({.send = sends, .receive = exchange.receive});
+    sends_.assign(messages_.begin(), messages_.end());
+    return {.send = sends_, .receive = exchange.receive};
   }
 
- private:
   /// Once: who is released goes on for good.
   void hold() {
     gate_.hold();
@@ -135,7 +160,8 @@ class FaultyCommunicator final : public comm::Communicator {
   std::unique_ptr<comm::Communicator> inner_;
   Fault fault_;
   Gate gate_;
-  std::vector<std::vector<std::byte>> messages_;  ///< borrowed by the inner communicator until the exchange has been waited for
+  std::vector<std::vector<std::byte>> messages_;   ///< borrowed by the inner communicator until the exchange has been waited for
+  std::vector<std::span<const std::byte>> sends_;  ///< likewise: of exchanges between devices the spans, too
 };
 
 }  // namespace
