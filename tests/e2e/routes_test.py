@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import unittest
 
-from group import GroupTest, call, complete, free_ports
+from group import GroupTest, call, complete, free_ports, wait_for
 
 SHARED_PORT = free_ports(1)
 TEXTS = ["And the LORD spake unto Moses, saying,", "naïve 日本語 👩‍👩‍👧", " ", "1234567890\n\n\tx"]
@@ -57,22 +57,29 @@ class Routes(GroupTest):
                 self.assertLessEqual(size["p99_ms"], size["max_ms"])
             return {size["batch_size"]: size["count"] for size in sizes}
 
+        self.await_idle()
         before = passes()
         complete(self.group.port, prompt="In the beginning", max_tokens=9, temperature=0, ignore_eos=True)
-        after = passes()
         # The first token comes with the prompt's pass, the others one by one.
-        self.assertGreaterEqual(after[1], before.get(1, 0) + 8)
+        wait_for(lambda: passes().get(1, 0) >= before.get(1, 0) + 8, "the passes to be counted")
+        after = passes()
         text = call(self.group.port, "GET", "/metrics").text
         for size in after:
             self.assertRegex(text, rf'lockstep_forward_duration_seconds_count\{{[^}}]*batch_size="{size}"\}} \d+')
 
     def test_metrics_count_what_was_generated(self):
-        before = self.generated()
+        self.await_idle()
+        before = self.metric("lockstep_generated_tokens_total")
         tokens = complete(self.group.port, prompt="In the beginning", max_tokens=9, temperature=0).json["usage"]["completion_tokens"]
-        self.assertEqual(self.generated(), before + tokens)
+        self.await_idle()
+        self.assertEqual(self.metric("lockstep_generated_tokens_total"), before + tokens)
 
-    def generated(self):
-        return float(re.search(r"^lockstep_generated_tokens_total\{[^}]*\} (\S+)$", call(self.group.port, "GET", "/metrics").text, re.MULTILINE).group(1))
+    def await_idle(self):
+        """The last token of an answer is sent before its step is counted."""
+        wait_for(lambda: self.metric("lockstep_requests_running") == 0, "the last step to be counted")
+
+    def metric(self, name):
+        return float(re.search(rf"^{name}\{{[^}}]*\}} (\S+)$", call(self.group.port, "GET", "/metrics").text, re.MULTILINE).group(1))
 
     def test_errors_have_openais_form_and_name_the_field(self):
         for fields, status, param in [

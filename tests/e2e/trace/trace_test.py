@@ -51,6 +51,8 @@ def exposed_seconds(spans):
 
 
 class WholeSteps(GroupTest):
+    options = ("--micro-batches", "1")
+
     def test_a_step_has_every_span_once_for_its_layers(self):
         complete(self.group.port, prompt="In the beginning", max_tokens=8, temperature=0, ignore_eos=True)
         for rank, port in enumerate(self.group.ports):
