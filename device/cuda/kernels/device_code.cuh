@@ -51,6 +51,25 @@ __device__ inline float warp_max(float value) {
   return value;
 }
 
+/// Of the values of this lane and those below.
+__device__ inline int warp_prefix_sum(int value) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
+  for (int distance = 1; distance < kWarpLanes; distance *= 2) {
+    const int below = __shfl_sync(kAllLanes, value, lane >= distance ? lane - distance : lane);
+    value += lane >= distance ? below : 0;
+  }
+  return value;
+}
+
+/// How many lanes say yes; the same on every lane.
+__device__ inline int warp_count(bool yes) {
+  int count = yes ? 1 : 0;
+  for (int distance = kWarpLanes / 2; distance > 0; distance /= 2) {
+    count += __shfl_xor_sync(kAllLanes, count, distance);
+  }
+  return count;
+}
+
 /// The same on every thread; all of the block call it. The warps' sums are added in order.
 __device__ inline float block_sum(float value) {
   LOCKSTEP_SHARED(float, partial, [kWarpLanes]);

@@ -272,6 +272,41 @@ TEST_P(OpsConformance, GroupedMatmulIsTheMatmulOfEachGroup) {
   EXPECT_TRUE(same_bits(download<float>(alone, kOutputs), part(download<float>(together, rows * kOutputs), 19 * kOutputs, kOutputs)));
 }
 
+TEST_P(OpsConformance, GroupedMatmulIsTheHostsAndARowIsTheSameInEveryGroup) {
+  // Few rows and many a group, which a device may cut differently; inputs with and without a tail, and rows that are not aligned.
+  const std::vector<std::vector<std::int32_t>> groups{{0, 1, 1, 3, 11, 20, 20, 37}, {0, 70, 70, 86, 87}};
+  for (const auto& shape : {std::pair<std::int64_t, std::int64_t>{128, 72}, {72, 136}, {33, 7}}) {
+    const auto [inputs, outputs] = shape;
+    for (const std::vector<std::int32_t>& offsets : groups) {
+      const std::int64_t rows = offsets.back();
+      const std::vector<BFloat16> matrix = halves(static_cast<std::size_t>(inputs * outputs), 0.2F);
+      const MatrixSource source{.type = DataType::kBFloat16, .data = std::as_bytes(std::span(matrix)).data(), .rows = outputs, .columns = inputs};
+      auto weight = ops_->pack_weight(source);
+      auto host_weight = host_ops_->pack_weight(source);
+      ASSERT_TRUE(weight && ops_->prepare(*weight, rows) && host_weight && host_ops_->prepare(*host_weight, rows));
+      const std::vector<WeightHandle> weights(offsets.size() - 1, *weight);
+      const std::vector<WeightHandle> host_weights(offsets.size() - 1, *host_weight);
+      // The same row again and again, so each place in each group has to give the same.
+      const std::vector<BFloat16> row = halves(static_cast<std::size_t>(inputs));
+      std::vector<BFloat16> x;
+      for (std::int64_t r = 0; r < rows; ++r) {
+        x.insert(x.end(), row.begin(), row.end());
+      }
+      const Buffer x_device = upload(x);
+      const auto columns = static_cast<std::size_t>(outputs);
+      const Buffer out = allocate(static_cast<std::size_t>(rows) * columns * sizeof(float));
+      run([&] { ops_->grouped_matmul(*stream_, x_device.as<BFloat16>(), {.offsets = offsets, .weights = weights}, out.as<float>()); });
+      const std::vector<float> all = download<float>(out, static_cast<std::size_t>(rows) * columns);
+      std::vector<float> expected(all.size());
+      host_ops_->grouped_matmul(*host_stream_, x.data(), {.offsets = offsets, .weights = host_weights}, expected.data());
+      expect_near(all, expected, 2e-3);  // the host may keep the weights in float32
+      for (std::size_t r = 1; r < static_cast<std::size_t>(rows); ++r) {
+        EXPECT_TRUE(same_bits(part(all, 0, columns), part(all, r * columns, columns))) << "row " << r << " of " << rows;
+      }
+    }
+  }
+}
+
 /// Attention over a cache of shuffled blocks, on one device.
 struct Attention {
   AttentionShape shape;

@@ -8,8 +8,12 @@
 // clang-format off
 #include "tests/cuda_sim/twins/language.hpp"
 
+// Then what has a twin by hand.
+#include "tests/cuda_sim/twins/async_copies.hpp"
+#include "tests/cuda_sim/twins/tile_mma.hpp"
+
 #include "device/cuda/kernels/attention.cuh"
-#include "device/cuda/kernels/product.cuh"
+#include "device/cuda/kernels/product/product.cuh"
 #include "device/cuda/kernels/route.cuh"
 #include "device/cuda/kernels/rows.cuh"
 #include "device/cuda/kernels/sampling/sample.cuh"
@@ -21,12 +25,22 @@ namespace {
 using namespace lockstep::device::cuda;  // a list of kernels
 
 const auto& twins() {
-  static const std::array kTwins{
-      cuda_sim::twin_of<add_kernel>(),           cuda_sim::twin_of<embed_kernel>(),           cuda_sim::twin_of<gather_floats_kernel>(),
-      cuda_sim::twin_of<gather_halves_kernel>(), cuda_sim::twin_of<grouped_matmul_kernel>(),  cuda_sim::twin_of<matmul_kernel>(),
-      cuda_sim::twin_of<narrow_kernel>(),        cuda_sim::twin_of<norm_rope_store_kernel>(), cuda_sim::twin_of<paged_attention_kernel>(),
-      cuda_sim::twin_of<rms_norm_kernel>(),      cuda_sim::twin_of<route_kernel>(),           cuda_sim::twin_of<silu_mul_kernel>(),
-      cuda_sim::twin_of<sample_kernel>(),        cuda_sim::twin_of<weigh_and_sum_kernel>()};
+  static const std::array kTwins{cuda_sim::twin_of<add_kernel>(),
+                                 cuda_sim::twin_of<embed_kernel>(),
+                                 cuda_sim::twin_of<gather_floats_kernel>(),
+                                 cuda_sim::twin_of<gather_halves_kernel>(),
+                                 cuda_sim::twin_of<short_grouped_matmul_kernel>(),
+                                 cuda_sim::twin_of<short_matmul_kernel>(),
+                                 cuda_sim::twin_of<tall_grouped_matmul_kernel>(),
+                                 cuda_sim::twin_of<tall_matmul_kernel>(),
+                                 cuda_sim::twin_of<narrow_kernel>(),
+                                 cuda_sim::twin_of<norm_rope_store_kernel>(),
+                                 cuda_sim::twin_of<paged_attention_kernel>(),
+                                 cuda_sim::twin_of<rms_norm_kernel>(),
+                                 cuda_sim::twin_of<route_kernel>(),
+                                 cuda_sim::twin_of<silu_mul_kernel>(),
+                                 cuda_sim::twin_of<sample_kernel>(),
+                                 cuda_sim::twin_of<weigh_and_sum_kernel>()};
   return kTwins;
 }
 
