@@ -7,6 +7,7 @@
 
 #include "device/host/host_memory.hpp"
 #include "lockstep/core/check.hpp"
+#include "lockstep/device/local_experts.hpp"
 
 namespace lockstep::device::host {
 
@@ -219,6 +220,10 @@ void HostOps::gather_rows(Stream& /*stream*/, const float* x, std::span<const st
 void HostOps::weigh_and_sum(Stream& /*stream*/, const BFloat16* expert_rows, const float* weights, std::int64_t rows, int top_k, std::int64_t hidden,
                             float* out) {
   kernels_->weigh_and_sum(expert_rows, weights, rows, top_k, hidden, out);
+}
+
+Result<std::unique_ptr<LocalExperts>> HostOps::make_local_experts(const LocalExpertsOptions& /*options*/) {
+  return std::unique_ptr<LocalExperts>();
 }
 
 }  // namespace lockstep::device::host

@@ -36,6 +36,7 @@ class HostOps final : public Ops {
   void gather_rows(Stream& stream, const BFloat16* x, std::span<const std::int32_t> index, std::int64_t width, BFloat16* out) override;
   void gather_rows(Stream& stream, const float* x, std::span<const std::int32_t> index, std::int64_t width, float* out) override;
   void weigh_and_sum(Stream& stream, const BFloat16* expert_rows, const float* weights, std::int64_t rows, int top_k, std::int64_t hidden, float* out) override;
+  [[nodiscard]] Result<std::unique_ptr<LocalExperts>> make_local_experts(const LocalExpertsOptions& options) override;
   [[nodiscard]] std::string instruction_set() const override { return instruction_set_; }
 
  private:

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "lockstep/core/check.hpp"
+#include "lockstep/device/local_experts.hpp"
 #include "model/transformer/host_access.hpp"
 #include "model/transformer/layer_weights.hpp"
 
@@ -52,6 +53,7 @@ class StagedTransformer final : public Transformer {
   std::span<const device::KvCacheSpec> kv_cache_specs() const override { return kv_cache_specs_; }
   const std::string& layer_name(std::int32_t layer) const override { return weights_.layers[static_cast<std::size_t>(layer)].name; }
   bool is_sparse(std::int32_t layer) const override { return weights_.layers[static_cast<std::size_t>(layer)].sparse; }
+  bool has_local_experts() const override { return local_experts_ != nullptr; }
   Status warm_up() override;
   void embed(std::int32_t micro_batch, device::Stream& stream) override;
   void attention(std::int32_t micro_batch, std::int32_t layer, const device::KvCacheLayer& cache, device::Stream& stream) override;
@@ -60,6 +62,7 @@ class StagedTransformer final : public Transformer {
   std::span<const BFloat16> routed_rows(std::int32_t micro_batch) const override;
   std::span<const std::int32_t> routed_experts(std::int32_t micro_batch) const override;
   std::span<const float> routed_weights(std::int32_t micro_batch) const override;
+  void local_experts(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream) override;
   void experts(std::int32_t layer, const comm::ReceivedRows& received, std::span<BFloat16> outputs, device::Stream& stream) override;
   void combine(std::int32_t micro_batch, std::span<const BFloat16> expert_rows, device::Stream& stream) override;
   void combine_sums(std::int32_t micro_batch, std::span<const BFloat16> sums, device::Stream& stream) override;
@@ -91,6 +94,8 @@ class StagedTransformer final : public Transformer {
   [[nodiscard]] const MicroBatchBuffers& buffers(std::int32_t micro_batch) const { return micro_batches_[static_cast<std::size_t>(micro_batch)]; }
   /// Rows of the exchange where ops can read them: as they are, or copied to the device.
   [[nodiscard]] const BFloat16* to_device(std::span<const BFloat16> rows, device::Stream& stream);
+  /// Null where rows go to their experts by an exchange.
+  [[nodiscard]] Result<std::unique_ptr<device::LocalExperts>> make_local_experts();
   [[nodiscard]] std::int64_t current_rows() const { return get_forward_context().get_num_tokens(); }
 
   ModelConfig config_;
@@ -102,11 +107,12 @@ class StagedTransformer final : public Transformer {
   device::Router router_;
   std::vector<MicroBatchBuffers> micro_batches_;
   FeedForwardBuffers feed_forward_;
-  Buffer ones_;            ///< float [rows, top_k]: weights of rows that are weighed already
-  Buffer rotation_;        ///< float [positions, head size]: cosines, then sines
-  Buffer head_rows_;       ///< float [logit rows, hidden]
-  Buffer head_input_;      ///< BFloat16 [logit rows, hidden]
-  ReadableBuffer logits_;  ///< float [logit rows, vocabulary]
+  std::unique_ptr<device::LocalExperts> local_experts_;  ///< null where rows go to their experts by an exchange
+  Buffer ones_;                                          ///< float [rows, top_k]: weights of rows that are weighed already
+  Buffer rotation_;                                      ///< float [positions, head size]: cosines, then sines
+  Buffer head_rows_;                                     ///< float [logit rows, hidden]
+  Buffer head_input_;                                    ///< BFloat16 [logit rows, hidden]
+  ReadableBuffer logits_;                                ///< float [logit rows, vocabulary]
   // Where the device samples.
   device::TokenSampler* token_sampler_ = nullptr;  ///< of ops_; null: the host samples
   Buffer choices_;                                 ///< TokenChoice [logit rows] at most, then LogitChange [kLogitChangesMax]
@@ -155,7 +161,8 @@ Status StagedTransformer::allocate(device::Device& device) {
     LOCKSTEP_RETURN_IF_ERROR(allocate_readable(buffers.expert_ids, rows * config_.experts_per_token, sizeof(std::int32_t)));
     LOCKSTEP_RETURN_IF_ERROR(allocate_readable(buffers.expert_weights, rows * config_.experts_per_token, sizeof(float)));
   }
-  const std::int64_t experts_per_row = std::min<std::int64_t>(config_.experts_per_token, std::ssize(options_.local_experts));
+  LOCKSTEP_ASSIGN_OR_RETURN(local_experts_, make_local_experts());
+  const std::int64_t experts_per_row = local_experts_ ? 0 : std::min<std::int64_t>(config_.experts_per_token, std::ssize(options_.local_experts));
   const std::int64_t expert_rows = options_.group_rows_max * experts_per_row;
   const std::int64_t gate_up = std::max(expert_rows * 2 * config_.expert_width, rows * 2 * config_.dense_width);
   const std::int64_t down_rows = std::max(expert_rows, rows);
@@ -184,6 +191,17 @@ Status StagedTransformer::allocate(device::Device& device) {
       ones_, make_filled<float>(device, *ops_, rows, config_.experts_per_token,
                                 [this](std::int64_t /*first*/, std::int64_t count, float* to) { std::fill_n(to, count * config_.experts_per_token, 1.0F); }));
   return {};
+}
+
+Result<std::unique_ptr<device::LocalExperts>> StagedTransformer::make_local_experts() {
+  if (!options_.alone || std::ranges::none_of(weights_.layers, &LayerWeights::sparse)) {
+    return std::unique_ptr<device::LocalExperts>();
+  }
+  device::LocalExpertsOptions options{.rows_max = options_.rows_max, .top_k = config_.experts_per_token};
+  for (const LayerWeights& layer : weights_.layers) {
+    options.layers.push_back(layer.sparse ? device::ExpertWeights{.gate_up = layer.gate_up, .down = layer.down} : device::ExpertWeights{});
+  }
+  return ops_->make_local_experts(options);
 }
 
 Status StagedTransformer::warm_up() {
@@ -246,6 +264,9 @@ void StagedTransformer::route(std::int32_t micro_batch, std::int32_t layer, devi
   MicroBatchBuffers& mine = buffers(micro_batch);
   ops_->matmul(stream, mine.normalized.on_device<BFloat16>(), weights.router, rows, mine.router_logits.as<float>());
   ops_->route(stream, router_, mine.router_logits.as<float>(), rows, mine.expert_ids.on_device<std::int32_t>(), mine.expert_weights.on_device<float>());
+  if (local_experts_) {
+    return;
+  }
   mine.expert_ids.bring<std::int32_t>(*ops_, stream, 0, rows * config_.experts_per_token);
   if (!options_.rows_stay_on_device) {
     mine.normalized.bring<BFloat16>(*ops_, stream, 0, rows * config_.hidden_size);
@@ -275,6 +296,16 @@ const BFloat16* StagedTransformer::to_device(std::span<const BFloat16> rows, dev
 
 std::span<const float> StagedTransformer::routed_weights(std::int32_t micro_batch) const {
   return {buffers(micro_batch).expert_weights.on_host<float>(), static_cast<std::size_t>(current_rows() * config_.experts_per_token)};
+}
+
+void StagedTransformer::local_experts(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream) {
+  MicroBatchBuffers& mine = buffers(micro_batch);
+  local_experts_->compute(stream, static_cast<std::size_t>(layer),
+                          {.rows = current_rows(),
+                           .x = mine.normalized.on_device<BFloat16>(),
+                           .expert_ids = mine.expert_ids.on_device<std::int32_t>(),
+                           .weights = mine.expert_weights.on_device<float>()},
+                          mine.hidden.as<float>());
 }
 
 void StagedTransformer::experts(std::int32_t layer, const comm::ReceivedRows& received, std::span<BFloat16> outputs, device::Stream& stream) {

@@ -187,7 +187,9 @@ Status StepEngine::load_weights() {
                                                       .logit_rows_max = logit_rows,
                                                       .positions_max = max_model_len_,
                                                       .local_experts = {experts.begin(), experts.end()},
-                                                      .rows_stay_on_device = comm::exchanges_on_device(*parts_.communicator, parts_.device, options_.combine)},
+                                                      .rows_stay_on_device = comm::exchanges_on_device(*parts_.communicator, parts_.device, options_.combine),
+                                                      // Sums of a rank's experts are rounded once more, on one rank too.
+                                                      .alone = parts_.view.size() == 1 && options_.combine == comm::CombineMode::kPerExpert},
                                                      &watch));
   const std::int32_t blocks_per_table = KvCache::blocks_for(max_model_len_);
   const std::int64_t useful_blocks = std::int64_t{options_.max_num_seqs} * blocks_per_table;

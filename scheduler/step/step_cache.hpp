@@ -25,7 +25,7 @@ struct PreparedStep {
 /// Threads  immutable.      Cost  one look-up a step.
 class StepCache {
  public:
-  StepCache(std::span<const std::uint8_t> layer_is_sparse, std::int32_t rows_max, std::int32_t micro_batches_max);
+  StepCache(std::span<const std::uint8_t> layer_is_sparse, std::int32_t rows_max, std::int32_t micro_batches_max, RowTravel travel = RowTravel::kExchange);
   StepCache(const StepCache&) = delete;
   StepCache& operator=(const StepCache&) = delete;
   /// The prepared step of `shape`, whose rows are at most rows_max, padded.      Errors  none: another shape is a bug of ours (LOCKSTEP_CHECK).

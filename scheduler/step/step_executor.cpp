@@ -31,7 +31,7 @@ Status DeviceWatch::failure() const {
 StepExecutor::StepExecutor(const StepExecutorParts& parts, const StepExecutorOptions& options)
     : parts_(parts),
       options_(options),
-      rows_stay_on_device_(comm::exchanges_on_device(*parts.communicator, parts.device, options.combine)),
+      rows_stay_on_device_(!parts.transformer->has_local_experts() && comm::exchanges_on_device(*parts.communicator, parts.device, options.combine)),
       device_watch_(parts.watch, parts.communicator->device_messages()),
       sampling_(*parts.transformer) {}
 
@@ -43,7 +43,9 @@ Result<std::unique_ptr<StepExecutor>> StepExecutor::create(const StepExecutorPar
 
 Status StepExecutor::allocate() {
   const model::ModelConfig& config = *parts_.config;
-  cache_ = std::make_unique<StepCache>(config.layer_is_sparse, options_.rows_max, options_.micro_batches_max);
+  const bool exchanges = config.expert_count > 0 && !parts_.transformer->has_local_experts();
+  cache_ = std::make_unique<StepCache>(config.layer_is_sparse, options_.rows_max, options_.micro_batches_max,
+                                       parts_.transformer->has_local_experts() ? RowTravel::kWithinDevice : RowTravel::kExchange);
   spans_.emplace(cache_->entries_max());
   device_spans_.emplace(*parts_.device, cache_->entries_max());
   open_collectives_.reserve(static_cast<std::size_t>(options_.micro_batches_max));
@@ -55,7 +57,7 @@ Status StepExecutor::allocate() {
     for (std::int32_t layer = 0; layer < config.layer_count; ++layer) {
       micro_batch.by_layer.emplace(parts_.transformer->layer_name(layer), &micro_batch.metadata);
     }
-    if (config.expert_count > 0) {
+    if (exchanges) {
       LOCKSTEP_ASSIGN_OR_RETURN(micro_batch.exchange, comm::ExpertExchange::create(*parts_.communicator, *parts_.view, *parts_.placement,
                                                                                    {.hidden = config.hidden_size,
                                                                                     .top_k = config.experts_per_token,
@@ -326,6 +328,10 @@ Status StepExecutor::compute(const ProgramEntry& entry, device::Stream& stream) 
       transformer.dense(entry.micro_batch, entry.layer, stream);
       return {};
     case Stage::kExperts:
+      if (transformer.has_local_experts()) {
+        transformer.local_experts(entry.micro_batch, entry.layer, stream);
+        return {};
+      }
       transformer.experts(entry.layer, micro_batch.exchange->received(), micro_batch.exchange->outputs(), stream);
       return {};
     case Stage::kWeigh:

@@ -24,7 +24,7 @@ std::string_view stage_name(Stage stage) {
   return "unknown";
 }
 
-std::vector<ProgramEntry> build_step_program(std::span<const std::uint8_t> layer_is_sparse, std::int32_t micro_batches) {
+std::vector<ProgramEntry> build_step_program(std::span<const std::uint8_t> layer_is_sparse, std::int32_t micro_batches, RowTravel travel) {
   std::vector<ProgramEntry> program;
   const auto add = [&program](Stage stage, std::int32_t micro_batch, std::int32_t layer, StreamRole stream, StepEvent wait, StepEvent record) {
     program.push_back({.stage = stage, .micro_batch = micro_batch, .layer = layer, .stream = stream, .wait = wait, .record = record});
@@ -37,23 +37,24 @@ std::vector<ProgramEntry> build_step_program(std::span<const std::uint8_t> layer
   }
   const auto layer_count = static_cast<std::int32_t>(layer_is_sparse.size());
   for (std::int32_t layer = 0; layer < layer_count; ++layer) {
-    const bool sparse = layer_is_sparse[static_cast<std::size_t>(layer)] != 0;
+    const bool has_experts = layer_is_sparse[static_cast<std::size_t>(layer)] != 0;
+    const bool exchanges = has_experts && travel == RowTravel::kExchange;
     for (std::int32_t micro_batch = 0; micro_batch < micro_batches; ++micro_batch) {
       if (combine_pending) {
         add(Stage::kWeigh, micro_batch, layer - 1, compute, StepEvent::kCombined, StepEvent::kNone);
       }
-      add(Stage::kAttention, micro_batch, layer, compute, StepEvent::kNone, sparse ? StepEvent::kRouted : StepEvent::kNone);
-      if (sparse) {
+      add(Stage::kAttention, micro_batch, layer, compute, StepEvent::kNone, exchanges ? StepEvent::kRouted : StepEvent::kNone);
+      if (exchanges) {
         add(Stage::kDispatch, micro_batch, layer, comm, StepEvent::kRouted, StepEvent::kDispatched);
       } else {
-        add(Stage::kDense, micro_batch, layer, compute, StepEvent::kNone, StepEvent::kNone);
+        add(has_experts ? Stage::kExperts : Stage::kDense, micro_batch, layer, compute, StepEvent::kNone, StepEvent::kNone);
       }
     }
-    for (std::int32_t micro_batch = 0; sparse && micro_batch < micro_batches; ++micro_batch) {
+    for (std::int32_t micro_batch = 0; exchanges && micro_batch < micro_batches; ++micro_batch) {
       add(Stage::kExperts, micro_batch, layer, compute, StepEvent::kDispatched, StepEvent::kComputed);
       add(Stage::kCombine, micro_batch, layer, comm, StepEvent::kComputed, StepEvent::kCombined);
     }
-    combine_pending = sparse;
+    combine_pending = exchanges;
   }
   for (std::int32_t micro_batch = 0; micro_batch < micro_batches; ++micro_batch) {
     if (combine_pending) {

@@ -35,7 +35,8 @@ Status TeacherForcing::prepare(model::WeightSource& source) {
                                                       .logit_rows_max = options_.rows_per_step,
                                                       .positions_max = options_.tokens_max,
                                                       .local_experts = {experts.begin(), experts.end()},
-                                                      .rows_stay_on_device = comm::exchanges_on_device(*communicator_, device_.get(), options_.combine)},
+                                                      .rows_stay_on_device = comm::exchanges_on_device(*communicator_, device_.get(), options_.combine),
+                                                      .alone = options_.alone},
                                                      nullptr));
   const std::int32_t blocks = scheduler::KvCache::blocks_for(options_.tokens_max);
   LOCKSTEP_ASSIGN_OR_RETURN(cache_, scheduler::KvCache::create(*device_, transformer_->kv_cache_specs(), std::int64_t{1} << 30, blocks));

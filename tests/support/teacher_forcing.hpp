@@ -30,6 +30,7 @@ struct TeacherForcingOptions {
   std::int32_t micro_batches = 1;
   std::string_view device{};  ///< empty: test_device_name()
   GraphMode graphs = GraphMode::kNone;
+  bool alone = false;           ///< as an engine of one rank is: else rows go through an exchange, on one rank too
   bool batch_invariant = true;  ///< see device::DeviceOptions
   comm::CombineMode combine = comm::CombineMode::kPerExpert;
   scheduler::StepObserver* observer = nullptr;  ///< outlives the teacher

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "device/cuda/kernels/launch.hpp"
+#include "device/cuda/ops/cuda_local_experts.hpp"
 #include "device/cuda/ops/cuda_weight.hpp"
 #include "device/cuda/streams/cuda_stream.hpp"
 #include "lockstep/core/check.hpp"
@@ -195,6 +196,10 @@ void CudaOps::weigh_and_sum(Stream& stream, const BFloat16* expert_rows, const f
 void CudaOps::sample(Stream& stream, const TokenChoices& choices, std::int32_t* tokens) {
   LOCKSTEP_CHECK(choices.vocabulary > 0 && choices.vocabulary < std::int64_t{1} << 24, "a vocabulary of {} tokens", choices.vocabulary);
   cuda_stream(stream).launched(launch_sample(cuda_stream(stream).native(), choices, tokens), "sample");
+}
+
+Result<std::unique_ptr<LocalExperts>> CudaOps::make_local_experts(const LocalExpertsOptions& options) {
+  return CudaLocalExperts::create(*context_, *memory_, options);
 }
 
 }  // namespace lockstep::device::cuda

@@ -47,6 +47,7 @@ class CudaOps final : public Ops, private TokenSampler {
   void gather_rows(Stream& stream, const float* x, std::span<const std::int32_t> index, std::int64_t width, float* out) override;
   void weigh_and_sum(Stream& stream, const BFloat16* expert_rows, const float* weights, std::int64_t rows, int top_k, std::int64_t hidden, float* out) override;
   [[nodiscard]] TokenSampler* token_sampler() override { return this; }
+  [[nodiscard]] Result<std::unique_ptr<LocalExperts>> make_local_experts(const LocalExpertsOptions& options) override;
   [[nodiscard]] std::string instruction_set() const override { return instruction_set_; }
 
  private:

@@ -21,8 +21,9 @@ bool is_captured(const ProgramEntry& entry) {
     case Stage::kDense:
     case Stage::kHead:
       return true;
-    case Stage::kDispatch:
     case Stage::kExperts:
+      return entry.wait == StepEvent::kNone;  // rows come to them within the device
+    case Stage::kDispatch:
     case Stage::kCombine:
     case Stage::kWeigh:
       break;

@@ -29,6 +29,7 @@ const auto& twins() {
                                  cuda_sim::twin_of<embed_kernel>(),
                                  cuda_sim::twin_of<gather_floats_kernel>(),
                                  cuda_sim::twin_of<gather_halves_kernel>(),
+                                 cuda_sim::twin_of<group_choices_kernel>(),
                                  cuda_sim::twin_of<short_grouped_matmul_kernel>(),
                                  cuda_sim::twin_of<short_matmul_kernel>(),
                                  cuda_sim::twin_of<tall_grouped_matmul_kernel>(),

@@ -131,6 +131,19 @@ class SimulatedRank {
   std::vector<ProgramEntry> ran_;
 };
 
+TEST(StepProgram, WithinADeviceExpertsFollowAttentionWithoutCollectives) {
+  EXPECT_THAT(stages_on(build_step_program(Layers{1, 0}, 2, RowTravel::kWithinDevice), StreamRole::kCompute),
+              ElementsAre("embed 0 0", "embed 0 1", "attention 0 0", "experts 0 0", "attention 0 1", "experts 0 1", "attention 1 0", "dense 1 0",
+                          "attention 1 1", "dense 1 1", "head 2 0", "head 2 1"));
+  for (const Layers& layers : kModels) {
+    for (const ProgramEntry& entry : build_step_program(layers, 4, RowTravel::kWithinDevice)) {
+      EXPECT_FALSE(is_collective(entry)) << describe(entry);
+      EXPECT_EQ(entry.wait, StepEvent::kNone) << describe(entry);
+      EXPECT_EQ(entry.record, StepEvent::kNone) << describe(entry);
+    }
+  }
+}
+
 TEST(StepProgram, WithOneMicroBatchEveryStageComesInTheModelsOrder) {
   for (const Layers& layers : kModels) {
     const std::vector<ProgramEntry> program = build_step_program(layers, 1);
