@@ -62,7 +62,9 @@ class StagedTransformer final : public Transformer {
   std::span<const BFloat16> routed_rows(std::int32_t micro_batch) const override;
   std::span<const std::int32_t> routed_experts(std::int32_t micro_batch) const override;
   std::span<const float> routed_weights(std::int32_t micro_batch) const override;
-  void local_experts(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream) override;
+  Status local_experts(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream, comm::DeviceCollectives* group, const Deadline& deadline) override;
+  std::size_t local_experts_sent_bytes(std::int32_t rows) const override { return local_experts_ ? local_experts_->sent_bytes(rows) : 0; }
+  void bring_routed(std::int32_t micro_batch, device::Stream& stream) override;
   void experts(std::int32_t layer, const comm::ReceivedRows& received, std::span<BFloat16> outputs, device::Stream& stream) override;
   void combine(std::int32_t micro_batch, std::span<const BFloat16> expert_rows, device::Stream& stream) override;
   void combine_sums(std::int32_t micro_batch, std::span<const BFloat16> sums, device::Stream& stream) override;
@@ -94,7 +96,7 @@ class StagedTransformer final : public Transformer {
   [[nodiscard]] const MicroBatchBuffers& buffers(std::int32_t micro_batch) const { return micro_batches_[static_cast<std::size_t>(micro_batch)]; }
   /// Rows of the exchange where ops can read them: as they are, or copied to the device.
   [[nodiscard]] const BFloat16* to_device(std::span<const BFloat16> rows, device::Stream& stream);
-  /// Null where rows go to their experts by an exchange.
+  /// Null where rows always go to their experts by an exchange.
   [[nodiscard]] Result<std::unique_ptr<device::LocalExperts>> make_local_experts();
   [[nodiscard]] std::int64_t current_rows() const { return get_forward_context().get_num_tokens(); }
 
@@ -107,7 +109,7 @@ class StagedTransformer final : public Transformer {
   device::Router router_;
   std::vector<MicroBatchBuffers> micro_batches_;
   FeedForwardBuffers feed_forward_;
-  std::unique_ptr<device::LocalExperts> local_experts_;  ///< null where rows go to their experts by an exchange
+  std::unique_ptr<device::LocalExperts> local_experts_;  ///< null where rows always go to their experts by an exchange
   Buffer ones_;                                          ///< float [rows, top_k]: weights of rows that are weighed already
   Buffer rotation_;                                      ///< float [positions, head size]: cosines, then sines
   Buffer head_rows_;                                     ///< float [logit rows, hidden]
@@ -133,6 +135,21 @@ void write_rotation(double theta, std::int32_t head_size, std::int64_t first_pos
       row[half + i] = static_cast<float>(std::sin(angle));
     }
   }
+}
+
+/// Who computes what for whom, as tables.
+device::ExpertShares shares_of(const comm::GroupView& view, const comm::Placement& placement) {
+  device::ExpertShares shares{.members = view.size(), .me = view.my_index};
+  for (std::int32_t member = 0; member < view.size(); ++member) {
+    for (int expert = 0; expert < placement.expert_count(); ++expert) {
+      const bool mine = placement.serving_member(expert, member) == view.my_index;
+      shares.local_index.push_back(mine ? placement.local_index(expert, view.my_index) : -1);
+    }
+  }
+  for (int expert = 0; expert < placement.expert_count(); ++expert) {
+    shares.computed_by.push_back(placement.serving_member(expert, view.my_index));
+  }
+  return shares;
 }
 
 Status StagedTransformer::allocate(device::Device& device) {
@@ -162,7 +179,8 @@ Status StagedTransformer::allocate(device::Device& device) {
     LOCKSTEP_RETURN_IF_ERROR(allocate_readable(buffers.expert_weights, rows * config_.experts_per_token, sizeof(float)));
   }
   LOCKSTEP_ASSIGN_OR_RETURN(local_experts_, make_local_experts());
-  const std::int64_t experts_per_row = local_experts_ ? 0 : std::min<std::int64_t>(config_.experts_per_token, std::ssize(options_.local_experts));
+  const bool exchanges = !local_experts_ || options_.view->size() > 1;
+  const std::int64_t experts_per_row = !exchanges ? 0 : std::min<std::int64_t>(config_.experts_per_token, std::ssize(options_.local_experts));
   const std::int64_t expert_rows = options_.group_rows_max * experts_per_row;
   const std::int64_t gate_up = std::max(expert_rows * 2 * config_.expert_width, rows * 2 * config_.dense_width);
   const std::int64_t down_rows = std::max(expert_rows, rows);
@@ -194,10 +212,15 @@ Status StagedTransformer::allocate(device::Device& device) {
 }
 
 Result<std::unique_ptr<device::LocalExperts>> StagedTransformer::make_local_experts() {
-  if (!options_.alone || std::ranges::none_of(weights_.layers, &LayerWeights::sparse)) {
+  if (options_.rows_within_device_max == 0 || std::ranges::none_of(weights_.layers, &LayerWeights::sparse)) {
     return std::unique_ptr<device::LocalExperts>();
   }
-  device::LocalExpertsOptions options{.rows_max = options_.rows_max, .top_k = config_.experts_per_token};
+  LOCKSTEP_CHECK(options_.view != nullptr && options_.placement != nullptr, "rows within {} devices without a placement", options_.rows_within_device_max);
+  device::LocalExpertsOptions options{.shares = shares_of(*options_.view, *options_.placement),
+                                      .hidden = config_.hidden_size,
+                                      .width = config_.expert_width,
+                                      .rows_max = options_.rows_within_device_max,
+                                      .top_k = config_.experts_per_token};
   for (const LayerWeights& layer : weights_.layers) {
     options.layers.push_back(layer.sparse ? device::ExpertWeights{.gate_up = layer.gate_up, .down = layer.down} : device::ExpertWeights{});
   }
@@ -264,9 +287,11 @@ void StagedTransformer::route(std::int32_t micro_batch, std::int32_t layer, devi
   MicroBatchBuffers& mine = buffers(micro_batch);
   ops_->matmul(stream, mine.normalized.on_device<BFloat16>(), weights.router, rows, mine.router_logits.as<float>());
   ops_->route(stream, router_, mine.router_logits.as<float>(), rows, mine.expert_ids.on_device<std::int32_t>(), mine.expert_weights.on_device<float>());
-  if (local_experts_) {
-    return;
-  }
+}
+
+void StagedTransformer::bring_routed(std::int32_t micro_batch, device::Stream& stream) {
+  const std::int64_t rows = current_rows();
+  const MicroBatchBuffers& mine = buffers(micro_batch);
   mine.expert_ids.bring<std::int32_t>(*ops_, stream, 0, rows * config_.experts_per_token);
   if (!options_.rows_stay_on_device) {
     mine.normalized.bring<BFloat16>(*ops_, stream, 0, rows * config_.hidden_size);
@@ -298,14 +323,25 @@ std::span<const float> StagedTransformer::routed_weights(std::int32_t micro_batc
   return {buffers(micro_batch).expert_weights.on_host<float>(), static_cast<std::size_t>(current_rows() * config_.experts_per_token)};
 }
 
-void StagedTransformer::local_experts(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream) {
+Status StagedTransformer::local_experts(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream, comm::DeviceCollectives* group,
+                                        const Deadline& deadline) {
   MicroBatchBuffers& mine = buffers(micro_batch);
-  local_experts_->compute(stream, static_cast<std::size_t>(layer),
-                          {.rows = current_rows(),
-                           .x = mine.normalized.on_device<BFloat16>(),
-                           .expert_ids = mine.expert_ids.on_device<std::int32_t>(),
-                           .weights = mine.expert_weights.on_device<float>()},
-                          mine.hidden.as<float>());
+  const device::ChosenExperts chosen{.rows = current_rows(),
+                                     .positions = batch(layer).rows.positions,
+                                     .x = mine.normalized.on_device<BFloat16>(),
+                                     .expert_ids = mine.expert_ids.on_device<std::int32_t>(),
+                                     .weights = mine.expert_weights.on_device<float>()};
+  if (group == nullptr) {
+    local_experts_->compute(stream, static_cast<std::size_t>(layer), chosen, mine.hidden.as<float>());
+    return {};
+  }
+  const auto blocks_on = [&stream](const device::MemberBlocks& blocks) {
+    return comm::DeviceBlocks{.stream = &stream, .send = blocks.send, .receive = blocks.receive, .bytes = blocks.bytes};
+  };
+  LOCKSTEP_RETURN_IF_ERROR(group->all_gather(blocks_on(local_experts_->pack(stream, chosen)), deadline));
+  LOCKSTEP_RETURN_IF_ERROR(group->all_to_all(blocks_on(local_experts_->compute_gathered(stream, static_cast<std::size_t>(layer), chosen.rows)), deadline));
+  local_experts_->weigh(stream, chosen, mine.hidden.as<float>());
+  return {};
 }
 
 void StagedTransformer::experts(std::int32_t layer, const comm::ReceivedRows& received, std::span<BFloat16> outputs, device::Stream& stream) {

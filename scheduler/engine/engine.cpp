@@ -115,6 +115,9 @@ class StepEngine final : public Engine {
  private:
   [[nodiscard]] Status run_steps();
   [[nodiscard]] Status agree_graphs();
+  [[nodiscard]] std::int32_t graph_rows_max(std::int32_t logit_rows) const { return std::min(options_.graph_tokens_max, logit_rows); }
+  /// See TransformerOptions; the same on all members.
+  [[nodiscard]] std::int32_t rows_within_device_max(std::int32_t logit_rows) const;
   /// Takes messages and plans; sleeps while the group sleeps and there is nothing to do. True when a peer's wake ended the sleep.
   [[nodiscard]] Result<bool> plan_or_sleep(bool asleep);
   void take_messages();
@@ -174,6 +177,16 @@ class StepEngine final : public Engine {
   std::atomic<std::int64_t> kv_cache_tokens_{0};  ///< known after load
 };
 
+std::int32_t StepEngine::rows_within_device_max(std::int32_t logit_rows) const {
+  if (!comm::exchanges_on_device(*parts_.communicator, parts_.device, options_.combine)) {
+    return 0;  // also where a rank's experts are summed: that is rounded once more, on one rank too
+  }
+  if (parts_.view.size() == 1) {
+    return options_.max_num_batched_tokens;
+  }
+  return options_.graphs == GraphMode::kFull ? graph_rows_max(logit_rows) : 0;
+}
+
 Status StepEngine::load_weights() {
   const LoadWatch watch(*parts_.progress, parts_.watch);
   const model::ModelConfig& config = *parts_.config;
@@ -188,8 +201,9 @@ Status StepEngine::load_weights() {
                                                       .positions_max = max_model_len_,
                                                       .local_experts = {experts.begin(), experts.end()},
                                                       .rows_stay_on_device = comm::exchanges_on_device(*parts_.communicator, parts_.device, options_.combine),
-                                                      // Sums of a rank's experts are rounded once more, on one rank too.
-                                                      .alone = parts_.view.size() == 1 && options_.combine == comm::CombineMode::kPerExpert},
+                                                      .rows_within_device_max = rows_within_device_max(logit_rows),
+                                                      .view = &parts_.view,
+                                                      .placement = &placement_},
                                                      &watch));
   const std::int32_t blocks_per_table = KvCache::blocks_for(max_model_len_);
   const std::int64_t useful_blocks = std::int64_t{options_.max_num_seqs} * blocks_per_table;
@@ -197,25 +211,24 @@ Status StepEngine::load_weights() {
   planner_ = std::make_unique<BatchPlanner>(
       BatchLimits{.sequences_max = logit_rows, .tokens_max = options_.max_num_batched_tokens, .blocks_per_table = blocks_per_table}, *cache_);
   LOCKSTEP_ASSIGN_OR_RETURN(
-      executor_, StepExecutor::create(
-                     {.config = parts_.config,
-                      .device = parts_.device,
-                      .communicator = parts_.communicator,
-                      .view = &parts_.view,
-                      .placement = &placement_,
-                      .agreement = &proposer_.agreement(),
-                      .transformer = transformer_.get(),
-                      .cache = &*cache_,
-                      .progress = parts_.progress,
-                      .watch = parts_.watch,
-                      .timing_tracker = &timings_,
-                      .observer = parts_.observer},
-                     {.rows_max = options_.max_num_batched_tokens,
-                      .micro_batches_max = options_.micro_batches,
-                      .gather_rows = options_.gather_rows,
-                      .combine = options_.combine,
-                      .graphs = {.most = options_.graphs, .rows_max = std::min(options_.graph_tokens_max, logit_rows), .blocks_per_table = blocks_per_table},
-                      .stall_timeout = options_.stall_timeout}));
+      executor_, StepExecutor::create({.config = parts_.config,
+                                       .device = parts_.device,
+                                       .communicator = parts_.communicator,
+                                       .view = &parts_.view,
+                                       .placement = &placement_,
+                                       .agreement = &proposer_.agreement(),
+                                       .transformer = transformer_.get(),
+                                       .cache = &*cache_,
+                                       .progress = parts_.progress,
+                                       .watch = parts_.watch,
+                                       .timing_tracker = &timings_,
+                                       .observer = parts_.observer},
+                                      {.rows_max = options_.max_num_batched_tokens,
+                                       .micro_batches_max = options_.micro_batches,
+                                       .gather_rows = options_.gather_rows,
+                                       .combine = options_.combine,
+                                       .graphs = {.most = options_.graphs, .rows_max = graph_rows_max(logit_rows), .blocks_per_table = blocks_per_table},
+                                       .stall_timeout = options_.stall_timeout}));
   output_.emplace(StepOutputParts{.planner = planner_.get(),
                                   .inbox = &inbox_,
                                   .sink = parts_.sink,
@@ -281,7 +294,7 @@ Status StepEngine::run() {
 }
 
 Status StepEngine::agree_graphs() {
-  LOCKSTEP_RETURN_IF_ERROR(executor_->agree_graphs(Deadline::after(options_.stall_timeout, parts_.watch, *parts_.clock)));
+  LOCKSTEP_RETURN_IF_ERROR(executor_->agree_graphs());
   graph_report_ = to_string(executor_->graph_summary());
   return {};
 }

@@ -21,17 +21,11 @@ comm::StepPhase phase_of(Stage collective) {
 
 }  // namespace
 
-Status DeviceWatch::failure() const {
-  if (group_ != nullptr) {
-    LOCKSTEP_RETURN_IF_ERROR(group_->failure());
-  }
-  return messages_ == nullptr ? Status{} : messages_->check();
-}
-
 StepExecutor::StepExecutor(const StepExecutorParts& parts, const StepExecutorOptions& options)
     : parts_(parts),
       options_(options),
-      rows_stay_on_device_(!parts.transformer->has_local_experts() && comm::exchanges_on_device(*parts.communicator, parts.device, options.combine)),
+      alone_(parts.transformer->has_local_experts() && parts.view->size() == 1),
+      rows_stay_on_device_(!alone_ && comm::exchanges_on_device(*parts.communicator, parts.device, options.combine)),
       device_watch_(parts.watch, parts.communicator->device_messages()),
       sampling_(*parts.transformer) {}
 
@@ -43,9 +37,9 @@ Result<std::unique_ptr<StepExecutor>> StepExecutor::create(const StepExecutorPar
 
 Status StepExecutor::allocate() {
   const model::ModelConfig& config = *parts_.config;
-  const bool exchanges = config.expert_count > 0 && !parts_.transformer->has_local_experts();
+  const bool exchanges = config.expert_count > 0 && !alone_;
   cache_ = std::make_unique<StepCache>(config.layer_is_sparse, options_.rows_max, options_.micro_batches_max,
-                                       parts_.transformer->has_local_experts() ? RowTravel::kWithinDevice : RowTravel::kExchange);
+                                       alone_ ? RowTravel::kWithinDevice : RowTravel::kExchange);
   spans_.emplace(cache_->entries_max());
   device_spans_.emplace(*parts_.device, cache_->entries_max());
   open_collectives_.reserve(static_cast<std::size_t>(options_.micro_batches_max));
@@ -69,7 +63,9 @@ Status StepExecutor::allocate() {
                                                                                     .lane = static_cast<int>(&micro_batch - micro_batches_.data())}));
     }
   }
-  LOCKSTEP_ASSIGN_OR_RETURN(graphs_, StepGraphs::create(*parts_.device, cache_->program(1), options_.graphs));
+  options_.graphs.watch = &device_watch_;
+  LOCKSTEP_ASSIGN_OR_RETURN(graphs_, StepGraphs::create(*parts_.device, options_.graphs));
+  program_within_devices_ = build_step_program(config.layer_is_sparse, 1, RowTravel::kWithinDevice);
   return make_streams();
 }
 
@@ -139,7 +135,9 @@ Status StepExecutor::run(const comm::StepPlan& plan, const StepBatch& batch, Ste
   sampling_.plan(batch);
   StepGraphs::Shape* const graphs = prepare_graphs(plan, batch);
   costs_.graph_mode = graphs == nullptr ? GraphMode::kNone : std::min(graphs->mode, plan.graph_mode);
-  const std::span<const ProgramEntry> program = cache_->find(shape).programs[static_cast<std::size_t>(plan.micro_batches - 1)];
+  const bool collective = graphs != nullptr && graphs->collective;
+  const std::span<const ProgramEntry> program =
+      collective ? program_within_devices_ : cache_->find(shape).programs[static_cast<std::size_t>(plan.micro_batches - 1)];
   last_entry_ = &program.back();
   spans_->start(program);
   device_spans_->start(program, parts_.observer != nullptr && parts_.observer->wants_device_times());
@@ -163,6 +161,9 @@ Status StepExecutor::run(const comm::StepPlan& plan, const StepBatch& batch, Ste
   }
   costs_.wire_bytes -= wire_bytes_before;
   costs_.crossed_rows -= crossed_rows_before;
+  if (collective) {
+    count_collectives(graphs->rows);
+  }
   costs = costs_;
   return {};
 }
@@ -216,10 +217,7 @@ Status StepExecutor::run_inline(std::span<const ProgramEntry> program, StepGraph
         show(entry);
         device_spans_->is_graph(entry);
         device_spans_->begin_of(entry).set(stream);
-        stream.enqueue([graph = stretches.front().graph.get(), &stream]() -> Status {
-          graph->launch(stream);
-          return {};
-        });
+        stream.enqueue([this, shape, graph = stretches.front().graph.get(), &stream] { return launch(*shape, *graph, stream); });
         device_spans_->end_of(entry).set(stream);
         stretches = stretches.subspan(1);
       } else {
@@ -323,14 +321,16 @@ Status StepExecutor::compute(const ProgramEntry& entry, device::Stream& stream) 
       if (transformer.is_sparse(entry.layer)) {
         transformer.route(entry.micro_batch, entry.layer, stream);
       }
+      if (entry.record == StepEvent::kRouted) {
+        transformer.bring_routed(entry.micro_batch, stream);
+      }
       return {};
     case Stage::kDense:
       transformer.dense(entry.micro_batch, entry.layer, stream);
       return {};
     case Stage::kExperts:
-      if (transformer.has_local_experts()) {
-        transformer.local_experts(entry.micro_batch, entry.layer, stream);
-        return {};
+      if (entry.wait == StepEvent::kNone) {
+        return transformer.local_experts(entry.micro_batch, entry.layer, stream, collectives_, deadline());
       }
       transformer.experts(entry.layer, micro_batch.exchange->received(), micro_batch.exchange->outputs(), stream);
       return {};

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "lockstep/comm/communicator.hpp"
-#include "lockstep/comm/device_messages.hpp"
+#include "lockstep/comm/device_collectives.hpp"
 #include "lockstep/comm/expert_exchange.hpp"
 #include "lockstep/comm/step_agreement.hpp"
 #include "lockstep/comm/step_plan.hpp"
@@ -20,6 +20,7 @@
 #include "lockstep/model/transformer.hpp"
 #include "lockstep/scheduler/step_observer.hpp"
 #include "scheduler/batch/batch_planner.hpp"
+#include "scheduler/step/device_watch.hpp"
 #include "scheduler/step/graphs/step_graphs.hpp"
 #include "scheduler/step/overlapped_program.hpp"
 #include "scheduler/step/sampling/step_sampling.hpp"
@@ -67,28 +68,17 @@ struct StepCosts {
   Duration agreement_time{};                ///< in tests of the next step's agreement, which are not in the stages' spans
 };
 
-/// What may end a wait for a device's stream: the group's watch, and messages on their way that have failed.      Threads  the step thread's.
-class DeviceWatch final : public Watch {
- public:
-  DeviceWatch(const Watch* group, comm::DeviceMessages* messages) : group_(group), messages_(messages) {}
-  [[nodiscard]] Status failure() const override;
-  [[nodiscard]] TimePoint last_progress() const override { return group_ == nullptr ? TimePoint{} : group_->last_progress(); }
-
- private:
-  const Watch* group_;              ///< null: nobody watches
-  comm::DeviceMessages* messages_;  ///< null: there are none
-};
-
 /// Owns the streams, expert exchanges and the micro-batch contexts, which are entered on the engine's thread: a context follows what is enqueued under it to
 /// its stream.      Threads  the engine's, which makes all exchanges; with several micro-batches the compute stream's thread runs the other stages.
 class StepExecutor final : private OverlappedStages {
  public:
   [[nodiscard]] static Result<std::unique_ptr<StepExecutor>> create(const StepExecutorParts& parts, const StepExecutorOptions& options);
 
-  /// Captures graphs, where the device has them and they are wanted. Before the first step.
+  /// Captures graphs, where the device has them and they are wanted, and they hold no collectives. Before the first step.
   void capture_graphs();
-  /// Makes each shape's mode the least that a member can do. Collective, on all members or, by the options, on none.      Errors  the all-reduce's.
-  [[nodiscard]] Status agree_graphs(const Deadline& deadline);
+  /// Captures graphs with collectives; makes each shape's mode the least that a member can do. Collective, on all members or, by the options, on none.
+  /// Errors  the collectives'.
+  [[nodiscard]] Status agree_graphs();
   [[nodiscard]] GraphSummary graph_summary() const;
   /// What this rank proposes for a step with this batch: all that is captured, unless rows of it need what graphs do not have. An idle rank is in nobody's way.
   [[nodiscard]] GraphMode propose_graph_mode(const StepBatch& batch) const;
@@ -129,7 +119,17 @@ class StepExecutor final : private OverlappedStages {
   [[nodiscard]] Status run_inline(std::span<const ProgramEntry> program, StepGraphs::Shape* shape);
   /// The graphs for a step, once filled with its batch; null: it runs without.
   [[nodiscard]] StepGraphs::Shape* prepare_graphs(const comm::StepPlan& plan, const StepBatch& batch);
-  [[nodiscard]] Status capture(StepGraphs::Shape& shape);
+  [[nodiscard]] Status capture(StepGraphs::Shape& shape, std::span<const ProgramEntry> program);
+  /// Notes why the shape could not be captured: the ranks agree on what is left, which is slower, and right.
+  void note_failure(Status captured);
+  /// Whether all ranks capture together, since there are collectives in their graphs; the same on all.
+  [[nodiscard]] bool captures_collectives() const;
+  [[nodiscard]] Status capture_collectives();
+  /// The least value of all members.
+  [[nodiscard]] Status reduce_to_least(std::span<std::int32_t> values);
+  /// What a step with so many rows on each rank has sent to the others.
+  void count_collectives(std::int32_t rows);
+  [[nodiscard]] Status launch(StepGraphs::Shape& shape, device::Graph& graph, device::Stream& stream);
   void show(const ProgramEntry& entry);
   /// From here on the rank is shown as one that waits for the others: its own part is on its way.
   void open_collective(const ProgramEntry& entry);
@@ -169,16 +169,19 @@ class StepExecutor final : private OverlappedStages {
 
   StepExecutorParts parts_;
   StepExecutorOptions options_;
+  const bool alone_;  ///< rows come to their experts within the device in every step
   const bool rows_stay_on_device_;
   const DeviceWatch device_watch_;
   std::unique_ptr<device::Ops> exchange_ops_;  ///< null where rows pass through the host's memory
   bool exchanges_run_ = false;                 ///< the device may wait for peers' rows of this step
   std::vector<MicroBatch> micro_batches_;
   std::unique_ptr<StepCache> cache_;
-  StageClock stage_clock_;                   ///< the compute stream's, in split steps
-  std::optional<StepSpans> spans_;           ///< set by allocate
-  std::optional<DeviceSpans> device_spans_;  ///< the same
-  std::unique_ptr<StepGraphs> graphs_;       ///< null where there are none
+  StageClock stage_clock_;                            ///< the compute stream's, in split steps
+  std::optional<StepSpans> spans_;                    ///< set by allocate
+  std::optional<DeviceSpans> device_spans_;           ///< the same
+  std::unique_ptr<StepGraphs> graphs_;                ///< null where there are none
+  std::vector<ProgramEntry> program_within_devices_;  ///< of steps whose graphs hold collectives
+  comm::DeviceCollectives* collectives_ = nullptr;    ///< in graphs; null where they hold none
   std::string graph_failure_;
   StepSampling sampling_;
   const ProgramEntry* last_entry_ = nullptr;  ///< of the step's program

@@ -79,11 +79,13 @@ class Step : public ::testing::Test {
     // The process that dies is started anew: a fork would have no threads, and streams are threads.
     GTEST_FLAG_SET(death_test_style, "threadsafe");
   }
-  std::unique_ptr<TeacherForcing> teacher(TeacherForcingOptions options) const {
+  std::unique_ptr<TeacherForcing> teacher(TeacherForcingOptions options) const { return teacher(config_, options); }
+  /// The config outlives it.
+  static std::unique_ptr<TeacherForcing> teacher(const model::ModelConfig& config, TeacherForcingOptions options) {
     options.tokens_max = 32;
     options.rows_per_step = std::min(options.rows_per_step, options.tokens_max);
     const std::unique_ptr<model::WeightSource> source = model::make_dummy_weights(5);
-    Result<std::unique_ptr<TeacherForcing>> made = TeacherForcing::create(config_, *source, options);
+    Result<std::unique_ptr<TeacherForcing>> made = TeacherForcing::create(config, *source, options);
     LOCKSTEP_CHECK(made.has_value(), "teacher: {}", made.error().message);
     return std::move(*made);
   }

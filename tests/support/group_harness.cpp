@@ -14,8 +14,8 @@ namespace lockstep::tests {
 namespace {
 /// Far beyond any sane run, also under sanitizers on a loaded machine: reached only by a hang.
 constexpr std::chrono::seconds kHangLimit(240);
+}  // namespace
 
-/// By rank: the group's own, or over it the one that LOCKSTEP_TEST_COMM names, for which each rank has a device. Made by all together: its start is collective.
 std::vector<std::unique_ptr<comm::Communicator>> make_communicators(comm::LocalGroup& group, int size) {
   std::vector<std::unique_ptr<comm::Communicator>> made;
   for (int rank = 0; rank < size; ++rank) {
@@ -43,7 +43,6 @@ std::vector<std::unique_ptr<comm::Communicator>> make_communicators(comm::LocalG
   }
   return made;
 }
-}  // namespace
 
 /// One engine with everything that it borrows.
 struct GroupHarness::Rank final : scheduler::OutputSink, scheduler::StepObserver, comm::WakeSender {

@@ -103,6 +103,9 @@ class GroupHarness {
   std::vector<std::unique_ptr<Rank>> ranks_;
 };
 
+/// By rank: the group's own, or over it the one that LOCKSTEP_TEST_COMM names, for which each rank has a device. Made by all together: its start is collective.
+[[nodiscard]] std::vector<std::unique_ptr<comm::Communicator>> make_communicators(comm::LocalGroup& group, int size);
+
 /// "Sync" or "Pipelined": names a test's instance.
 std::string agreement_name(scheduler::AgreementMode mode);
 

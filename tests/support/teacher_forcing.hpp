@@ -30,17 +30,19 @@ struct TeacherForcingOptions {
   std::int32_t micro_batches = 1;
   std::string_view device{};  ///< empty: test_device_name()
   GraphMode graphs = GraphMode::kNone;
-  bool alone = false;           ///< as an engine of one rank is: else rows go through an exchange, on one rank too
+  bool within_device = false;   ///< rows come to their experts within the devices where engines let them: else by exchanges, on one rank too
   bool batch_invariant = true;  ///< see device::DeviceOptions
   comm::CombineMode combine = comm::CombineMode::kPerExpert;
   scheduler::StepObserver* observer = nullptr;  ///< outlives the teacher
   comm::LocalGroupHooks hooks{};
-  comm::LocalGroup* group = nullptr;  ///< to be rank `rank` of these instead of alone: then `create` is collective
+  comm::LocalGroup* group = nullptr;           ///< to be rank `rank` of these instead of alone: then `create` is collective
+  comm::Communicator* communicator = nullptr;  ///< the same, and steps are collective: all ranks take the same text; borrowed
   int world_size = 1;
   int rank = 0;
+  int idle_ranks = 0;  ///< the last ones, which have no rows and get no logits
 };
 
-/// One rank alone, without an engine: hand-made plans and batches, a logit row for every token.
+/// One rank, without an engine: hand-made plans and batches, a logit row for every token.
 /// Ownership  borrows the config; the source only during `create`.      Threads  one.
 class TeacherForcing {
  public:
@@ -62,7 +64,10 @@ class TeacherForcing {
   const model::ModelConfig& config_;
   TeacherForcingOptions options_;
   std::unique_ptr<device::Device> device_;
-  std::unique_ptr<comm::Communicator> communicator_;
+  [[nodiscard]] comm::Communicator& communicator() const { return options_.communicator != nullptr ? *options_.communicator : *communicator_; }
+  [[nodiscard]] bool is_idle(int rank) const { return rank >= options_.world_size - options_.idle_ranks; }
+
+  std::unique_ptr<comm::Communicator> communicator_;  ///< null where one is borrowed
   comm::GroupView view_;
   comm::Placement placement_;
   comm::StepProgress progress_;

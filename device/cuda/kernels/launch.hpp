@@ -25,9 +25,6 @@ namespace lockstep::device::cuda {
 [[nodiscard]] cudaError_t launch_route(cudaStream_t stream, const float* logits, std::int64_t rows, int expert_count, int top_k, bool normalize,
                                        std::int32_t* expert_ids, float* weights);
 [[nodiscard]] cudaError_t launch_sample(cudaStream_t stream, const TokenChoices& choices, std::int32_t* tokens);
-/// See group_choices_kernel: offsets [expert_count + 1]; source and place_of [rows * top_k].
-[[nodiscard]] cudaError_t launch_group_choices(cudaStream_t stream, const std::int32_t* expert_ids, std::int64_t rows, int top_k, int expert_count,
-                                               std::int32_t* offsets, std::int32_t* source, std::int32_t* place_of);
 [[nodiscard]] cudaError_t launch_norm_rope_store(cudaStream_t stream, const AttentionArguments& arguments, std::int64_t rows, const float* qkv,
                                                  const float* q_norm, const float* k_norm, const float* cos_sin, float* q_out);
 [[nodiscard]] cudaError_t launch_paged_attention(cudaStream_t stream, const AttentionArguments& arguments, std::int64_t rows, const float* q, BFloat16* out);

@@ -1,4 +1,4 @@
-// Top-k routing: one warp a row; and rows in order of their experts.
+// Top-k routing: one warp a row.
 #pragma once
 
 #include "device/cuda/kernels/ordering.cuh"
@@ -49,38 +49,6 @@ __global__ void route_kernel(const float* logits, int expert_count, int top_k, b
   if (lane < top_k) {
     expert_ids[static_cast<std::int64_t>(blockIdx.x) * top_k + place] = my_id;
     weights[static_cast<std::int64_t>(blockIdx.x) * top_k + place] = weight;
-  }
-}
-
-/// Choices [rows * top_k] in order of their experts: those of expert e get places [offsets[e], offsets[e + 1]), in ascending order. source[place] is the row of
-/// the choice that has it, place_of[choice] the place. One block: where a group begins follows from those before it. A thread looks at all choices for each of
-/// its experts, which are a few thousand at most, and read by all lanes at once.
-__global__ void group_choices_kernel(const std::int32_t* expert_ids, int choices, int top_k, int expert_count, std::int32_t* offsets, std::int32_t* source,
-                                     std::int32_t* place_of) {
-  for (int e = static_cast<int>(threadIdx.x); e < expert_count; e += static_cast<int>(blockDim.x)) {
-    std::int32_t count = 0;
-    for (int i = 0; i < choices; ++i) {
-      count += expert_ids[i] == e ? 1 : 0;
-    }
-    offsets[e + 1] = count;
-  }
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    offsets[0] = 0;
-    for (int e = 0; e < expert_count; ++e) {
-      offsets[e + 1] += offsets[e];
-    }
-  }
-  __syncthreads();
-  for (int e = static_cast<int>(threadIdx.x); e < expert_count; e += static_cast<int>(blockDim.x)) {
-    std::int32_t place = offsets[e];
-    for (int i = 0; i < choices; ++i) {
-      if (expert_ids[i] == e) {
-        source[place] = i / top_k;
-        place_of[i] = place;
-        ++place;
-      }
-    }
   }
 }
 

@@ -199,7 +199,7 @@ void CudaOps::sample(Stream& stream, const TokenChoices& choices, std::int32_t* 
 }
 
 Result<std::unique_ptr<LocalExperts>> CudaOps::make_local_experts(const LocalExpertsOptions& options) {
-  return CudaLocalExperts::create(*context_, *memory_, options);
+  return CudaLocalExperts::create(*context_, *memory_, copies_, options);
 }
 
 }  // namespace lockstep::device::cuda

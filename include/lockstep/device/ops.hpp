@@ -129,8 +129,8 @@ class Ops {
   /// What chooses tokens where the logits are (lockstep/device/token_sampler.hpp); null: they are in the host's memory, and it samples.
   [[nodiscard]] virtual TokenSampler* token_sampler() { return nullptr; }
 
-  /// For a device that holds all experts of a model. Null: there is nothing to gain, as the host knows the rows of each expert when it comes to them. Errors
-  /// kResourceExhausted.
+  /// What groups rows by expert on the device (lockstep/device/local_experts.hpp). Null: there is nothing to gain, as the host knows the rows of each expert
+  /// when it comes to them.      Errors  kResourceExhausted.
   [[nodiscard]] virtual Result<std::unique_ptr<LocalExperts>> make_local_experts(const LocalExpertsOptions& options) = 0;
 
   /// The instruction set in use ("avx512_core_bf16", "avx2"): part of the configuration hash, since answers may differ in the last bit between two.

@@ -6,7 +6,9 @@
 #include <span>
 #include <vector>
 
+#include "lockstep/comm/device_collectives.hpp"
 #include "lockstep/comm/expert_exchange.hpp"
+#include "lockstep/comm/group.hpp"
 #include "lockstep/core/deadline.hpp"
 #include "lockstep/device/device.hpp"
 #include "lockstep/forward_context.hpp"
@@ -31,13 +33,16 @@ struct TransformerOptions {
   std::int32_t positions_max = 0;           ///< tokens of a sequence
   std::vector<std::int32_t> local_experts;  ///< experts whose weights this rank holds, ascending
   bool rows_stay_on_device = false;         ///< what the exchange takes and gives lies in the device's memory: comm::exchanges_on_device
-  bool alone = false;                       ///< no other rank has rows or experts: where the device can, it brings rows to their experts itself
-  MemoryProbe memory_probe{};               ///< asked while weights are packed; null: host_memory_probe()
+  /// Rows of one rank in steps whose rows come to their experts within the devices, where these can do that; 0: in none. Then with view and placement.
+  std::int32_t rows_within_device_max = 0;
+  const comm::GroupView* view = nullptr;       ///< borrowed during load
+  const comm::Placement* placement = nullptr;  ///< borrowed during load
+  MemoryProbe memory_probe{};                  ///< asked while weights are packed; null: host_memory_probe()
 };
 
 /// The layers of one rank. Every stage reads its rows from the current ForwardContext (BatchMetadata under layer_name(layer)) and works in the buffers of
 /// `micro_batch`; called from inside Stream::enqueue'd tasks, with that stream. Stages of one micro-batch run in order: embed, then per layer attention, and
-/// route → experts → combine (sparse; or route → local_experts) or dense, then head.
+/// route → bring_routed → experts → combine (sparse; or route → local_experts) or dense, then head.
 /// Ownership  owns weights and activation buffers; borrows the device and, during a stage, the KV cache.
 /// Threads    one stage at a time (the ops are shared); any thread.      Cost  no allocation in a stage after warm_up.
 /// Host       what stages leave for the host (routed rows and experts, experts' outputs, logits, normalized rows) may be read once the stage's stream has come
@@ -56,7 +61,7 @@ class Transformer {
   /// The name under which a layer's attention metadata is found ("model.layers.3.self_attn").
   [[nodiscard]] virtual const std::string& layer_name(std::int32_t layer) const = 0;
   [[nodiscard]] virtual bool is_sparse(std::int32_t layer) const = 0;
-  /// Whether `local_experts` takes the place of exchange, `experts` and `combine`.
+  /// Whether `local_experts` can take the place of exchange, `experts` and `combine`: for a rank alone in every step, for others where all ranks agree.
   [[nodiscard]] virtual bool has_local_experts() const = 0;
   /// Builds what matrix products of up to rows_max rows need, ahead of the first request.
   [[nodiscard]] virtual Status warm_up() = 0;
@@ -65,9 +70,15 @@ class Transformer {
   virtual void attention(std::int32_t micro_batch, std::int32_t layer, const device::KvCacheLayer& cache, device::Stream& stream) = 0;
   virtual void dense(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream) = 0;
   virtual void route(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream) = 0;
-  /// Experts and combine in one, for the rows of `route`; the host reads nothing of these.
-  virtual void local_experts(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream) = 0;
-  /// What `route` left for the exchange.      Shape  [rows, hidden] and [rows, top_k].
+  /// Experts and combine in one, for the rows of `route`; the host reads nothing of these. `group`: null for a rank alone. Else collective: all ranks have as
+  /// many rows, some of them at no position, of a batch in graph inputs.      Errors  the group's.
+  [[nodiscard]] virtual Status local_experts(std::int32_t micro_batch, std::int32_t layer, device::Stream& stream, comm::DeviceCollectives* group,
+                                             const Deadline& deadline) = 0;
+  /// That one `local_experts` with so many rows sends to other ranks.
+  [[nodiscard]] virtual std::size_t local_experts_sent_bytes(std::int32_t rows) const = 0;
+  /// Enqueues that what `route` left for the exchange comes to where that takes it.
+  virtual void bring_routed(std::int32_t micro_batch, device::Stream& stream) = 0;
+  /// What bring_routed has brought.      Shape  [rows, hidden] and [rows, top_k].
   [[nodiscard]] virtual std::span<const BFloat16> routed_rows(std::int32_t micro_batch) const = 0;
   [[nodiscard]] virtual std::span<const std::int32_t> routed_experts(std::int32_t micro_batch) const = 0;
   [[nodiscard]] virtual std::span<const float> routed_weights(std::int32_t micro_batch) const = 0;  ///< [rows, top_k]

@@ -8,17 +8,46 @@
 namespace lockstep::scheduler {
 
 void StepExecutor::capture_graphs() {
-  if (!graphs_) {
+  if (!graphs_ || captures_collectives()) {
     return;
   }
   for (StepGraphs::Shape& shape : graphs_->shapes()) {
-    if (Status status = capture(shape); !status && graph_failure_.empty()) {
-      graph_failure_ = std::move(status).error().message;  // the ranks agree on what is left: slower, and right
-    }
+    note_failure(capture(shape, cache_->program(1)));
   }
 }
 
-Status StepExecutor::capture(StepGraphs::Shape& shape) {
+void StepExecutor::note_failure(Status captured) {
+  if (!captured && graph_failure_.empty()) {
+    graph_failure_ = std::move(captured).error().message;
+  }
+}
+
+bool StepExecutor::captures_collectives() const {
+  return graphs_ && parts_.view->size() > 1 && parts_.transformer->has_local_experts();
+}
+
+Status StepExecutor::capture_collectives() {
+  LOCKSTEP_ASSIGN_OR_RETURN(collectives_, parts_.communicator->device_messages()->open_collectives(deadline()));
+  bool all_can = true;
+  for (StepGraphs::Shape& shape : graphs_->shapes()) {
+    if (all_can) {
+      note_failure(capture(shape, program_within_devices_));
+      shape.collective = true;
+      shape.traffic = collectives_->take_captured();
+      // Before the next one: what one rank ran without another would wait for it.
+      auto mode = static_cast<std::int32_t>(shape.mode);
+      LOCKSTEP_RETURN_IF_ERROR(reduce_to_least(std::span(&mode, 1)));
+      all_can = mode == static_cast<std::int32_t>(GraphMode::kFull);
+    }
+    if (!all_can) {
+      shape.collective = false;
+      note_failure(capture(shape, cache_->program(1)));
+    }
+  }
+  return {};
+}
+
+Status StepExecutor::capture(StepGraphs::Shape& shape, std::span<const ProgramEntry> program) {
   MicroBatch& micro_batch = micro_batches_.front();
   micro_batch.metadata = graphs_->metadata(shape.rows);
   micro_batch.sample_rows = graphs_->sample_rows(shape.rows);
@@ -34,25 +63,46 @@ Status StepExecutor::capture(StepGraphs::Shape& shape) {
   split_->reset(MicroBatchSplit{.batch_size = shape.rows, .micro_batch_size = shape.rows, .num_micro_batches = 1});
   const set_forward_context context(step_context_);
   const MicroBatches::Scope scope = split_->scope(0);
-  return graphs_->capture(shape, inline_streams_->compute_stream(0).stream(),
+  return graphs_->capture(shape, program, inline_streams_->compute_stream(0).stream(),
                           [this](const ProgramEntry& entry, device::Stream& stream) { return compute(entry, stream); });
 }
 
-Status StepExecutor::agree_graphs(const Deadline& deadline) {
+Status StepExecutor::agree_graphs() {
   if (!graphs_) {
     return {};  // on all members: the device and the options are in the configuration hash
+  }
+  if (captures_collectives()) {
+    LOCKSTEP_RETURN_IF_ERROR(capture_collectives());
   }
   std::vector<std::int32_t> modes;
   for (const StepGraphs::Shape& shape : graphs_->shapes()) {
     modes.push_back(static_cast<std::int32_t>(shape.mode));
   }
-  LOCKSTEP_ASSIGN_OR_RETURN(const comm::Ticket ticket, parts_.communicator->start_all_reduce(modes, comm::ReduceOp::kMin));
-  std::vector<std::int32_t> agreed(modes.size());
-  LOCKSTEP_RETURN_IF_ERROR(parts_.communicator->wait(ticket, agreed, deadline));
-  for (std::size_t i = 0; i < agreed.size(); ++i) {
-    graphs_->shapes()[i].mode = static_cast<GraphMode>(agreed[i]);
+  LOCKSTEP_RETURN_IF_ERROR(reduce_to_least(modes));
+  for (std::size_t i = 0; i < modes.size(); ++i) {
+    graphs_->shapes()[i].mode = static_cast<GraphMode>(modes[i]);
   }
   return {};
+}
+
+Status StepExecutor::reduce_to_least(std::span<std::int32_t> values) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const comm::Ticket ticket, parts_.communicator->start_all_reduce(values, comm::ReduceOp::kMin));
+  return parts_.communicator->wait(ticket, values, deadline());
+}
+
+Status StepExecutor::launch(StepGraphs::Shape& shape, device::Graph& graph, device::Stream& stream) {
+  if (!shape.collective) {
+    graph.launch(stream);
+    return {};
+  }
+  exchanges_run_ = true;
+  return collectives_->launch(graph, shape.traffic, stream, deadline());
+}
+
+void StepExecutor::count_collectives(std::int32_t rows) {
+  const auto layers = static_cast<std::uint64_t>(std::ranges::count(parts_.config->layer_is_sparse, std::uint8_t{1}));
+  costs_.wire_bytes += layers * parts_.transformer->local_experts_sent_bytes(rows);
+  costs_.crossed_rows += layers * static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(parts_.view->size() - 1);
 }
 
 GraphSummary StepExecutor::graph_summary() const {
@@ -84,14 +134,17 @@ GraphMode StepExecutor::propose_graph_mode(const StepBatch& batch) const {
 }
 
 StepGraphs::Shape* StepExecutor::prepare_graphs(const comm::StepPlan& plan, const StepBatch& batch) {
-  // Agreed numbers decide, so that all members do the same; one without rows has nothing to launch either way.
-  if (!graphs_ || plan.graph_mode == GraphMode::kNone || plan.micro_batches != 1 || plan.prefill_tokens_total > 0 || batch.rows() == 0) {
+  // Agreed numbers decide, so that all members do the same.
+  if (!graphs_ || plan.graph_mode == GraphMode::kNone || plan.micro_batches != 1 || plan.prefill_tokens_total > 0) {
     return nullptr;
   }
   StepGraphs::Shape* const shape = graphs_->find(step_metadata_.max_tokens());
-  if (shape != nullptr) {
-    graphs_->fill(batch, shape->rows);
+  // Without rows there is nothing to launch, but for what other ranks wait for.
+  const bool launches = shape != nullptr && (shape->collective ? plan.graph_mode == GraphMode::kFull : batch.rows() > 0);
+  if (!launches) {
+    return nullptr;
   }
+  graphs_->fill(batch, shape->rows);
   return shape;
 }
 

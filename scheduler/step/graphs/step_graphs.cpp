@@ -44,15 +44,15 @@ std::vector<std::int32_t> graph_sizes(std::int32_t rows_max) {
   return sizes;
 }
 
-Result<std::unique_ptr<StepGraphs>> StepGraphs::create(device::Device& device, std::span<const ProgramEntry> program, const StepGraphOptions& options) {
+Result<std::unique_ptr<StepGraphs>> StepGraphs::create(device::Device& device, const StepGraphOptions& options) {
   if (device.graphs() == nullptr || options.most == GraphMode::kNone || options.rows_max < 1) {
     return std::unique_ptr<StepGraphs>();
   }
-  std::unique_ptr<StepGraphs> made(new StepGraphs(*device.graphs(), program, options));  // the constructor is private
+  std::unique_ptr<StepGraphs> made(new StepGraphs(*device.graphs(), options));  // the constructor is private
   const std::size_t words = static_cast<std::size_t>(options.rows_max) * (kColumns + static_cast<std::size_t>(options.blocks_per_table));
   LOCKSTEP_ASSIGN_OR_RETURN(made->inputs_, device.graphs()->make_inputs(words * sizeof(std::int32_t)));
   for (const std::int32_t rows : graph_sizes(options.rows_max)) {
-    made->shapes_.push_back({.rows = rows, .mode = GraphMode::kNone, .stretches = {}});
+    made->shapes_.push_back({.rows = rows, .mode = GraphMode::kNone, .stretches = {}, .collective = false, .traffic = {}});
   }
   return made;
 }
@@ -62,19 +62,19 @@ StepGraphs::Shape* StepGraphs::find(std::int32_t rows) {
   return found == shapes_.end() || found->mode == GraphMode::kNone ? nullptr : &*found;
 }
 
-Status StepGraphs::capture(Shape& shape, device::Stream& stream, const Compute& compute) {
+Status StepGraphs::capture(Shape& shape, std::span<const ProgramEntry> program, device::Stream& stream, const Compute& compute) {
   shape.mode = GraphMode::kNone;
   shape.stretches.clear();
   fill({}, shape.rows);
-  for (std::size_t begin = 0; begin < program_.size(); ++begin) {
+  for (std::size_t begin = 0; begin < program.size(); ++begin) {
     std::size_t end = begin;
-    while (end < program_.size() && is_captured(program_[end])) {
+    while (end < program.size() && is_captured(program[end])) {
       ++end;
     }
     if (end == begin) {
       continue;
     }
-    const auto stretch = program_.subspan(begin, end - begin);
+    const auto stretch = program.subspan(begin, end - begin);
     const auto body = [&stretch, &compute, &stream]() -> Status {
       for (const ProgramEntry& entry : stretch) {
         LOCKSTEP_RETURN_IF_ERROR(compute(entry, stream));
@@ -85,13 +85,13 @@ Status StepGraphs::capture(Shape& shape, device::Stream& stream, const Compute& 
       upload(stream, shape.rows);
       return body();
     });
-    LOCKSTEP_RETURN_IF_ERROR(stream.synchronize(Deadline::after(kWarmUpLimit)));
+    LOCKSTEP_RETURN_IF_ERROR(stream.synchronize(Deadline::after(kWarmUpLimit, options_.watch)));
     LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<device::Graph> graph, maker_.capture(stream, [&body] { return body(); }));
     shape.stretches.push_back({.begin = begin, .end = end, .graph = std::move(graph)});
     begin = end;
   }
-  LOCKSTEP_RETURN_IF_ERROR(stream.synchronize(Deadline::after(kWarmUpLimit)));
-  const bool whole = shape.stretches.size() == 1 && shape.stretches.front().end - shape.stretches.front().begin == program_.size();
+  LOCKSTEP_RETURN_IF_ERROR(stream.synchronize(Deadline::after(kWarmUpLimit, options_.watch)));
+  const bool whole = shape.stretches.size() == 1 && shape.stretches.front().end - shape.stretches.front().begin == program.size();
   shape.mode = std::min(whole ? GraphMode::kFull : GraphMode::kPiecewise, options_.most);
   return {};
 }

@@ -13,6 +13,7 @@
 #include "tests/cuda_sim/twins/tile_mma.hpp"
 
 #include "device/cuda/kernels/attention.cuh"
+#include "device/cuda/kernels/experts/experts.cuh"
 #include "device/cuda/kernels/product/product.cuh"
 #include "device/cuda/kernels/route.cuh"
 #include "device/cuda/kernels/rows.cuh"
@@ -25,23 +26,17 @@ namespace {
 using namespace lockstep::device::cuda;  // a list of kernels
 
 const auto& twins() {
-  static const std::array kTwins{cuda_sim::twin_of<add_kernel>(),
-                                 cuda_sim::twin_of<embed_kernel>(),
-                                 cuda_sim::twin_of<gather_floats_kernel>(),
-                                 cuda_sim::twin_of<gather_halves_kernel>(),
-                                 cuda_sim::twin_of<group_choices_kernel>(),
-                                 cuda_sim::twin_of<short_grouped_matmul_kernel>(),
-                                 cuda_sim::twin_of<short_matmul_kernel>(),
-                                 cuda_sim::twin_of<tall_grouped_matmul_kernel>(),
-                                 cuda_sim::twin_of<tall_matmul_kernel>(),
-                                 cuda_sim::twin_of<narrow_kernel>(),
-                                 cuda_sim::twin_of<norm_rope_store_kernel>(),
-                                 cuda_sim::twin_of<paged_attention_kernel>(),
-                                 cuda_sim::twin_of<rms_norm_kernel>(),
-                                 cuda_sim::twin_of<route_kernel>(),
-                                 cuda_sim::twin_of<silu_mul_kernel>(),
-                                 cuda_sim::twin_of<sample_kernel>(),
-                                 cuda_sim::twin_of<weigh_and_sum_kernel>()};
+  static const std::array kTwins{cuda_sim::twin_of<activate_kernel>(),        cuda_sim::twin_of<add_kernel>(),
+                                 cuda_sim::twin_of<embed_kernel>(),           cuda_sim::twin_of<gather_floats_kernel>(),
+                                 cuda_sim::twin_of<gather_halves_kernel>(),   cuda_sim::twin_of<give_rows_kernel>(),
+                                 cuda_sim::twin_of<group_choices_kernel>(),   cuda_sim::twin_of<short_grouped_matmul_kernel>(),
+                                 cuda_sim::twin_of<short_matmul_kernel>(),    cuda_sim::twin_of<tall_grouped_matmul_kernel>(),
+                                 cuda_sim::twin_of<tall_matmul_kernel>(),     cuda_sim::twin_of<narrow_kernel>(),
+                                 cuda_sim::twin_of<norm_rope_store_kernel>(), cuda_sim::twin_of<pack_rows_kernel>(),
+                                 cuda_sim::twin_of<paged_attention_kernel>(), cuda_sim::twin_of<rms_norm_kernel>(),
+                                 cuda_sim::twin_of<route_kernel>(),           cuda_sim::twin_of<silu_mul_kernel>(),
+                                 cuda_sim::twin_of<sample_kernel>(),          cuda_sim::twin_of<take_rows_kernel>(),
+                                 cuda_sim::twin_of<weigh_and_sum_kernel>(),   cuda_sim::twin_of<weigh_returned_kernel>()};
   return kTwins;
 }
 

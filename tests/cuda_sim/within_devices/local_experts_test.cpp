@@ -1,6 +1,5 @@
 // Goal    A rank alone brings rows to their experts on the device: the bits of the exchange, for every number of rows, micro-batches and schedule, while the
-// host
-//         waits once a step; and with graphs a step of decodes is one of them, experts too.
+//         host waits once a step; and with graphs a step of decodes is one of them, experts too.
 // Method  As step_test.cpp, against steps whose rows go through an exchange.
 #include <cstdint>
 #include <memory>
@@ -17,7 +16,7 @@ class LocalExperts : public Step {
  protected:
   std::unique_ptr<TeacherForcing> alone(TeacherForcingOptions options) const {
     options.device = "cuda";
-    options.alone = true;
+    options.within_device = true;
     return teacher(options);
   }
   Logits exchanged() const { return logits_of(*teacher({.device = "cuda"})); }
