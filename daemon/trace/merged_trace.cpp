@@ -33,24 +33,40 @@ boost::json::object missing_object(int rank, std::string_view cause) {
   return object;
 }
 
+/// When a rank agreed: not before `begin`, and not after `end`.
+struct Agreement {
+  TimePoint begin;
+  TimePoint end;
+};
+
+/// By step. One that was proposed ahead has begun when its plan was made, long before the rank began to wait for it.
+std::unordered_map<std::int64_t, Agreement> agreements_of(const std::vector<SpanRecord>& spans) {
+  std::unordered_map<std::int64_t, TimePoint> planned;
+  std::unordered_map<std::int64_t, Agreement> agreements;
+  for (const SpanRecord& span : spans) {
+    if (span.kind == scheduler::SpanKind::kPlan) {
+      planned[span.step] = span.end;
+    } else if (span.kind == scheduler::SpanKind::kAgree) {
+      const auto plan = planned.find(span.step);
+      agreements[span.step] = {.begin = plan == planned.end() ? span.begin : std::min(plan->second, span.begin), .end = span.end};
+    }
+  }
+  return agreements;
+}
+
 }  // namespace
 
 std::optional<comm::ClockEstimate> clock_difference(const std::vector<SpanRecord>& own, const std::vector<SpanRecord>& other,
                                                     const std::optional<comm::ClockEstimate>& heartbeats) {
-  std::unordered_map<std::int64_t, const SpanRecord*> agreements;
-  for (const SpanRecord& span : own) {
-    if (span.kind == scheduler::SpanKind::kAgree) {
-      agreements[span.step] = &span;
-    }
-  }
+  const std::unordered_map<std::int64_t, Agreement> agreements = agreements_of(own);
   Duration most = Duration::max();
   Duration least = Duration::min();
-  for (const SpanRecord& span : other) {
-    const auto found = span.kind == scheduler::SpanKind::kAgree ? agreements.find(span.step) : agreements.end();
-    if (found != agreements.end()) {
+  for (const auto& [step, theirs] : agreements_of(other)) {
+    const auto ours = agreements.find(step);
+    if (ours != agreements.end()) {
       // We begin before they end, and they begin before we end, in true time.
-      most = std::min(most, span.end - found->second->begin);
-      least = std::max(least, span.begin - found->second->end);
+      most = std::min(most, theirs.end - ours->second.begin);
+      least = std::max(least, theirs.begin - ours->second.end);
     }
   }
   if (most == Duration::max()) {

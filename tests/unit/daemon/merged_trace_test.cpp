@@ -104,6 +104,19 @@ TEST(TraceReport, ASourceAnswersWithTheNewestStepsAndRefusesAnOddNumber) {
   EXPECT_EQ(spans->front().step, 3);
 }
 
+TEST(ClockDifference, AnAgreementThatWasProposedAheadBeganWithItsPlan) {
+  // The clocks are the same. Both proposed at 10, the other found all there at 40 and did not wait, we computed until 90.
+  const std::vector<SpanRecord> own{span_of(SpanKind::kPlan, 7, 8, 10), span_of(SpanKind::kAgree, 7, 90, 91)};
+  const std::vector<SpanRecord> other{span_of(SpanKind::kPlan, 7, 8, 10), span_of(SpanKind::kAgree, 7, 39, 40)};
+  const auto found = clock_difference(own, other, std::nullopt);
+  ASSERT_TRUE(found);
+  EXPECT_LE(found->ahead - found->error, nanoseconds(0));
+  EXPECT_GE(found->ahead + found->error, nanoseconds(0));
+  // Plans of other steps say nothing of this one.
+  const std::vector<SpanRecord> later{span_of(SpanKind::kPlan, 8, 30, 35), span_of(SpanKind::kAgree, 7, 39, 40)};
+  EXPECT_EQ(clock_difference(later, later, std::nullopt)->error, nanoseconds(1));
+}
+
 TEST(ClockDifference, LiesWithinWhatTheAgreementsAllow) {
   // The other clock is 1000 ahead. In true time we agree from 10 to 50, they from 30 to 52: the difference is at least 1030 - 50 and at most 1052 - 10.
   const std::vector<SpanRecord> own{span_of(SpanKind::kAgree, 7, 10, 50)};
