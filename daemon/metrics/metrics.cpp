@@ -168,8 +168,8 @@ class PrometheusMetrics final : public Metrics, private HttpObserver {
   prometheus::Gauge* group_info_ = nullptr;
   GaugeFamily& up_state_ = gauges("lockstep_up_state", "1 for the state that this rank is in, else 0.");
   GaugeFamily& start_phase_ = gauges("lockstep_startup_phase_seconds", "How long each phase of the start took.");
-  CounterFamily& http_requests_ =
-      counters("lockstep_http_requests_total", "HTTP requests answered; code 499: the client left first; route none: no such path, or a head that cannot be read.");
+  CounterFamily& http_requests_ = counters("lockstep_http_requests_total",
+                                           "HTTP requests answered; code 499: the client left first; route none: no such path, or a head that cannot be read.");
   HistogramFamily& http_seconds_ = prometheus::BuildHistogram()
                                        .Name("lockstep_http_request_duration_seconds")
                                        .Help("From a request's last byte to the end of its answer.")

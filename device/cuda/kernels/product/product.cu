@@ -1,8 +1,7 @@
-#include "device/cuda/kernels/product/product.cuh"
-
 #include <algorithm>
 
 #include "device/cuda/kernels/launch.hpp"
+#include "device/cuda/kernels/product/product.cuh"
 
 namespace lockstep::device::cuda {
 

@@ -1,7 +1,7 @@
-// Matrix products on tensor cores: right for every shape, and the same bits for a row whatever other rows there are. The experts' own; and where cuBLASLt is not
-// installed, or has no algorithm for a shape, all.
-// Outputs are a tile's long side and rows its short one: a decode step's few rows an expert leave little of a tile empty.
-// Order   an output's sum begins at 0 and takes in 16 inputs an instruction, in ascending order, zeros beyond the last. No cut below changes that.
+// Matrix products on tensor cores: right for every shape, and the same bits for a row whatever other rows there are. The experts' own; and where cuBLASLt is
+// not installed, or has no algorithm for a shape, all. Outputs are a tile's long side and rows its short one: a decode step's few rows an expert leave little
+// of a tile empty. Order   an output's sum begins at 0 and takes in 16 inputs an instruction, in ascending order, zeros beyond the last. No cut below changes
+// that.
 #pragma once
 
 #include "device/cuda/kernels/product/stages.cuh"
@@ -27,8 +27,8 @@ __device__ inline void add_stage(const std::uint32_t* weight, const std::uint32_
     WeightFragment weights[Cut::kOutputTiles];
     for (int o = 0; o < Cut::kOutputTiles; ++o) {
       const int output = o * kTileOutputs;
-      weights[o] = {{words(weight, output, copy), words(weight, output + kTileRows, copy), words(weight, output, copy + 1),
-                     words(weight, output + kTileRows, copy + 1)}};
+      weights[o] = {
+          {words(weight, output, copy), words(weight, output + kTileRows, copy), words(weight, output, copy + 1), words(weight, output + kTileRows, copy + 1)}};
     }
     for (int r = 0; r < Cut::kRowTiles; ++r) {
       if (r < row_tiles) {
@@ -85,7 +85,7 @@ __device__ inline void compute_rows(const ProductArguments& p, std::int64_t begi
   }
   for (int stage = 0; stage * kStageInputs < inputs; ++stage) {
     copies.wait_for_all_but<Cut::kStages - 2>();
-    __syncthreads();                   // this stage's copies are there, and nobody computes the one before any more:
+    __syncthreads();                 // this stage's copies are there, and nobody computes the one before any more:
     load(stage + Cut::kStages - 1);  // its place is taken by this one
     if (warp_row < outputs) {
       add_stage<Cut>(stages.weight[stage % Cut::kStages] + warp_row * kStageWords, stages.x[stage % Cut::kStages], row_tiles, sums);
@@ -110,8 +110,8 @@ struct GroupRows {
   int end;
 };
 
-/// All groups' rows cut into pieces of at most `height` rows, none of two groups: the piece `number`. All lanes of a warp call it. The offsets are read here and
-/// not on the host: graphs freeze what the host knows.
+/// All groups' rows cut into pieces of at most `height` rows, none of two groups: the piece `number`. All lanes of a warp call it. The offsets are read here
+/// and not on the host: graphs freeze what the host knows.
 __device__ inline GroupRows find_rows(const std::int32_t* offsets, int groups, int height, int number) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
   int before = 0;  // pieces of groups before `first`

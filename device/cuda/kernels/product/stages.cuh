@@ -10,8 +10,8 @@ constexpr int kProductWarps = 4;
 constexpr int kProductThreads = kProductWarps * kWarpLanes;
 /// Inputs of a stage: what is copied and then computed at once.
 constexpr int kStageInputs = 64;
-/// A row of a stage is of 32 words, a pair of inputs each: as wide as all banks. Its copies lie in another order in each of eight rows, so that the eight rows of
-/// a fragment are in different banks.
+/// A row of a stage is of 32 words, a pair of inputs each: as wide as all banks. Its copies lie in another order in each of eight rows, so that the eight rows
+/// of a fragment are in different banks.
 constexpr int kStageWords = kStageInputs / 2;
 constexpr int kCopyWords = kCopyBytes / 4;
 constexpr int kCopyInputs = kCopyBytes / 2;

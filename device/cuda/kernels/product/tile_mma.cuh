@@ -1,5 +1,5 @@
-// One warp's product of a tile on tensor cores: 16 outputs times 8 rows over 16 inputs, bfloat16 in, float32 sums (mma.sync.m16n8k16, sm_80 and newer). Which lane
-// holds what is part of the instruction's definition, so loads and stores are ours; the instruction alone has a twin: tests/cuda_sim/twins/tile_mma.hpp.
+// One warp's product of a tile on tensor cores: 16 outputs times 8 rows over 16 inputs, bfloat16 in, float32 sums (mma.sync.m16n8k16, sm_80 and newer). Which
+// lane holds what is part of the instruction's definition, so loads and stores are ours; the instruction alone has a twin: tests/cuda_sim/twins/tile_mma.hpp.
 // Source  PTX ISA 9.0, "Matrix Fragments for mma.m16n8k16 with floating point type".
 #pragma once
 
