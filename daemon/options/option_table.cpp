@@ -214,7 +214,8 @@ constexpr std::array kLines{
         kBatching, "cuda-graphs", one_of<&Options::cuda_graphs, kGraphModes>(), "auto",
         "How steps of decodes are launched on a GPU: without graphs, as graphs between exchanges, as one graph; auto: the most",
         "How steps of decodes are launched on a GPU: `none`, kernel by kernel; `piecewise`, as graphs between the exchanges of experts' rows; `full`, as one "
-        "graph where there is no exchange, else as piecewise; `auto`, as full, and none where the device has no graphs. The same on all ranks"},
+        "graph on one rank, over NCCL and for models without experts, else as piecewise; `auto`, as full, and none where the device has no graphs. The "
+        "same on all ranks"},
     OptionLine{
         kBatching, "cuda-graph-max-tokens", count_from<&Options::cuda_graph_max_tokens, 1>(), "256",
         "Rows of the largest step that is launched as graphs, at most --max-num-seqs",
