@@ -39,16 +39,29 @@ struct Agreement {
   TimePoint end;
 };
 
-/// By step. One that was proposed ahead has begun when its plan was made, long before the rank began to wait for it.
+/// By step. Where a plan was made before the step before it was delivered, ranks agree ahead: an agreement has begun when its plan was made, and the rank began
+/// to wait for it later.
 std::unordered_map<std::int64_t, Agreement> agreements_of(const std::vector<SpanRecord>& spans) {
   std::unordered_map<std::int64_t, TimePoint> planned;
+  std::unordered_map<std::int64_t, TimePoint> delivered;
   std::unordered_map<std::int64_t, Agreement> agreements;
   for (const SpanRecord& span : spans) {
     if (span.kind == scheduler::SpanKind::kPlan) {
       planned[span.step] = span.end;
+    } else if (span.kind == scheduler::SpanKind::kDeliver) {
+      delivered[span.step] = span.end;
     } else if (span.kind == scheduler::SpanKind::kAgree) {
-      const auto plan = planned.find(span.step);
-      agreements[span.step] = {.begin = plan == planned.end() ? span.begin : std::min(plan->second, span.begin), .end = span.end};
+      agreements[span.step] = {.begin = span.begin, .end = span.end};
+    }
+  }
+  const auto is_ahead = [&](const auto& plan) {
+    const auto before = delivered.find(plan.first - 1);
+    return before != delivered.end() && plan.second < before->second;
+  };
+  if (std::ranges::any_of(planned, is_ahead)) {
+    for (auto& [step, agreement] : agreements) {
+      const auto plan = planned.find(step);
+      agreement.begin = plan == planned.end() ? agreement.begin : std::min(plan->second, agreement.begin);
     }
   }
   return agreements;

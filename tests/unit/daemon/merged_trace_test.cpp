@@ -106,14 +106,14 @@ TEST(TraceReport, ASourceAnswersWithTheNewestStepsAndRefusesAnOddNumber) {
 
 TEST(ClockDifference, AnAgreementThatWasProposedAheadBeganWithItsPlan) {
   // The clocks are the same. Both proposed at 10, the other found all there at 40 and did not wait, we computed until 90.
-  const std::vector<SpanRecord> own{span_of(SpanKind::kPlan, 7, 8, 10), span_of(SpanKind::kAgree, 7, 90, 91)};
-  const std::vector<SpanRecord> other{span_of(SpanKind::kPlan, 7, 8, 10), span_of(SpanKind::kAgree, 7, 39, 40)};
+  const std::vector<SpanRecord> own{span_of(SpanKind::kDeliver, 6, 80, 89), span_of(SpanKind::kPlan, 7, 8, 10), span_of(SpanKind::kAgree, 7, 90, 91)};
+  const std::vector<SpanRecord> other{span_of(SpanKind::kDeliver, 6, 30, 38), span_of(SpanKind::kPlan, 7, 8, 10), span_of(SpanKind::kAgree, 7, 39, 40)};
   const auto found = clock_difference(own, other, std::nullopt);
   ASSERT_TRUE(found);
   EXPECT_LE(found->ahead - found->error, nanoseconds(0));
   EXPECT_GE(found->ahead + found->error, nanoseconds(0));
-  // Plans of other steps say nothing of this one.
-  const std::vector<SpanRecord> later{span_of(SpanKind::kPlan, 8, 30, 35), span_of(SpanKind::kAgree, 7, 39, 40)};
+  // One that was not has begun when the rank began to wait, however long after the plan.
+  const std::vector<SpanRecord> later{span_of(SpanKind::kDeliver, 6, 1, 2), span_of(SpanKind::kPlan, 7, 8, 10), span_of(SpanKind::kAgree, 7, 39, 40)};
   EXPECT_EQ(clock_difference(later, later, std::nullopt)->error, nanoseconds(1));
 }
 
