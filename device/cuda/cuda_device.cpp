@@ -128,7 +128,7 @@ Result<std::unique_ptr<Device>> create_cuda_device(const DeviceOptions& options)
     ops.blas = std::move(*blas);
     ops.instruction_set = fmt::format("{}+{}", ops.instruction_set, ops.blas->name());
   } else {
-    remark = fmt::format("matrix products are computed by plain kernels, which are slow: {}", blas.error().message);
+    remark = fmt::format("matrix products are computed by kernels of our own, which are not tuned: {}", blas.error().message);
   }
   ops.products = {.batch_invariant = options.batch_invariant,
                   .workspace_bytes_max = found.properties.major >= kLargeWorkspaceCapability ? kLargeWorkspaceBytes : kWorkspaceBytes};

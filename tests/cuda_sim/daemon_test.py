@@ -106,7 +106,7 @@ class Device(unittest.TestCase):
             done = check("cuda", what="--dry-run", LD_LIBRARY_PATH=folder)
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertIn("device   cuda with cuda_sm_90,", done.stdout)
-            (said,) = [line for line in done.stderr.splitlines() if "matrix products are computed by plain kernels" in line]
+            (said,) = [line for line in done.stderr.splitlines() if "matrix products are computed by kernels of our own" in line]
             self.assertIn(" warning [rank 0/1]", said)
             self.assertIn("install cuBLAS of CUDA 13", said)
 

@@ -156,15 +156,7 @@ void CudaLocalExperts::compute(Stream& stream, std::size_t layer, const ChosenEx
        .rows = static_cast<int>(chosen.rows),
        .top_k = top_k_,
        .expert_count = static_cast<int>(expert_count_)});
-  on.launched(launch_weigh_returned(on.native(),
-                                    {.returned = returned_.as<BFloat16>(),
-                                     .expert_ids = chosen.expert_ids,
-                                     .computed_by = computed_by_.as<std::int32_t>(),
-                                     .weights = chosen.weights,
-                                     .rows = static_cast<int>(chosen.rows),
-                                     .top_k = top_k_},
-                                    hidden_, out),
-              "weigh_returned");
+  weigh_returned(on, {.returned = returned_.as<BFloat16>(), .expert_ids = chosen.expert_ids}, chosen, out);
 }
 
 MemberBlocks CudaLocalExperts::pack(Stream& stream, const ChosenExperts& chosen) {
@@ -198,17 +190,19 @@ MemberBlocks CudaLocalExperts::compute_gathered(Stream& stream, std::size_t laye
 }
 
 void CudaLocalExperts::weigh(Stream& stream, const ChosenExperts& chosen, float* out) {
-  auto& on = static_cast<CudaStream&>(stream);
-  on.launched(launch_weigh_returned(on.native(),
-                                    {.returned = received_.as<BFloat16>(),
-                                     .member_stride = static_cast<std::int64_t>(returned_bytes(chosen.rows) / sizeof(BFloat16)),
-                                     .expert_ids = reinterpret_cast<const std::int32_t*>(own_block(chosen.rows) + id_offset(chosen.rows)),
-                                     .computed_by = computed_by_.as<std::int32_t>(),
-                                     .weights = chosen.weights,
-                                     .rows = static_cast<int>(chosen.rows),
-                                     .top_k = top_k_},
-                                    hidden_, out),
-              "weigh_returned");
+  weigh_returned(static_cast<CudaStream&>(stream),
+                 {.returned = received_.as<BFloat16>(),
+                  .member_stride = static_cast<std::int64_t>(returned_bytes(chosen.rows) / sizeof(BFloat16)),
+                  .expert_ids = reinterpret_cast<const std::int32_t*>(own_block(chosen.rows) + id_offset(chosen.rows))},
+                 chosen, out);
+}
+
+void CudaLocalExperts::weigh_returned(CudaStream& on, ReturnedRows returned, const ChosenExperts& chosen, float* out) {
+  returned.computed_by = computed_by_.as<std::int32_t>();
+  returned.weights = chosen.weights;
+  returned.rows = static_cast<int>(chosen.rows);
+  returned.top_k = top_k_;
+  on.launched(launch_weigh_returned(on.native(), returned, hidden_, out), "weigh_returned");
 }
 
 }  // namespace lockstep::device::cuda

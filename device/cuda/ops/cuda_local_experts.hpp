@@ -34,6 +34,8 @@ class CudaLocalExperts final : public LocalExperts {
   [[nodiscard]] Status place_tables(const CudaContext& context, DeviceMemory& memory, const LocalExpertsOptions& options);
   /// From choices to `returned_`, a row for each that this device computes.
   void run(CudaStream& on, std::size_t layer, const ExpertChoices& choices);
+  /// What is left of `returned` is filled in from `chosen`.
+  void weigh_returned(CudaStream& on, ReturnedRows returned, const ChosenExperts& chosen, float* out);
   /// [experts], on the device, of one layer's gate_up (0) or down (1).
   [[nodiscard]] const BFloat16* const* weights(std::size_t layer, std::size_t which) const {
     return weights_.as<const BFloat16*>() + (2 * layer + which) * static_cast<std::size_t>(experts_);
